@@ -1,0 +1,160 @@
+"""The run directory: everything a training run leaves behind, readable without this program where that is possible."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from ncf.config import TrainConfig
+from ncf.errors import InputError
+from ncf.interactions import IdIndex
+from ncf.models import NCF, build_model
+from ncf.negatives import SeenItems
+from ncf.splits import Split
+from ncf.trainer import TrainResult
+
+FILES = {
+    "config.json": "what the run was told, seed and column names included",
+    "versions.json": "what it ran on",
+    "metrics.jsonl": "one line an epoch: loss, samples/s, HR@10 and NDCG@10 on the hold-out cut from train",
+    "result.json": "the best epoch; it is written last, so a run without it did not finish",
+    "users.parquet": "column user_id; the row number is the user_index",
+    "items.parquet": "column item_id; the row number is the item_index",
+    "interactions.npz": "user_index and item_index of every known interaction, the held-out ones included",
+    "weights.pt": "the model's weights at the best epoch (a PyTorch state_dict)",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, loaded: `known` are all interactions of its data, `model` is in evaluation mode."""
+
+    path: Path
+    config: TrainConfig
+    users: IdIndex
+    items: IdIndex
+    known: SeenItems
+    model: NCF
+
+
+@contextmanager
+def new_run_directory(path: Path) -> Iterator[Path]:
+    """Make a run directory; remove it again if nothing worth keeping came of it.
+
+    Raises InputError if something is there already.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists already; choose another --output, or delete it if its run is not needed")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the run directory {path}: {error.strerror}; choose another --output") from error
+    try:
+        yield path
+    finally:
+        if not (path / "result.json").exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def begin_run(path: Path, config: TrainConfig, data: Path, device: torch.device) -> None:
+    """Write what is known before the first epoch."""
+    _write_json(path / "config.json", {**config.to_dict(), "data": str(data)})
+    _write_json(
+        path / "versions.json",
+        {
+            "ncf-triton": _version("ncf-triton"),
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "platform": platform.platform(),
+            "device": str(device),
+        },
+    )
+
+
+def append_metrics(path: Path, values: dict[str, Any]) -> None:
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(values) + "\n")
+
+
+def finish_run(path: Path, split: Split, result: TrainResult) -> None:
+    """Write ids, interactions, weights and, last, the result."""
+    train, held_out = split.train, split.held_out
+    train.users.ids.alias("user_id").to_frame().write_parquet(path / "users.parquet")
+    train.items.ids.alias("item_id").to_frame().write_parquet(path / "items.parquet")
+    np.savez_compressed(
+        path / "interactions.npz",
+        user_index=np.concatenate([train.user_index, held_out.user_index]),
+        item_index=np.concatenate([train.item_index, held_out.item_index]),
+    )
+    torch.save({name: value.cpu() for name, value in result.model.state_dict().items()}, path / "weights.pt")
+    best = result.epochs[result.best_epoch - 1]
+    (path / "README.md").write_text(_readme(path, train.num_users, train.num_items, best.epoch, best.hit_rate_at_10))
+    _write_json(
+        path / "result.json",
+        {
+            "best_epoch": result.best_epoch,
+            "epochs": len(result.epochs),
+            "stopped": result.stopped,
+            "hold_out": {"HR@10": best.hit_rate_at_10, "NDCG@10": best.ndcg_at_10},
+            "num_users": train.num_users,
+            "num_items": train.num_items,
+            "num_interactions": len(train) + len(held_out),
+        },
+    )
+
+
+def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
+    """Load a finished run. Raises InputError if there is none, or it is not whole."""
+    if not path.is_dir():
+        raise InputError(f"{path} is no run directory; `ncf train --output {path}` makes one")
+    missing = [name for name in FILES if not (path / name).exists()]
+    if missing:
+        raise InputError(f"{path} is no finished run: {', '.join(missing)} is missing; train again")
+    try:
+        config = TrainConfig.from_dict(json.loads((path / "config.json").read_text()))
+        users = IdIndex(pl.read_parquet(path / "users.parquet")["user_id"])
+        items = IdIndex(pl.read_parquet(path / "items.parquet")["item_id"])
+        with np.load(path / "interactions.npz", allow_pickle=False) as known:
+            seen = SeenItems.of(known["user_index"], known["item_index"], len(users), len(items))
+        model = build_model(config.model, len(users), len(items), config.num_factors, config.num_layers, config.dropout)
+        model.load_state_dict(torch.load(path / "weights.pt", map_location="cpu", weights_only=True))
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path} cannot be loaded: {str(error).splitlines()[0]}; train again") from error
+    return Run(path, config, users, items, seen, model.to(device).eval())
+
+
+def _readme(path: Path, num_users: int, num_items: int, best_epoch: int, hit_rate: float) -> str:
+    lines = [
+        f"# Run {path.name}",
+        "",
+        f"{num_users} users, {num_items} items; best epoch {best_epoch} with HR@10 {hit_rate:.4f} on the hold-out.",
+        "",
+        *(f"- `{name}`: {what}" for name, what in FILES.items()),
+        "",
+        f"    ncf evaluate --run {path} --data PATH",
+        f"    ncf export --run {path} --repository model_repository --name {path.name}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,45 @@
+"""Writes the `.ids` file through which `serve` turns raw ids into indices and back.
+
+Layout, little-endian, one file so that a version's ids are complete or absent:
+
+    magic     8 bytes  b"NCFIDS1\\n"
+    header    3 uint64 number of ids n, number of buckets m (a power of two), 1 if the ids are whole numbers else 0
+    offsets   uint64 [n + 1]   id i is bytes offsets[i]:offsets[i + 1] of the text
+    starts    uint32 [m + 1]   bucket b holds entries starts[b]:starts[b + 1]
+    entries   uint32 [n]       indices, by bucket; the bucket of an id is crc32(its UTF-8) modulo m
+    text      UTF-8 of all ids, one after another
+
+A reader maps the file and answers a look-up with one checksum and about one comparison, whatever n is; nothing is read
+at opening, and all processes share the pages.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import polars as pl
+
+from ncf.interactions import IdIndex
+
+MAGIC = b"NCFIDS1\n"
+
+
+def write_id_file(path: Path, index: IdIndex) -> None:
+    """Write the ids of an index, in index order."""
+    texts = [raw.encode() for raw in index.ids.cast(pl.String)]
+    offsets = np.zeros(len(texts) + 1, "<u8")
+    offsets[1:] = np.cumsum([len(text) for text in texts])
+    num_buckets = 1 << max(1, len(texts)).bit_length()
+    buckets = np.fromiter((crc32(text) & (num_buckets - 1) for text in texts), np.int64, len(texts))
+    starts = np.zeros(num_buckets + 1, "<u4")
+    starts[1:] = np.bincount(buckets, minlength=num_buckets).cumsum()
+    entries = np.argsort(buckets, kind="stable").astype("<u4")
+    whole_numbers = int(index.ids.dtype == pl.Int64)
+    with path.open("wb") as file:
+        file.write(MAGIC + struct.pack("<3Q", len(texts), num_buckets, whole_numbers))
+        for array in (offsets, starts, entries):
+            file.write(array.tobytes())
+        file.write(b"".join(texts))

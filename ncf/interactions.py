@@ -1,0 +1,256 @@
+"""Interactions: who did something with what, as contiguous indices with the raw ids kept beside them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ncf.errors import InputError
+
+log = logging.getLogger(__name__)
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (*SEPARATORS, ".parquet")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Header names of the four columns; `weight` and `timestamp` are used where the file has them."""
+
+    user_id: str = "user_id"
+    item_id: str = "item_id"
+    weight: str = "weight"
+    timestamp: str = "timestamp"
+
+
+@dataclass(frozen=True)
+class IdIndex:
+    """Raw ids and their indices 0..n-1: `ids[index]` is the raw id, String or Int64, unique and sorted."""
+
+    ids: pl.Series
+
+    @classmethod
+    def of(cls, raw: pl.Series) -> IdIndex:
+        return cls(raw.unique().sort())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def encode(self, raw: pl.Series) -> IntArray:
+        """Indices [N] of raw ids [N], compared as strings; -1 stands for an id that is not here."""
+        table = pl.DataFrame({"id": self.ids.cast(pl.String), "index": np.arange(len(self.ids), dtype=np.int64)})
+        wanted = pl.DataFrame({"id": raw.cast(pl.String)})
+        found = wanted.join(table, on="id", how="left", maintain_order="left")["index"]
+        return found.fill_null(-1).to_numpy(writable=True)
+
+    def decode(self, index: Sequence[int] | IntArray) -> list[int | str]:
+        """Raw ids of indices, as they were in the data."""
+        return self.ids.gather(index).to_list()
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Distinct (user, item) pairs.
+
+    `user_index`, `item_index` int64 [N]; `weight` float32 [N] or None (all one); `timestamp` [N] or None, ascending
+    with time in any unit.
+    """
+
+    users: IdIndex
+    items: IdIndex
+    user_index: IntArray
+    item_index: IntArray
+    weight: FloatArray | None = None
+    timestamp: npt.NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        for values, size in ((self.user_index, len(self.users)), (self.item_index, len(self.items))):
+            if len(values) and not (0 <= values.min() and values.max() < size):
+                raise ValueError(f"indices must lie in 0..{size - 1}")
+
+    def __len__(self) -> int:
+        return len(self.user_index)
+
+    @property
+    def num_users(self) -> int:
+        return len(self.users)
+
+    @property
+    def num_items(self) -> int:
+        return len(self.items)
+
+    def take(self, rows: npt.NDArray[Any]) -> Interactions:
+        """The interactions at `rows` (indices or a mask [N]); ids stay as they are."""
+        return Interactions(
+            self.users,
+            self.items,
+            self.user_index[rows],
+            self.item_index[rows],
+            None if self.weight is None else self.weight[rows],
+            None if self.timestamp is None else self.timestamp[rows],
+        )
+
+    def popularity(self) -> IntArray:
+        """Interactions an item, int64 [num_items]."""
+        return np.bincount(self.item_index, minlength=self.num_items).astype(np.int64)
+
+
+def read_interactions(path: Path, columns: Columns | None = None) -> Interactions:
+    """Interactions from a CSV, TSV or Parquet file with a header.
+
+    Raises InputError that names the file, the column, the first bad row and the remedy.
+    """
+    columns = columns or Columns()
+    frame = _read_frame(path)
+    table = pl.DataFrame({"user": _id_column(frame, columns.user_id, path, "--user-column")}).with_columns(
+        _id_column(frame, columns.item_id, path, "--item-column").alias("item")
+    )
+    defaults = Columns()
+    if columns.weight in frame.columns:
+        table = table.with_columns(_weight_column(frame[columns.weight], path).alias("weight"))
+    elif columns.weight != defaults.weight:
+        raise _missing_column(frame, columns.weight, path, "--weight-column")
+    if columns.timestamp in frame.columns:
+        table = table.with_columns(_timestamp_column(frame[columns.timestamp], path).alias("timestamp"))
+    elif columns.timestamp != defaults.timestamp:
+        raise _missing_column(frame, columns.timestamp, path, "--timestamp-column")
+    interactions = from_table(table)
+    _require_two(interactions, path)
+    return interactions
+
+
+def from_table(table: pl.DataFrame, users: IdIndex | None = None, items: IdIndex | None = None) -> Interactions:
+    """Interactions from columns user, item and optional weight, timestamp; of a repeated pair the latest stays."""
+    rows = len(table)
+    if "timestamp" in table.columns:
+        table = table.sort("timestamp", maintain_order=True)
+    table = table.unique(["user", "item"], keep="last", maintain_order=True)
+    if len(table) < rows:
+        log.warning("%d repeated (user, item) pairs: of each the latest is kept", rows - len(table))
+    users = users or IdIndex.of(table["user"])
+    items = items or IdIndex.of(table["item"])
+    return Interactions(
+        users,
+        items,
+        users.encode(table["user"]),
+        items.encode(table["item"]),
+        table["weight"].to_numpy().astype(np.float32) if "weight" in table.columns else None,
+        table["timestamp"].to_numpy() if "timestamp" in table.columns else None,
+    )
+
+
+def _read_frame(path: Path) -> pl.DataFrame:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; --data takes a file or a folder in the NCF paper's format")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path} ends in '{path.suffix}'; give a file that ends in {', '.join(SUFFIXES)}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty; it needs a header (user_id, item_id, …) and rows")
+    try:
+        if suffix == ".parquet":
+            frame = pl.read_parquet(path)
+        else:  # every value as text: whether 007 is a number is decided for a whole column, later
+            frame = pl.read_csv(path, separator=SEPARATORS[suffix], infer_schema=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} cannot be read as {suffix[1:].upper()}: {reason}") from error
+    if frame.is_empty():
+        raise InputError(f"{path} has a header ({', '.join(frame.columns)}) but no rows")
+    return frame
+
+
+def _missing_column(frame: pl.DataFrame, name: str, path: Path, option: str) -> InputError:
+    return InputError(f"{path} has no column '{name}'; it has {', '.join(frame.columns)}. Name yours with {option}")
+
+
+def _bad_row(mask: pl.Series) -> int:
+    """Row number of the first True as a reader of the file counts: rows after the header, from 1."""
+    return int(mask.arg_true()[0]) + 1
+
+
+def _id_column(frame: pl.DataFrame, name: str, path: Path, option: str) -> pl.Series:
+    if name not in frame.columns:
+        raise _missing_column(frame, name, path, option)
+    raw = frame[name]
+    if raw.dtype.is_float():
+        if (missing := raw.is_nan().fill_null(True)).any():
+            raise InputError(f"{path}: '{name}' is NaN in row {_bad_row(missing)}; every row needs an id")
+        if not (raw == raw.round()).all():
+            raise InputError(f"{path}: '{name}' holds fractions such as {raw.filter(raw != raw.round())[0]}; use ids")
+        raw = raw.cast(pl.Int64)
+    text = raw.cast(pl.String)
+    missing = text.is_null() | (text.str.strip_chars() == "") | (text.str.to_lowercase() == "nan")
+    if missing.fill_null(True).any():
+        row = _bad_row(missing.fill_null(True))
+        raise InputError(f"{path}: '{name}' is empty or NaN in row {row}; every row needs an id")
+    # Whole numbers stay numbers only if writing them gives the same text back: 007 is a name.
+    number = text.cast(pl.Int64, strict=False)
+    return number if (number.cast(pl.String) == text).fill_null(False).all() else text
+
+
+def _weight_column(raw: pl.Series, path: Path) -> pl.Series:
+    weight = raw.cast(pl.Float64, strict=False)
+    bad = weight.is_null() | ~weight.is_finite() | (weight <= 0)
+    if bad.fill_null(True).any():
+        row = _bad_row(bad.fill_null(True))
+        raise InputError(
+            f"{path}: weight '{raw[row - 1]}' in row {row} is not a number above 0; "
+            "correct it, leave the row out, or choose another column with --weight-column"
+        )
+    return weight
+
+
+def _timestamp_column(raw: pl.Series, path: Path) -> pl.Series:
+    if raw.dtype.is_temporal():
+        time = raw.cast(pl.Datetime("us")).cast(pl.Int64)
+    elif raw.dtype == pl.String:
+        time = raw.cast(pl.Int64, strict=False)
+        if time.null_count():
+            time = raw.cast(pl.Float64, strict=False)
+        if time.null_count():
+            try:
+                time = raw.str.to_datetime(strict=False, time_unit="us").cast(pl.Int64)
+            except pl.exceptions.PolarsError:  # no date format could be recognised
+                pass
+    else:
+        time = raw
+    bad = time.is_null() | (time.is_nan() if time.dtype.is_float() else False)
+    if bad.any():
+        row = _bad_row(bad)
+        raise InputError(
+            f"{path}: timestamp '{raw[row - 1]}' in row {row} is neither a number nor a date; "
+            "correct it, or choose another column with --timestamp-column"
+        )
+    return time
+
+
+def _require_two(interactions: Interactions, path: Path) -> None:
+    for ids, word in ((interactions.users, "user"), (interactions.items, "item")):
+        if len(ids) < 2:
+            raise InputError(
+                f"{path} holds one {word} only ('{ids.ids[0]}'); collaborative filtering compares {word}s, "
+                "so it needs at least two"
+            )
+    if len(interactions) == interactions.num_users * interactions.num_items:
+        raise InputError(
+            f"in {path} every user has every item ({interactions.num_users} × {interactions.num_items}); "
+            "there is nothing left to recommend and no negative to learn from"
+        )
+    full = np.flatnonzero(np.bincount(interactions.user_index) == interactions.num_items)
+    if len(full):
+        log.warning(
+            "user '%s'%s has every item: nothing can be recommended there, and no negative is drawn",
+            interactions.users.ids[int(full[0])],
+            f" and {len(full) - 1} more" if len(full) > 1 else "",
+        )

@@ -1,0 +1,163 @@
+"""GMF, MLP and NeuMF of "Neural Collaborative Filtering" (He et al. 2017, arXiv 1708.05031).
+
+Every model is branches and one prediction layer: `forward(user_index, item_index) -> score`, a logit. Index shapes
+broadcast, so users [B, 1] against items [B, C] look each user up once. `catalogue()` gives the same scores for a user
+against all items with everything precomputed that does not depend on the user.
+"""
+
+import torch
+from torch import Tensor, nn
+
+MODEL_NAMES = ("gmf", "mlp", "neumf")
+
+# Floats an intermediate of a catalogue pass may hold: 4 MB stays in a core's cache, and bounds memory for any catalogue.
+BLOCK_FLOATS = 2**20
+
+
+class GMFBranch(nn.Module):
+    """Elementwise product of user and item factors (paper, section 3.2): index [...] -> [..., num_factors]."""
+
+    def __init__(self, num_users: int, num_items: int, num_factors: int) -> None:
+        super().__init__()
+        self.user_embedding = nn.Embedding(num_users, num_factors)
+        self.item_embedding = nn.Embedding(num_items, num_factors)
+        self.num_outputs = num_factors
+
+    def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
+        product: Tensor = self.user_embedding(user_index) * self.item_embedding(item_index)
+        return product
+
+
+class MLPBranch(nn.Module):
+    """Tower over user and item embeddings (paper, section 3.3): index [...] -> [..., num_factors].
+
+    Hidden sizes halve down to num_factors: 32 → 16 → 8 for 8 factors and 3 layers, embeddings of 16. The first layer is
+    written as a user half and an item half, which is the same function as one layer over their concatenation.
+    """
+
+    def __init__(self, num_users: int, num_items: int, num_factors: int, num_layers: int, dropout: float) -> None:
+        super().__init__()
+        sizes = [num_factors * 2**power for power in reversed(range(num_layers))]
+        embedding_size = max(1, sizes[0] // 2)
+        self.user_embedding = nn.Embedding(num_users, embedding_size)
+        self.item_embedding = nn.Embedding(num_items, embedding_size)
+        self.user_half = nn.Linear(embedding_size, sizes[0])
+        self.item_half = nn.Linear(embedding_size, sizes[0], bias=False)
+        rest: list[nn.Module] = [nn.ReLU()]
+        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+            rest += [nn.Dropout(dropout), nn.Linear(fan_in, fan_out), nn.ReLU()]
+        self.rest = nn.Sequential(*rest)
+        self.num_outputs = num_factors
+
+    def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
+        user = self.user_half(self.user_embedding(user_index))
+        output: Tensor = self.rest(user + self.item_half(self.item_embedding(item_index)))
+        return output
+
+
+class NCF(nn.Module):
+    """Branches side by side, one linear prediction layer on top of their outputs (paper, section 3.4)."""
+
+    def __init__(self, branches: list[GMFBranch | MLPBranch]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+        self.predict = nn.Linear(sum(branch.num_outputs for branch in branches), 1)
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.05)
+            elif isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
+        outputs = [branch(user_index, item_index) for branch in self.branches]
+        score: Tensor = self.predict(torch.cat(outputs, dim=-1)).squeeze(-1)
+        return score
+
+    def catalogue(self) -> "Catalogue":
+        """A frozen module that scores users [B] against all items: -> [B, num_items], equal to `forward`."""
+        parts: list[nn.Module] = []
+        start = 0
+        with torch.no_grad():
+            for branch in self.branches:
+                assert isinstance(branch, GMFBranch | MLPBranch)
+                weight = self.predict.weight[0, start : start + branch.num_outputs]
+                start += branch.num_outputs
+                part = GMFCatalogue if isinstance(branch, GMFBranch) else MLPCatalogue
+                parts.append(part(branch, weight))
+            return Catalogue(parts, self.predict.bias.clone()).eval()
+
+
+class GMFCatalogue(nn.Module):
+    """GMF against all items as one matrix product: the prediction weights are folded into the item factors."""
+
+    item_factors: Tensor
+
+    def __init__(self, branch: GMFBranch, weight: Tensor) -> None:
+        super().__init__()
+        self.user_embedding = branch.user_embedding
+        self.register_buffer("item_factors", branch.item_embedding.weight * weight)
+
+    def forward(self, user_index: Tensor) -> Tensor:
+        return torch.matmul(self.user_embedding(user_index), self.item_factors.t())
+
+
+class MLPCatalogue(nn.Module):
+    """The tower against all items, the item half of its first layer computed once.
+
+    Works through the items in blocks so that an intermediate [B, block, hidden] stays in cache whatever the catalogue.
+    """
+
+    item_hidden: Tensor
+    weight: Tensor
+
+    def __init__(self, branch: MLPBranch, weight: Tensor) -> None:
+        super().__init__()
+        self.user_embedding = branch.user_embedding
+        self.user_half = branch.user_half
+        self.rest = branch.rest
+        self.register_buffer("item_hidden", branch.item_half(branch.item_embedding.weight))
+        self.register_buffer("weight", weight.clone())
+        self.block_floats = BLOCK_FLOATS
+
+    def forward(self, user_index: Tensor) -> Tensor:
+        user = self.user_half(self.user_embedding(user_index)).unsqueeze(1)
+        num_items, hidden = self.item_hidden.size(0), self.item_hidden.size(1)
+        block = max(1, self.block_floats // (max(1, user.size(0)) * hidden))
+        score = torch.empty((user.size(0), num_items), dtype=user.dtype, device=user.device)
+        for start in range(0, num_items, block):
+            item = self.item_hidden[start : start + block]
+            score[:, start : start + block] = torch.matmul(self.rest(user + item), self.weight)
+        return score
+
+
+class Catalogue(nn.Module):
+    """Sum of the branches' scores for users [B] against all items: -> [B, num_items]."""
+
+    bias: Tensor
+
+    def __init__(self, parts: list[nn.Module], bias: Tensor) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.register_buffer("bias", bias)
+
+    def forward(self, user_index: Tensor) -> Tensor:
+        score = self.bias
+        for part in self.parts:
+            score = score + part(user_index)
+        return score
+
+
+def build_model(
+    name: str, num_users: int, num_items: int, num_factors: int, num_layers: int = 3, dropout: float = 0.0
+) -> NCF:
+    """A fresh model by its name: gmf, mlp or neumf."""
+    branches: list[GMFBranch | MLPBranch] = []
+    if name in ("gmf", "neumf"):
+        branches.append(GMFBranch(num_users, num_items, num_factors))
+    if name in ("mlp", "neumf"):
+        branches.append(MLPBranch(num_users, num_items, num_factors, num_layers, dropout))
+    if not branches:
+        raise ValueError(f"no model is called '{name}'; there are {', '.join(MODEL_NAMES)}")
+    return NCF(branches)

@@ -1,0 +1,126 @@
+"""SageMaker's training contract: the files under /opt/ml
+(https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html)."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ncf.config import TrainConfig, configure
+from ncf.errors import InputError
+from ncf.interactions import SUFFIXES, Columns
+
+CHANNELS = ("train", "training")
+FAILURE_LIMIT = 1024  # what SageMaker shows of the failure file
+
+CONFIG_HYPERPARAMETERS: dict[str, Callable[[str], Any]] = {
+    "model": str,
+    "num_factors": int,
+    "num_layers": int,
+    "dropout": float,
+    "num_train_negatives": int,
+    "batch_size": int,
+    "learning_rate": float,
+    "l2": float,
+    "epochs": int,
+    "patience": int,
+    "seed": int,
+}
+JOB_HYPERPARAMETERS: dict[str, Callable[[str], Any]] = {
+    "preset": str,
+    "model_name": str,
+    "k": int,
+    "device": str,
+    "user_column": str,
+    "item_column": str,
+    "weight_column": str,
+    "timestamp_column": str,
+}
+HYPERPARAMETERS = CONFIG_HYPERPARAMETERS | JOB_HYPERPARAMETERS
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """The hyper-parameters of a job, typed."""
+
+    config: TrainConfig
+    model_name: str
+    k: int
+    device: str
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """The folders of one training job."""
+
+    base: Path
+
+    @classmethod
+    def from_environment(cls) -> TrainingJob:
+        return cls(Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")))
+
+    @property
+    def model_directory(self) -> Path:
+        """Becomes model.tar.gz: a Triton model repository that `serve` serves as it is."""
+        return self.base / "model"
+
+    @property
+    def run_directory(self) -> Path:
+        return self.base / "output" / "data" / "run"
+
+    def settings(self) -> JobSettings:
+        """Read hyperparameters.json. Raises InputError for a name or value that cannot be."""
+        path = self.base / "input" / "config" / "hyperparameters.json"
+        try:
+            given = json.loads(path.read_text()) if path.exists() else {}
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path} is no JSON: {error}") from error
+        values: dict[str, Any] = {}
+        for name, text in given.items():
+            if name.startswith("sagemaker_"):  # the SDK's own
+                continue
+            if name not in HYPERPARAMETERS:
+                near = difflib.get_close_matches(name, HYPERPARAMETERS, 1)
+                hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(HYPERPARAMETERS)}"
+                raise InputError(f"hyperparameter '{name}' is unknown{hint}")
+            try:
+                values[name] = HYPERPARAMETERS[name](str(text).strip('"'))
+            except ValueError as error:
+                kind = {int: "a whole number", float: "a number"}.get(HYPERPARAMETERS[name], "a text")  # type: ignore[call-overload]
+                raise InputError(f"hyperparameter '{name}' is '{text}'; it must be {kind}") from error
+        device = values.get("device", "auto")
+        if device not in ("auto", "cpu", "gpu"):
+            raise InputError(f"hyperparameter 'device' is '{device}'; choose auto, cpu or gpu")
+        overrides = {name: values[name] for name in CONFIG_HYPERPARAMETERS if name in values}
+        names = {"user": "user_id", "item": "item_id", "weight": "weight", "timestamp": "timestamp"}
+        columns = {field: values[f"{word}_column"] for word, field in names.items() if f"{word}_column" in values}
+        return JobSettings(
+            configure(values.get("preset"), {**overrides, "columns": Columns(**columns)}),
+            values.get("model_name", "ncf_model"),
+            values.get("k", 100),
+            device,
+        )
+
+    def data(self) -> Path:
+        """The one data file of the train channel, or its folder if that is in the NCF paper's format."""
+        root = self.base / "input" / "data"
+        channel = next((root / name for name in CHANNELS if (root / name).is_dir()), None)
+        if channel is None:
+            raise InputError(f"{root} has no channel named {' or '.join(CHANNELS)}; name the input channel 'train'")
+        if any(channel.glob("*.train.rating")):
+            return channel
+        files = sorted(path for path in channel.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if len(files) != 1:
+            found = ", ".join(path.name for path in files) or "none"
+            raise InputError(f"{channel} must hold exactly one {', '.join(SUFFIXES)} file (found: {found})")
+        return files[0]
+
+    def report_failure(self, reason: str) -> None:
+        folder = self.base / "output"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "failure").write_text(reason[:FAILURE_LIMIT])

@@ -1,0 +1,1 @@
+"""The SageMaker-compatible front of a Triton Inference Server."""
