@@ -1,0 +1,51 @@
+"""Puts the two planes together for a gunicorn worker."""
+
+from __future__ import annotations
+
+import os
+
+from a2wsgi import WSGIMiddleware
+from uvicorn_worker import UvicornWorker
+
+from serve.control_plane import create_control_plane
+from serve.data_plane import DataPlane, Receive, Scope, Send
+from serve.settings import Settings
+from serve.triton import TritonPool
+from serve.triton_admin import TritonAdmin
+
+CONTROL_THREADS = 4
+
+
+class Worker(UvicornWorker):  # type: ignore[misc]
+    """uvicorn's worker without what this service does not use: every header and log line is paid by every request."""
+
+    CONFIG_KWARGS = {  # noqa: RUF012  the name and kind are uvicorn_worker's
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws": "none",
+        "lifespan": "off",
+        "interface": "asgi3",
+        "access_log": False,
+        "proxy_headers": False,
+        "server_header": False,
+    }
+
+
+class Application:
+    """One ASGI callable: the data plane for its few paths, Flask for the rest."""
+
+    def __init__(self, settings: Settings, triton: TritonPool, admin: TritonAdmin) -> None:
+        self.data_plane = DataPlane(settings, triton)
+        self.control_plane = WSGIMiddleware(create_control_plane(settings, admin), workers=CONTROL_THREADS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in DataPlane.PATHS:
+            await self.data_plane(scope, receive, send)
+        else:
+            await self.control_plane(scope, receive, send)  # type: ignore[arg-type]
+
+
+def create_app(triton_host: str, http_port: int, grpc_port: int) -> Application:
+    """The application of one worker; gunicorn calls it in the worker, after the fork."""
+    settings = Settings.from_environment(os.environ)
+    return Application(settings, TritonPool(triton_host, http_port), TritonAdmin(triton_host, grpc_port))

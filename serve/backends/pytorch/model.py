@@ -1,0 +1,91 @@
+"""Triton's `pytorch` backend where libtorch is not: TorchScript models through the Python backend.
+
+Triton's Python stub runs this file, one process an instance; nothing of `serve` imports it. It keeps to what the
+libtorch backend does (https://github.com/triton-inference-server/pytorch_backend), so that a model repository runs on
+either: inputs go to the arguments of `forward` by name, else by `<name>__<index>`, else in the order of the
+configuration; outputs by `<name>__<index>`, else in order. Tensors pass by DLPack alone: NumPy 2 and this stub disagree.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import torch
+import triton_python_backend_utils as pb_utils
+from torch.utils.dlpack import from_dlpack, to_dlpack
+
+INDEXED = re.compile(r".*__(\d+)$")
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        config = json.loads(args["model_config"])
+        parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        # One thread an instance unless the configuration says more: several models share the cores.
+        torch.set_num_threads(int(parameters.get("INTRA_OP_THREAD_COUNT", 1)))
+        gpu = args["model_instance_kind"] == "GPU"
+        self.device = torch.device(f"cuda:{args['model_instance_device_id']}" if gpu else "cpu")
+        file = Path(args["model_repository"], args["model_version"], config.get("default_model_filename") or "model.pt")
+        self.module = torch.jit.load(file, map_location=self.device).eval()
+        self.batched = config["max_batch_size"] > 0
+        arguments = [argument.name for argument in self.module.forward.schema.arguments][1:]
+        self.inputs = _in_order([tensor["name"] for tensor in config["input"]], arguments)
+        self.outputs = _in_order([tensor["name"] for tensor in config["output"]], None)
+
+    def execute(self, requests):
+        """Rows of all requests in one forward; if that fails, each alone, so that one cannot fail the others."""
+        columns = [[self._input(request, name) for name in self.inputs] for request in requests]
+        if self.batched and len(requests) > 1:
+            try:
+                outputs = self._forward([torch.cat(parts) for parts in zip(*columns)])
+                return self._split(outputs, [len(parts[0]) for parts in columns])
+            except RuntimeError:
+                if self.device.type == "cuda" and not _cuda_alive():
+                    raise
+        return [self._alone(parts) for parts in columns]
+
+    def _input(self, request, name):
+        tensor = pb_utils.get_input_tensor_by_name(request, name)
+        return from_dlpack(tensor.to_dlpack()).to(self.device)
+
+    def _alone(self, parts):
+        try:
+            return self._split(self._forward(parts), [len(parts[0]) if self.batched else None])[0]
+        except RuntimeError as error:
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
+
+    def _forward(self, tensors):
+        with torch.inference_mode():
+            outputs = self.module(*tensors)
+        outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+        return [output.cpu().contiguous() for output in outputs]
+
+    def _split(self, outputs, rows):
+        named = list(zip(self.outputs, outputs))
+        if len(rows) == 1:
+            tensors = [pb_utils.Tensor.from_dlpack(name, to_dlpack(value.clone())) for name, value in named]
+            return [pb_utils.InferenceResponse(tensors)]
+        parts = [[part.clone() for part in value.split(rows)] for value in outputs]
+        return [
+            pb_utils.InferenceResponse(
+                [pb_utils.Tensor.from_dlpack(name, to_dlpack(part)) for name, part in zip(self.outputs, request)]
+            )
+            for request in zip(*parts)
+        ]
+
+
+def _in_order(names, arguments):
+    """Names of the configuration in the order of the module's arguments or outputs."""
+    if arguments is not None and set(names) == set(arguments):
+        return arguments
+    if all(INDEXED.match(name) for name in names):
+        return sorted(names, key=lambda name: int(INDEXED.match(name).group(1)))
+    return names
+
+
+def _cuda_alive():
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True

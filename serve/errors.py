@@ -1,0 +1,59 @@
+"""What a request can go wrong with; each class carries its HTTP status and a code for programs.
+
+    ServeError                500  internal
+    ├── BadRequest            400  bad_request
+    ├── UnknownModel          404  unknown_model
+    ├── NotFound              404  not_found
+    ├── MethodNotAllowed      405  method_not_allowed
+    ├── BodyTooLarge          413  body_too_large
+    ├── TritonFailed          502  model_failed      Triton answered with an error of its own
+    └── Unavailable           503  unavailable       Triton, or the model asked for, is not ready
+"""
+
+from __future__ import annotations
+
+
+class ServeError(Exception):
+    """The base; its text is what the caller reads."""
+
+    status = 500
+    code = "internal"
+
+
+class BadRequest(ServeError):
+    status = 400
+    code = "bad_request"
+
+
+class UnknownModel(ServeError):
+    status = 404
+    code = "unknown_model"
+
+
+class NotFound(ServeError):
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(ServeError):
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
+class BodyTooLarge(ServeError):
+    status = 413
+    code = "body_too_large"
+
+
+class TritonFailed(ServeError):
+    status = 502
+    code = "model_failed"
+
+
+class Unavailable(ServeError):
+    status = 503
+    code = "unavailable"

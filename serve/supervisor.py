@@ -1,0 +1,250 @@
+"""Starts tritonserver and gunicorn, watches both, and stops them in order.
+
+Either one that dies is started again, at most RESTARTS times in RESTART_WINDOW seconds; then, or when it never came up
+at all, everything stops with exit code 1 (why: docs/decisions.md). The public socket belongs to this process, so a port
+that is taken is known before anything starts, and a restarting gunicorn loses no connection.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from serve.errors import Unavailable
+from serve.repository import Repository, RepositoryError
+from serve.settings import Settings
+from serve.triton_admin import ModelState, TritonAdmin
+from serve.triton_runtime import TritonRuntime, find_runtime
+
+log = logging.getLogger("serve")
+
+LOOPBACK = "127.0.0.1"
+RESTARTS, RESTART_WINDOW = 3, 600.0
+# SageMaker kills a container 30 s after SIGTERM: gunicorn has 20 of them to finish requests, Triton the rest.
+GUNICORN_SECONDS, TRITON_SECONDS = 20, 6
+TICK = 0.1
+PR_SET_PDEATHSIG = 1
+
+
+class StartError(Exception):
+    """Serving cannot start or go on; the message is one line for the person who reads the log."""
+
+
+class Child:
+    """One supervised process with its recent deaths."""
+
+    def __init__(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+        self.name = name
+        self._start = start
+        self._deaths: list[float] = []
+        self.process = start()
+
+    def check(self, may_restart: bool) -> bool:
+        """Whether the process had died and was started again. Raises StartError when that is no longer worth trying."""
+        code = self.process.poll()
+        if code is None:
+            return False
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        self.kill()  # whatever it left in its session
+        now = time.monotonic()
+        self._deaths = [death for death in self._deaths if now - death < RESTART_WINDOW] + [now]
+        if not may_restart or len(self._deaths) > RESTARTS:
+            raise StartError(f"{self.name} {how}; giving up")
+        log.error("%s %s; starting it again (%d of %d)", self.name, how, len(self._deaths), RESTARTS)
+        self.process = self._start()
+        return True
+
+    def stop(self, seconds: float) -> None:
+        """SIGTERM, and SIGKILL for what is still there after `seconds`."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                log.error("%s did not stop within %.0f s and is killed", self.name, seconds)
+        self.kill()
+
+    def kill(self) -> None:
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+
+class Supervisor:
+    """`run()` serves until SIGTERM or SIGINT and returns the exit code."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.stopping = False
+
+    def run(self) -> int:
+        began = time.monotonic()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        scratch = Path(tempfile.mkdtemp(prefix="serve-"))
+        prefix = f"serve_{secrets.token_hex(4)}_"
+        children: list[Child] = []
+        try:
+            models = self._models()
+            public = self._bind()
+            http_port, grpc_port = free_ports(2, self.settings.safe_port_range)
+            runtime = find_runtime(scratch)
+            triton = Child("tritonserver", lambda: self._start_triton(runtime, models, http_port, grpc_port, prefix))
+            children.append(triton)
+            gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, http_port, grpc_port))
+            children.insert(0, gunicorn)
+            self._watch(triton, gunicorn, TritonAdmin(LOOPBACK, grpc_port), models, began)
+            log.info("stopping: no new connections, requests in flight are finished")
+            public.close()
+            return 0
+        except (StartError, RepositoryError) as error:
+            log.error("%s", error)
+            return 1
+        finally:
+            for child in children:
+                child.stop(GUNICORN_SECONDS + 2 if child.name == "gunicorn" else TRITON_SECONDS)
+            shutil.rmtree(scratch, ignore_errors=True)
+            for left in Path("/dev/shm").glob(f"{prefix}*"):  # a killed server leaves its regions  # noqa: S108
+                left.unlink(missing_ok=True)
+            log.info("stopped")
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+
+    def _models(self) -> tuple[str, ...]:
+        path = self.settings.model_repository
+        if not path.is_dir():
+            raise StartError(f"SERVE_MODEL_REPOSITORY {path} is no folder; `ncf export --repository {path}` makes one")
+        return Repository.scan(path).to_load(self.settings.default_model_name)
+
+    def _bind(self) -> socket.socket:
+        address, port = self.settings.bind_address, self.settings.port
+        public = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        public.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            public.bind((address, port))
+            public.listen(2048)
+        except OSError as error:
+            raise StartError(
+                f"cannot listen on {address} port {port}: {error.strerror}; stop what uses it, or choose another with "
+                "SAGEMAKER_BIND_TO_PORT and SERVE_BIND_ADDRESS"
+            ) from error
+        return public
+
+    def _start_triton(
+        self, runtime: TritonRuntime, models: tuple[str, ...], http_port: int, grpc_port: int, prefix: str
+    ) -> subprocess.Popen[bytes]:
+        command = [
+            runtime.program,
+            f"--model-repository={self.settings.model_repository}",
+            "--model-control-mode=explicit",
+            *(f"--load-model={name}" for name in models),
+            "--exit-on-error=false",  # one broken model must not keep the others from answering
+            f"--http-address={LOOPBACK}",
+            f"--http-port={http_port}",
+            f"--grpc-address={LOOPBACK}",
+            f"--grpc-port={grpc_port}",
+            "--allow-metrics=false",
+            f"--log-info={str(self.settings.triton_log_info).lower()}",
+            f"--exit-timeout-secs={TRITON_SECONDS - 1}",
+            f"--backend-config=python,shm-region-prefix-name={prefix}",
+            *runtime.arguments,
+        ]
+        return _spawn(command, runtime.environment)
+
+    def _start_gunicorn(self, public: socket.socket, http_port: int, grpc_port: int) -> subprocess.Popen[bytes]:
+        command = [
+            sys.executable, "-m", "gunicorn",
+            f"serve.asgi:create_app('{LOOPBACK}', {http_port}, {grpc_port})",
+            "--bind", f"fd://{public.fileno()}",
+            "--workers", str(self.settings.workers),
+            "--worker-class", "serve.asgi.Worker",
+            "--keep-alive", "75",
+            "--graceful-timeout", str(GUNICORN_SECONDS),
+            "--log-level", "warning",
+            "--no-control-socket",
+        ]  # fmt: skip
+        return _spawn(command, dict(os.environ), public.fileno())
+
+    def _watch(
+        self, triton: Child, gunicorn: Child, admin: TritonAdmin, models: tuple[str, ...], began: float
+    ) -> None:
+        """Until a signal comes: restart what dies, say when the models are ready. Raises StartError."""
+        ready = False
+        while not self.stopping:
+            if triton.check(may_restart=ready):
+                ready = False
+                began = time.monotonic()
+            gunicorn.check(may_restart=True)
+            if not ready and admin.is_live():
+                self._report(admin, models, time.monotonic() - began)
+                ready = True
+            time.sleep(TICK)
+
+    def _report(self, admin: TritonAdmin, models: tuple[str, ...], seconds: float) -> None:
+        """Say what is served. Raises StartError if that is nothing, or not the default model."""
+        try:
+            states: dict[str, ModelState] = {state.name: state for state in admin.index()}
+        except Unavailable as error:
+            raise StartError("tritonserver came up and went away again") from error
+        failed = [name for name in models if not (name in states and states[name].ready)]
+        for name in failed:
+            log.error("%s is not served: %s", name, _reason(states.get(name)))
+        default = self.settings.default_model_name
+        if len(failed) == len(models) or default in failed:
+            raise StartError(f"no request can be answered: {default or 'no model'} could not be loaded" if not default else f"the default model {default} could not be loaded")  # fmt: skip  # noqa: E501
+        names = ", ".join(name for name in models if name not in failed)
+        where = f"http://{self.settings.bind_address}:{self.settings.port}"
+        log.info("ready after %.1f s on %s: %s", seconds, where, names)
+
+
+def free_ports(count: int, safe_range: tuple[int, int] | None) -> list[int]:
+    """Ports nobody listens on, from a range if one is given. Raises StartError if it has too few."""
+    candidates = [0] * count if safe_range is None else list(range(safe_range[0], safe_range[1] + 1))
+    held: list[socket.socket] = []
+    for port in candidates:
+        probe = socket.socket()
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            probe.close()
+            continue
+        held.append(probe)
+        if len(held) == count:
+            break
+    ports = [probe.getsockname()[1] for probe in held]
+    for probe in held:
+        probe.close()
+    if len(ports) < count:
+        raise StartError(f"SAGEMAKER_SAFE_PORT_RANGE {safe_range} has fewer than {count} free ports; widen it")
+    return ports
+
+
+def _reason(state: ModelState | None) -> str:
+    return (state.reason if state else "") or "Triton gave no reason; SAGEMAKER_TRITON_LOG_INFO=true shows more"
+
+
+def _spawn(command: list[str | Path], environment: dict[str, str], *keep: int) -> subprocess.Popen[bytes]:
+    """A child in a session of its own (Ctrl-C reaches it through us) that gets SIGTERM if we die without a word."""
+    libc = ctypes.CDLL(None)
+
+    def on_our_death() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return subprocess.Popen(
+        command, env=environment, pass_fds=keep, start_new_session=True, preexec_fn=on_our_death, stdin=subprocess.DEVNULL
+    )  # fmt: skip

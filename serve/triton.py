@@ -1,0 +1,170 @@
+"""HTTP to Triton for the data plane: a small pool of kept-alive connections on the event loop.
+
+Why not tritonclient's asynchronous clients: see the comparison in docs/log.md. They build Python objects per tensor and
+copy the body; here a request is one write and an answer one buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import cast
+
+import httptools
+
+from serve.errors import Unavailable
+
+# Requests beyond this many at a time wait here, in order, instead of opening sockets without end.
+MAX_CONNECTIONS = 256
+
+
+@dataclass
+class TritonResponse:
+    """Status, body, and the length of the JSON header where the body is in Triton's binary form."""
+
+    status: int = 0
+    body: bytes = b""
+    content_type: bytes = b"application/json"
+    header_length: int | None = None
+    chunks: list[bytes] = field(default_factory=list)
+
+
+class TritonConnection(asyncio.Protocol):
+    """One kept-alive connection; one request at a time."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.answer: asyncio.Future[TritonResponse] | None = None
+        self.response = TritonResponse()
+        self.parser = httptools.HttpResponseParser(self)
+        self.answering = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by behaviour, not by class
+
+    def send(self, head: bytes, body: bytes) -> asyncio.Future[TritonResponse]:
+        if self.transport is None:
+            raise ConnectionResetError("Triton closed the connection")
+        self.answer = asyncio.get_running_loop().create_future()
+        self.response = TritonResponse()
+        self.answering = False
+        self.transport.write(head + body if len(body) < 65536 else head)
+        if len(body) >= 65536:  # not worth a copy
+            self.transport.write(body)
+        return self.answer
+
+    def data_received(self, data: bytes) -> None:
+        self.answering = True
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(ConnectionError(f"Triton's answer is not HTTP: {error}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self._fail(exc or ConnectionResetError("Triton closed the connection"))
+
+    def _fail(self, error: Exception) -> None:
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_exception(error)
+
+    # httptools calls these
+    def on_header(self, name: bytes, value: bytes) -> None:
+        lowered = name.lower()
+        if lowered == b"inference-header-content-length":
+            self.response.header_length = int(value)
+        elif lowered == b"content-type":
+            self.response.content_type = value
+
+    def on_body(self, body: bytes) -> None:
+        self.response.chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        response = self.response
+        response.status = self.parser.get_status_code()
+        response.body = response.chunks[0] if len(response.chunks) == 1 else b"".join(response.chunks)
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result(response)
+
+
+class TritonPool:
+    """`await request(method, path, body)` on a free connection; belongs to one event loop."""
+
+    def __init__(self, host: str, port: int, max_connections: int = MAX_CONNECTIONS) -> None:
+        self.host, self.port = host, port
+        self._host_header = f"Host: {host}:{port}\r\n".encode()
+        self._idle: list[TritonConnection] = []
+        self._free = max_connections
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def request(
+        self, method: bytes, path: str, body: bytes = b"", header_length: int | None = None
+    ) -> TritonResponse:
+        """One request; a connection that Triton had closed meanwhile is replaced once.
+
+        Raises Unavailable if Triton cannot be reached or drops the connection.
+        """
+        extra = b"" if header_length is None else b"Inference-Header-Content-Length: %d\r\n" % header_length
+        head = b"%s %s HTTP/1.1\r\n%s%sContent-Length: %d\r\n\r\n" % (
+            method, path.encode(), self._host_header, extra, len(body)
+        )  # fmt: skip
+        await self._take_place()
+        try:
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.transport is None:  # Triton closed it while it was idle
+                    continue
+                try:
+                    return await self._exchange(connection, head, body)
+                except ConnectionError:
+                    if connection.answering:
+                        raise
+                    # Closed before a byte of an answer: Triton gave the connection up before it saw the request.
+            return await self._exchange(await self._connect(), head, body)
+        except ConnectionError as error:
+            raise Unavailable(f"the inference server dropped the request: {error}") from error
+        finally:
+            self._give_place()
+
+    async def _exchange(self, connection: TritonConnection, head: bytes, body: bytes) -> TritonResponse:
+        """One request on one connection, which goes back to the idle ones only after a whole answer."""
+        whole = False
+        try:
+            response = await connection.send(head, body)
+            whole = connection.parser.should_keep_alive()
+            return response
+        finally:
+            if connection.transport is not None:
+                if whole:
+                    self._idle.append(connection)
+                else:
+                    connection.transport.abort()
+
+    async def _connect(self) -> TritonConnection:
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(TritonConnection, self.host, self.port)
+        except OSError as error:
+            raise Unavailable("the inference server is not ready; try again shortly") from error
+        return connection
+
+    async def _take_place(self) -> None:
+        if self._free > 0:
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # the place was given in the same moment: hand it on
+                self._give_place()
+            raise
+
+    def _give_place(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
