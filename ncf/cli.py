@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ncf.errors import InputError
-from ncf.models import MODEL_NAMES
+from ncf.config import MODEL_NAMES, PRESETS
 from ncf.sample import CATALOGUES
 
 PATH = click.Path(path_type=Path)
@@ -63,7 +64,7 @@ def sample(catalogue: str, output: Path) -> None:
 @cli.command()
 @click.option("--data", type=PATH, required=True, help="A CSV, TSV or Parquet file, or a folder in the paper's format.")
 @click.option("--output", type=PATH, required=True, help="The run directory to make.")
-@click.option("--preset", help="Named settings to start from: default, ml-1m.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="Named settings to start from.")
 @click.option("--model", type=click.Choice(MODEL_NAMES), help="[default: neumf]")
 @click.option("--epochs", type=int, help="At most so many epochs. [default: 20]")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better one. [default: 4]")
@@ -145,17 +146,19 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, device: str) -> Non
     if as_json:
         click.echo(json.dumps({"users": len(split.held_out), "model_kind": run.config.model, **report}, indent=2))
         return
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     for protocol, title in (
         ("sampled", "held-out item among its negatives"),
         ("full", "held-out item among the whole catalogue, seen items removed"),
     ):
-        table = Table(title=f"{title} ({len(split.held_out):,} users)", title_justify="left")
+        table = Table()
         table.add_column("")
         for metric in report["model"][protocol]:
             table.add_column(metric, justify="right")
         for name, label in (("model", run.config.model), ("popularity", "popularity")):
             table.add_row(label, *(f"{value:.4f}" for value in report[name][protocol].values()))
-        Console(width=None if sys.stdout.isatty() else 110).print(table)
+        console.print(f"{title} ({len(split.held_out):,} users)")
+        console.print(table)
 
 
 @cli.command()
@@ -185,9 +188,24 @@ def export(run_directory: Path, repository: Path, name: str, version: int | None
     click.echo(f"wrote {exported.score} and {exported.topk}, version {exported.version}, K = {exported.k}")
 
 
+def _prepare(level: int) -> None:
+    # Read when torch is loaded: OpenMP threads that spin long make a step up to 30 times slower on shared cores, and
+    # spinning briefly costs 5 % on idle ones (docs/log.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=level)
+
+
+def train_verb() -> None:
+    """The `train` verb: SageMaker's training contract under SAGEMAKER_BASE_DIR."""
+    _prepare(logging.INFO)
+    from ncf.sagemaker import TrainingJob
+
+    sys.exit(TrainingJob.from_environment().run())
+
+
 def main() -> None:
     """Run the command; a mistake of the user's is one line and exit code 2."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    _prepare(logging.WARNING)
     try:
         cli()
     except InputError as error:

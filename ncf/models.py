@@ -8,7 +8,7 @@ against all items with everything precomputed that does not depend on the user.
 import torch
 from torch import Tensor, nn
 
-MODEL_NAMES = ("gmf", "mlp", "neumf")
+from ncf.config import MODEL_NAMES
 
 # Floats an intermediate of a catalogue pass may hold: 4 MB stays in a core's cache, and bounds memory for any catalogue.
 BLOCK_FLOATS = 2**20

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Any
 from ncf.config import TrainConfig, configure
 from ncf.errors import InputError
 from ncf.interactions import SUFFIXES, Columns
+
+log = logging.getLogger(__name__)
 
 CHANNELS = ("train", "training")
 FAILURE_LIMIT = 1024  # what SageMaker shows of the failure file
@@ -56,7 +59,7 @@ class JobSettings:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """The folders of one training job."""
+    """The folders of one training job, and the job itself."""
 
     base: Path
 
@@ -120,7 +123,30 @@ class TrainingJob:
             raise InputError(f"{channel} must hold exactly one {', '.join(SUFFIXES)} file (found: {found})")
         return files[0]
 
-    def report_failure(self, reason: str) -> None:
+    def run(self) -> int:
+        """Train, export, and return the exit code; a failure's reason is left where SageMaker looks for it."""
+        from ncf.checkpoint import load_run
+        from ncf.export import export
+        from ncf.train import choose_device, train_run
+
+        try:
+            settings = self.settings()
+            result = train_run(self.data(), self.run_directory, settings.config, choose_device(settings.device))
+            run = load_run(self.run_directory)
+            exported = export(run, self.model_directory, settings.model_name, k=settings.k, device=settings.device)
+        except InputError as error:
+            self._report_failure(str(error))
+            log.error("%s", error)
+            return 2
+        except Exception as error:
+            self._report_failure(f"{type(error).__name__}: {error}")
+            raise
+        best = result.epochs[result.best_epoch - 1]
+        log.info("best epoch %d: HR=%.4f; NDCG=%.4f;", best.epoch, best.hit_rate_at_10, best.ndcg_at_10)
+        log.info("wrote %s and %s", exported.score, exported.topk)
+        return 0
+
+    def _report_failure(self, reason: str) -> None:
         folder = self.base / "output"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "failure").write_text(reason[:FAILURE_LIMIT])

@@ -1,0 +1,38 @@
+# Everything a newcomer runs. `make demo` on a fresh Debian or Ubuntu needs python3 (3.10-3.12), its venv, and make.
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo serve test lint bench-clients clean
+
+demo: .venv/ready  ## set up, train two models, serve them, ask, print, stop
+	$(BIN)/python scripts/demo.py
+
+serve: .venv/ready  ## the same, kept running until Ctrl-C
+	$(BIN)/python scripts/demo.py --keep-running
+
+test: .venv/ready-dev  ## set up and pass all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/ready-dev  ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench-clients: .venv/ready  ## three ways for the data plane to talk to Triton, measured side by side
+	$(BIN)/python benchmarks/triton_clients.py
+
+.venv/ready: requirements.txt pyproject.toml scripts/ensure_libpython.sh
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+	  || { echo "$(PYTHON) is $$($(PYTHON) -V); this needs Python 3.10, 3.11 or 3.12: make PYTHON=python3.11 …"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -r requirements.txt -e .
+	scripts/ensure_libpython.sh $(BIN)/python
+	touch $@
+
+.venv/ready-dev: .venv/ready requirements-dev.txt
+	$(BIN)/pip install --quiet -r requirements-dev.txt
+	touch $@
+
+clean:  ## forget the environment, the demo's data and what it exported
+	rm -rf .venv .demo model_repository/ncf_food_model* model_repository/ncf_fashion_model*

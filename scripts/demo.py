@@ -1,0 +1,156 @@
+"""Two generated catalogues to two served recommenders: train, export, serve, ask, show.
+
+What an earlier run made (`.demo/`, `model_repository/`) is used again; `make clean` forgets it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import click
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / ".demo"
+REPOSITORY = ROOT / "model_repository"
+BIN = Path(sys.executable).parent
+CATALOGUES = ("food", "fashion")
+START_SECONDS = 120
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--keep-running", is_flag=True, help="Serve until Ctrl-C instead of stopping after the questions.")
+@click.option("--port", default=8080, show_default=True, envvar="SAGEMAKER_BIND_TO_PORT", help="Port on 127.0.0.1.")
+def demo(keep_running: bool, port: int) -> None:
+    """Train two models, serve them behind /ping and /invocations, ask both and show the answers.
+
+    \b
+    Examples:
+      make demo
+      make serve SAGEMAKER_BIND_TO_PORT=8081
+    """
+    for name in CATALOGUES:
+        prepare(name)
+    began = time.monotonic()
+    server = start_server(port)
+    try:
+        wait_for_ping(server, port)
+        step(f"serve is ready after {time.monotonic() - began:.1f} s")
+        ask_and_show(f"http://127.0.0.1:{port}/invocations")
+        if keep_running:
+            step("still serving; stop with Ctrl-C")
+            server.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if server.poll() is None:
+            server.send_signal(signal.SIGTERM)
+        code = server.wait(40)
+    step(f"serve has stopped with exit code {code}")
+    sys.exit(code)
+
+
+def step(text: str) -> None:
+    console.print(f"[bold]==[/bold] {text}")
+
+
+def prepare(name: str) -> None:
+    """Data, run and export of one catalogue, each made only if it is not there."""
+    data, run, model = WORK / f"{name}.csv", WORK / f"run_{name}", f"ncf_{name}_model"
+    if not data.exists():
+        ncf("sample", name, "--output", data)
+    if not (run / "result.json").exists():
+        ncf("train", "--data", data, "--output", run)
+        ncf("evaluate", "--run", run, "--data", data)
+    if not (REPOSITORY / model / "1" / "recommender.json").exists():
+        ncf("export", "--run", run, "--repository", REPOSITORY, "--name", model, "--version", 1)
+    else:
+        step(f"{model} is there already")
+
+
+def ncf(*arguments: object) -> None:
+    words = ["ncf", *map(str, arguments)]
+    step(shlex.join(word.replace(f"{ROOT}/", "") for word in words))
+    ended = subprocess.run([BIN / "ncf", *words[1:]], check=False)
+    if ended.returncode:
+        sys.exit(ended.returncode)
+
+
+def start_server(port: int) -> subprocess.Popen[bytes]:
+    mine = {
+        "SERVE_MODEL_REPOSITORY": str(REPOSITORY),
+        "SERVE_BIND_ADDRESS": "127.0.0.1",
+        "SAGEMAKER_BIND_TO_PORT": str(port),
+    }
+    step(" ".join(f"{key}={value.replace(f'{ROOT}/', '')}" for key, value in mine.items()) + " serve")
+    # A session of its own: Ctrl-C is for this script, which then stops the server and shows its exit code.
+    return subprocess.Popen([BIN / "serve"], env={**os.environ, **mine}, start_new_session=True)
+
+
+def wait_for_ping(server: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            step("serve ended before it was ready; its last lines above say why")
+            sys.exit(server.returncode or 1)
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    step(f"/ping did not answer 200 within {START_SECONDS} s")
+    sys.exit(1)
+
+
+def ask(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Print the question as a curl line, ask it, return the answer."""
+    text = json.dumps(body)
+    console.print(f"\ncurl -d {shlex.quote(text)} {url}", soft_wrap=True, style="cyan")
+    with urllib.request.urlopen(urllib.request.Request(url, text.encode()), timeout=10) as answer:
+        return json.load(answer)
+
+
+def ask_and_show(url: str) -> None:
+    for name, user in (("food", "u17"), ("fashion", 42)):
+        answer = ask(url, {"model": f"ncf_{name}_model", "user_id": user, "k": 5})
+        show(answer, f"{answer['model_name']} for {user} ({answer['reason']}); has had {history(name, user)}")
+    answer = ask(url, {"model": "ncf_food_model", "user_id": "nobody", "k": 3})
+    show(answer, f"{answer['message']} ({answer['reason']})")
+    pairs = [{"user_id": "u17", "item_id": item} for item in ("dumpling-01", "salad-01")]
+    answer = ask(url, {"model": "ncf_food_model", "pairs": pairs})
+    table = Table("user_id", "item_id", "score")
+    for pair, score in zip(pairs, answer["scores"], strict=True):
+        table.add_row(pair["user_id"], pair["item_id"], f"{score:.3f}")
+    console.print(table)
+
+
+def history(name: str, user: str | int) -> str:
+    """What a user has had most, by group of items: the planted taste the answer should match."""
+    frame = pl.read_csv(WORK / f"{name}.csv", infer_schema=False).filter(pl.col("user_id") == str(user))
+    groups = frame["item_id"].str.split("-").list.first().value_counts(sort=True).head(3)
+    return ", ".join(f"{count} × {group}" for group, count in groups.iter_rows())
+
+
+def show(answer: dict[str, Any], title: str) -> None:
+    console.print(title, soft_wrap=True)
+    table = Table("", "item_id", "score")
+    for place, item in enumerate(answer["recommendations"], start=1):
+        table.add_row(str(place), item["item_id"], f"{item['score']:.3f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    demo()

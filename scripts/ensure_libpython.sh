@@ -1,0 +1,38 @@
+#!/bin/sh
+# Triton's Python stub is linked to libpython, which Debian and Ubuntu leave out of python3. If it is missing, fetch the
+# distribution's own package and put the one library into the virtual environment; nothing else on the machine changes.
+set -eu
+case "${1:-}" in
+  ""|-h|--help) echo "usage: scripts/ensure_libpython.sh .venv/bin/python   (needs apt-get where libpython is missing)"; exit 0 ;;
+esac
+python=$1
+
+# Prints the library's name, and exits with 1 if no loader would find it where serve looks (see triton_runtime.py).
+library=$("$python" - <<'PY'
+import ctypes, pathlib, sys, sysconfig
+name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+print(name)
+for folder in (sysconfig.get_config_var("LIBDIR") or "", f"{sys.prefix}/lib"):
+    if pathlib.Path(folder, name).exists():
+        sys.exit(0)
+try:
+    ctypes.CDLL(name)
+except OSError:
+    sys.exit(1)
+PY
+) && exit 0
+
+package=${library%.so.1.0}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+fetch() { (cd "$scratch" && apt-get download "$package" >/dev/null 2>&1); }
+if command -v apt-get >/dev/null; then
+  fetch || { [ "$(id -u)" = 0 ] && apt-get update >/dev/null 2>&1 && fetch; } || true
+fi
+for archive in "$scratch"/*.deb; do
+  [ -e "$archive" ] || { echo "$library is missing and could not be fetched; install the package $package (apt-get install $package)" >&2; exit 1; }
+  dpkg -x "$archive" "$scratch/root"
+done
+target=$("$python" -c 'import sys; print(sys.prefix)')/lib
+cp "$(find "$scratch/root" -name "$library")" "$target/$library"
+echo "put $library into $target"
