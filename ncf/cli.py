@@ -13,8 +13,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ncf.errors import InputError
 from ncf.config import MODEL_NAMES, PRESETS
+from ncf.errors import InputError
 from ncf.sample import CATALOGUES
 
 PATH = click.Path(path_type=Path)

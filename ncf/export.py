@@ -59,7 +59,8 @@ class TotalScorer(nn.Module):
     def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
         user = torch.where((user_index >= 0) & (user_index < self.num_users), user_index, self.num_users)
         item = torch.where((item_index >= 0) & (item_index < self.num_items), item_index, self.num_items)
-        return self.model(user, item)
+        score: Tensor = self.model(user, item)
+        return score
 
 
 class TopK(nn.Module):
@@ -136,7 +137,7 @@ def export(
         ):
             folder = staging / model_name / str(version)
             folder.mkdir(parents=True)
-            torch.jit.script(module).save(str(folder / "model.pt"))
+            torch.jit.save(torch.jit.script(module), str(folder / "model.pt"))
             _place_config(config, staging / model_name, repository / model_name)
         compare(run, staging / name / str(version) / "model.pt", staging / topk_name / str(version) / "model.pt", k)
         folder = staging / name / str(version)
@@ -157,7 +158,7 @@ def compare(run: Run, score_file: Path, topk_file: Path, k: int, rows: int = 256
     """
     num_users, num_items = len(run.users), len(run.items)
     user, item = torch.randint(num_users, (rows, 1)), torch.randint(num_items, (rows, 1))
-    scorer, topk = torch.jit.load(score_file), torch.jit.load(topk_file)
+    scorer, topk = (torch.jit.load(str(file)) for file in (score_file, topk_file))  # type: ignore[no-untyped-call]
     _require_close(scorer(user, item), run.model(user, item), "scores")
     outside = torch.tensor([[-1], [num_users], [2**63 - 1], [-(2**63)]])
     if not torch.isfinite(scorer(outside, outside)).all() or (topk(outside)[0] < 0).all(dim=1).any():
@@ -224,7 +225,8 @@ def _with_unknown_row(model: NCF) -> NCF:
     for branch in model.branches:
         for table in ("user_embedding", "item_embedding"):
             weight = getattr(branch, table).weight.detach()
-            setattr(branch, table, nn.Embedding.from_pretrained(torch.cat([weight, weight.mean(0, keepdim=True)])))
+            longer = torch.cat([weight, weight.mean(0, keepdim=True)])
+            setattr(branch, table, nn.Embedding(longer.shape[0], longer.shape[1], _weight=longer))
     return model
 
 

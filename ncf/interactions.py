@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class IdIndex:
         found = wanted.join(table, on="id", how="left", maintain_order="left")["index"]
         return found.fill_null(-1).to_numpy(writable=True)
 
-    def decode(self, index: Sequence[int] | IntArray) -> list[int | str]:
+    def decode(self, index: list[int] | IntArray) -> list[int | str]:
         """Raw ids of indices, as they were in the data."""
         return self.ids.gather(index).to_list()
 
@@ -75,7 +75,7 @@ class Interactions:
 
     def __post_init__(self) -> None:
         for values, size in ((self.user_index, len(self.users)), (self.item_index, len(self.items))):
-            if len(values) and not (0 <= values.min() and values.max() < size):
+            if len(values) and not (values.min() >= 0 and values.max() < size):
                 raise ValueError(f"indices must lie in 0..{size - 1}")
 
     def __len__(self) -> int:
@@ -219,10 +219,8 @@ def _timestamp_column(raw: pl.Series, path: Path) -> pl.Series:
         if time.null_count():
             time = raw.cast(pl.Float64, strict=False)
         if time.null_count():
-            try:
+            with suppress(pl.exceptions.PolarsError):  # no date format could be recognised
                 time = raw.str.to_datetime(strict=False, time_unit="us").cast(pl.Int64)
-            except pl.exceptions.PolarsError:  # no date format could be recognised
-                pass
     else:
         time = raw
     bad = time.is_null() | (time.is_nan() if time.dtype.is_float() else False)

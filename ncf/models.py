@@ -5,12 +5,14 @@ broadcast, so users [B, 1] against items [B, C] look each user up once. `catalog
 against all items with everything precomputed that does not depend on the user.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 from ncf.config import MODEL_NAMES
 
-# Floats an intermediate of a catalogue pass may hold: 4 MB stays in a core's cache, and bounds memory for any catalogue.
+# Floats an intermediate of a catalogue pass may hold: 4 MB stay in cache, and memory is bounded for any catalogue.
 BLOCK_FLOATS = 2**20
 
 
@@ -44,7 +46,7 @@ class MLPBranch(nn.Module):
         self.user_half = nn.Linear(embedding_size, sizes[0])
         self.item_half = nn.Linear(embedding_size, sizes[0], bias=False)
         rest: list[nn.Module] = [nn.ReLU()]
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for fan_in, fan_out in pairwise(sizes):
             rest += [nn.Dropout(dropout), nn.Linear(fan_in, fan_out), nn.ReLU()]
         self.rest = nn.Sequential(*rest)
         self.num_outputs = num_factors
@@ -84,8 +86,10 @@ class NCF(nn.Module):
                 assert isinstance(branch, GMFBranch | MLPBranch)
                 weight = self.predict.weight[0, start : start + branch.num_outputs]
                 start += branch.num_outputs
-                part = GMFCatalogue if isinstance(branch, GMFBranch) else MLPCatalogue
-                parts.append(part(branch, weight))
+                if isinstance(branch, GMFBranch):
+                    parts.append(GMFCatalogue(branch, weight))
+                else:
+                    parts.append(MLPCatalogue(branch, weight))
             return Catalogue(parts, self.predict.bias.clone()).eval()
 
 

@@ -136,7 +136,7 @@ def train_epoch(
         if config.l2:
             loss = loss + config.l2 * embedding_norm(model, user, items)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step == steps or step % 16 == 1:  # reading the loss waits for the device: not at each step
             on_step(number, step, steps, total.item() / step)

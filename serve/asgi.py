@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from a2wsgi import WSGIMiddleware
 from uvicorn_worker import UvicornWorker
@@ -36,7 +37,8 @@ class Application:
 
     def __init__(self, settings: Settings, triton: TritonPool, admin: TritonAdmin) -> None:
         self.data_plane = DataPlane(settings, triton)
-        self.control_plane = WSGIMiddleware(create_control_plane(settings, admin), workers=CONTROL_THREADS)
+        flask: Any = create_control_plane(settings, admin)  # a2wsgi and Flask type the WSGI environment differently
+        self.control_plane = WSGIMiddleware(flask, workers=CONTROL_THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in DataPlane.PATHS:

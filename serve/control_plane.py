@@ -24,14 +24,15 @@ def create_control_plane(settings: Settings, admin: TritonAdmin) -> Flask:
     @app.get("/models")
     def models() -> Response:
         """What Triton has loaded, and apart from it what it could not load and why."""
-        index = admin.index()
-        loaded = [
-            {"modelName": model.name, "modelVersion": model.version, "modelUrl": str(settings.model_repository / model.name)}
-            for model in index
-            if model.ready
-        ]  # fmt: skip
-        failed = [{"modelName": m.name, "state": m.state, "reason": m.reason} for m in index if not m.ready]
-        return _json({"models": loaded, "unavailable": failed})
+        loaded: list[dict[str, str]] = []
+        unavailable: list[dict[str, str]] = []
+        for model in admin.index():
+            named = {"modelName": model.name, "modelVersion": model.version}
+            if model.ready:
+                loaded.append({**named, "modelUrl": str(settings.model_repository / model.name)})
+            else:
+                unavailable.append({**named, "state": model.state, "reason": model.reason})
+        return _json({"models": loaded, "unavailable": unavailable})
 
     @app.get("/execution-parameters")
     def execution_parameters() -> Response:

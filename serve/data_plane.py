@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -150,14 +151,12 @@ class DataPlane:
     async def score(self, request: ScoreRequest, recommender: Recommender) -> dict[str, Any]:
         columns = recommend.pair_columns(request, recommender)
         if not columns.user_index:
-            return recommend.scores(request, recommender, columns, codec.array("f"))
+            return recommend.scores(request, recommender, columns, array("f"))
         tensors = codec.encode_int64(user_index=columns.user_index, item_index=columns.item_index)
         outputs = await self.infer(recommender, recommender.name, tensors)
         return recommend.scores(request, recommender, columns, outputs["score"])
 
-    async def infer(
-        self, recommender: Recommender, model: str, tensors: codec.TensorRequest
-    ) -> dict[str, codec.array[Any]]:
+    async def infer(self, recommender: Recommender, model: str, tensors: codec.TensorRequest) -> dict[str, array[Any]]:
         """Run one of the recommender's two models, at the version whose ids were used."""
         path = f"/v2/models/{model}/versions/{recommender.version}/infer"
         answer = await self.triton.request(b"POST", path, tensors.body, tensors.header_length)

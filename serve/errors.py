@@ -1,13 +1,12 @@
 """What a request can go wrong with; each class carries its HTTP status and a code for programs.
 
-    ServeError                500  internal
-    ├── BadRequest            400  bad_request
-    ├── UnknownModel          404  unknown_model
-    ├── NotFound              404  not_found
-    ├── MethodNotAllowed      405  method_not_allowed
-    ├── BodyTooLarge          413  body_too_large
-    ├── TritonFailed          502  model_failed      Triton answered with an error of its own
-    └── Unavailable           503  unavailable       Triton, or the model asked for, is not ready
+ServeError                500  internal
+├── BadRequest            400  bad_request
+├── UnknownModel          404  unknown_model
+├── MethodNotAllowed      405  method_not_allowed
+├── BodyTooLarge          413  body_too_large
+├── TritonFailed          502  model_failed      Triton answered with an error of its own
+└── Unavailable           503  unavailable       Triton, or the model asked for, is not ready
 """
 
 from __future__ import annotations
@@ -28,11 +27,6 @@ class BadRequest(ServeError):
 class UnknownModel(ServeError):
     status = 404
     code = "unknown_model"
-
-
-class NotFound(ServeError):
-    status = 404
-    code = "not_found"
 
 
 class MethodNotAllowed(ServeError):

@@ -29,11 +29,12 @@ class IdFile:
         view = memoryview(self._bytes)
         position = len(MAGIC) + HEADER.size
         parts = []
-        for length, kind in ((self._count + 1, "Q"), (buckets + 1, "I"), (self._count, "I")):
-            size = length * struct.calcsize(kind)
+        for length, wide in ((self._count + 1, True), (buckets + 1, False), (self._count, False)):
+            size = length * (8 if wide else 4)
             if position + size > len(self._bytes):
                 raise ValueError(f"{path} is cut short; export the model again")
-            parts.append(view[position : position + size].cast(kind))
+            part = view[position : position + size]
+            parts.append(part.cast("Q") if wide else part.cast("I"))
             position += size
         self._offsets, self._starts, self._entries = parts
         self._text = position

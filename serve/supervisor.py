@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -77,10 +78,8 @@ class Child:
         self.kill()
 
     def kill(self) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
 
 
@@ -148,7 +147,7 @@ class Supervisor:
     def _start_triton(
         self, runtime: TritonRuntime, models: tuple[str, ...], http_port: int, grpc_port: int, prefix: str
     ) -> subprocess.Popen[bytes]:
-        command = [
+        command: list[str | Path] = [
             runtime.program,
             f"--model-repository={self.settings.model_repository}",
             "--model-control-mode=explicit",
@@ -180,9 +179,7 @@ class Supervisor:
         ]  # fmt: skip
         return _spawn(command, dict(os.environ), public.fileno())
 
-    def _watch(
-        self, triton: Child, gunicorn: Child, admin: TritonAdmin, models: tuple[str, ...], began: float
-    ) -> None:
+    def _watch(self, triton: Child, gunicorn: Child, admin: TritonAdmin, models: tuple[str, ...], began: float) -> None:
         """Until a signal comes: restart what dies, say when the models are ready. Raises StartError."""
         ready = False
         while not self.stopping:
@@ -205,8 +202,10 @@ class Supervisor:
         for name in failed:
             log.error("%s is not served: %s", name, _reason(states.get(name)))
         default = self.settings.default_model_name
-        if len(failed) == len(models) or default in failed:
-            raise StartError(f"no request can be answered: {default or 'no model'} could not be loaded" if not default else f"the default model {default} could not be loaded")  # fmt: skip  # noqa: E501
+        if default in failed:
+            raise StartError(f"the default model {default} could not be loaded")
+        if len(failed) == len(models):
+            raise StartError("no model could be loaded")
         names = ", ".join(name for name in models if name not in failed)
         where = f"http://{self.settings.bind_address}:{self.settings.port}"
         log.info("ready after %.1f s on %s: %s", seconds, where, names)
@@ -238,7 +237,7 @@ def _reason(state: ModelState | None) -> str:
     return (state.reason if state else "") or "Triton gave no reason; SAGEMAKER_TRITON_LOG_INFO=true shows more"
 
 
-def _spawn(command: list[str | Path], environment: dict[str, str], *keep: int) -> subprocess.Popen[bytes]:
+def _spawn(command: Sequence[str | Path], environment: dict[str, str], *keep: int) -> subprocess.Popen[bytes]:
     """A child in a session of its own (Ctrl-C reaches it through us) that gets SIGTERM if we die without a word."""
     libc = ctypes.CDLL(None)
 
@@ -246,5 +245,10 @@ def _spawn(command: list[str | Path], environment: dict[str, str], *keep: int) -
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
     return subprocess.Popen(
-        command, env=environment, pass_fds=keep, start_new_session=True, preexec_fn=on_our_death, stdin=subprocess.DEVNULL
-    )  # fmt: skip
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        pass_fds=keep,
+        start_new_session=True,
+        preexec_fn=on_our_death,
+    )

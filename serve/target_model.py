@@ -35,7 +35,7 @@ def target_model(
         return default_model_name
     if len(choices) == 1:
         return choices[0]
-    raise BadRequest(f"several models are served, so the request must name one as \"model\": {', '.join(choices)}")
+    raise BadRequest(f'several models are served, so the request must name one as "model": {", ".join(choices)}')
 
 
 def _from_attributes(text: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""Triton's administration through tritonclient (gRPC): for the control plane and the supervisor, never on a hot path."""
+"""Triton's administration through tritonclient (gRPC), for the control plane and the supervisor."""
 
 from __future__ import annotations
 

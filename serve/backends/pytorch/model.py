@@ -1,8 +1,8 @@
 """Triton's `pytorch` backend where libtorch is not: TorchScript models through the Python backend.
 
 Triton's Python stub runs this file, one process an instance; nothing of `serve` imports it. It keeps to what the
-libtorch backend does (https://github.com/triton-inference-server/pytorch_backend), so that a model repository runs on
-either: inputs go to the arguments of `forward` by name, else by `<name>__<index>`, else in the order of the
+libtorch backend does (https://github.com/triton-inference-server/pytorch_backend), so that a repository runs on both:
+inputs go to the arguments of `forward` by name, else by `<name>__<index>`, else in the order of the
 configuration; outputs by `<name>__<index>`, else in order. Tensors pass by DLPack alone: NumPy 2 and this stub disagree.
 """
 
@@ -37,7 +37,7 @@ class TritonPythonModel:
         columns = [[self._input(request, name) for name in self.inputs] for request in requests]
         if self.batched and len(requests) > 1:
             try:
-                outputs = self._forward([torch.cat(parts) for parts in zip(*columns)])
+                outputs = self._forward([torch.cat(parts) for parts in zip(*columns, strict=True)])
                 return self._split(outputs, [len(parts[0]) for parts in columns])
             except RuntimeError:
                 if self.device.type == "cuda" and not _cuda_alive():
@@ -61,16 +61,19 @@ class TritonPythonModel:
         return [output.cpu().contiguous() for output in outputs]
 
     def _split(self, outputs, rows):
-        named = list(zip(self.outputs, outputs))
+        named = list(zip(self.outputs, outputs, strict=True))
         if len(rows) == 1:
             tensors = [pb_utils.Tensor.from_dlpack(name, to_dlpack(value.clone())) for name, value in named]
             return [pb_utils.InferenceResponse(tensors)]
         parts = [[part.clone() for part in value.split(rows)] for value in outputs]
         return [
             pb_utils.InferenceResponse(
-                [pb_utils.Tensor.from_dlpack(name, to_dlpack(part)) for name, part in zip(self.outputs, request)]
+                [
+                    pb_utils.Tensor.from_dlpack(name, to_dlpack(part))
+                    for name, part in zip(self.outputs, request, strict=True)
+                ]
             )
-            for request in zip(*parts)
+            for request in zip(*parts, strict=True)
         ]
 
 
