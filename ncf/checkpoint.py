@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,9 @@ FILES = {
     "interactions.npz": "user_index and item_index of every known interaction, the held-out ones included",
     "weights.pt": "the model's weights at the best epoch (a PyTorch state_dict)",
 }
+
+# What reading a damaged file of a run can raise, weights.pt included.
+BROKEN = (OSError, EOFError, ValueError, KeyError, RuntimeError, TypeError, UnpicklingError)
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
             seen = SeenItems.of(known["user_index"], known["item_index"], len(users), len(items))
         model = build_model(config.model, len(users), len(items), config.num_factors, config.num_layers, config.dropout)
         model.load_state_dict(torch.load(path / "weights.pt", map_location="cpu", weights_only=True))
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, pl.exceptions.PolarsError) as error:
+    except (*BROKEN, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path} cannot be loaded: {str(error).splitlines()[0]}; train again") from error
     return Run(path, config, users, items, seen, model.to(device).eval())
 

@@ -2,8 +2,8 @@
 
 Triton's Python stub runs this file, one process an instance; nothing of `serve` imports it. It keeps to what the
 libtorch backend does (https://github.com/triton-inference-server/pytorch_backend), so that a repository runs on both:
-inputs go to the arguments of `forward` by name, else by `<name>__<index>`, else in the order of the
-configuration; outputs by `<name>__<index>`, else in order. Tensors pass by DLPack alone: NumPy 2 and this stub disagree.
+inputs go to the arguments of `forward` by name, else by `<name>__<index>`, else in the order of the configuration;
+outputs by `<name>__<index>`, else in order. Tensors pass by DLPack alone: NumPy 2 and this stub disagree.
 """
 
 import json

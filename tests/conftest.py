@@ -1,0 +1,95 @@
+"""Fixtures: generated data, small trained runs, an exported repository and, for e2e, one running `serve`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+# As the ncf command does, and before torch is loaded: on shared cores spinning threads make tests many times slower.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+import torch
+
+from ncf.checkpoint import Run, load_run
+from ncf.config import TrainConfig
+from ncf.export import export
+from ncf.sample import CATALOGUES, generate
+from ncf.train import train_run
+from tests.serving import Server
+
+BIN = Path(sys.executable).parent
+
+# Trained just long enough that scores differ between items; how well is another test's matter.
+QUICK = TrainConfig(epochs=1, num_factors=8)
+
+
+@pytest.fixture(scope="session")
+def food_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "food.csv"
+    generate(CATALOGUES["food"]).write_csv(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def fashion_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "fashion.csv"
+    generate(CATALOGUES["fashion"]).write_csv(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def food_run(food_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    path = tmp_path_factory.mktemp("runs") / "food"
+    train_run(food_csv, path, QUICK, torch.device("cpu"))
+    return load_run(path)
+
+
+@pytest.fixture(scope="session")
+def fashion_run(fashion_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    path = tmp_path_factory.mktemp("runs") / "fashion"
+    train_run(fashion_csv, path, TrainConfig(model="gmf", epochs=1, num_factors=8), torch.device("cpu"))
+    return load_run(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Awkward ids, a catalogue smaller than K, and a user ('all') who has seen every item."""
+    folder = tmp_path_factory.mktemp("tiny")
+    items = ["a b", "c,d", "é—☃", "x" * 300, "7", '"quoted"']
+    rows = [("all", item) for item in items]
+    rows += [(f"user {n}", items[(n + step) % len(items)]) for n in range(8) for step in range(3)]
+    path = folder / "tiny.csv"
+    pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row").write_csv(path)
+    train_run(path, folder / "run", TrainConfig(epochs=1, num_factors=4), torch.device("cpu"))
+    return load_run(folder / "run")
+
+
+@pytest.fixture(scope="session")
+def repository(food_run: Run, fashion_run: Run, tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three recommenders and one model that is broken."""
+    path = tmp_path_factory.mktemp("repository")
+    for name, run in (("ncf_food_model", food_run), ("ncf_fashion_model", fashion_run), ("tiny", tiny_run)):
+        export(run, path, name)
+    export(tiny_run, path, "broken")
+    (path / "broken" / "1" / "model.pt").write_bytes(b"this is no TorchScript")
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path) -> Iterator[Server]:
+    """`serve` on the repository, ready."""
+    with Server(repository) as running:
+        running.wait_until_ready()
+        yield running
+
+
+def run_ncf(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The `ncf` command as a user runs it."""
+    command = [str(BIN / "ncf"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "COLUMNS": "200"})

@@ -1,0 +1,98 @@
+"""The directions of the house: who may import what, read from the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# Triton's stub runs these in a process of its own; nothing of `serve` imports them.
+BACKENDS = ROOT / "serve" / "backends"
+
+# What only the named modules may import: one room for one outside world.
+ROOMS = {
+    "flask": {"serve.control_plane"},
+    "werkzeug": {"serve.control_plane"},
+    "a2wsgi": {"serve.asgi"},
+    "uvicorn_worker": {"serve.asgi"},
+    "httptools": {"serve.triton"},
+    "tritonclient": {"serve.triton_admin", "ncf.export"},
+    "subprocess": {"serve.supervisor", "serve.triton_runtime"},
+    "click": {"ncf.cli", "serve.__main__"},
+    "rich": {"ncf.cli", "ncf.progress"},
+    "polars": {"ncf.interactions", "ncf.splits", "ncf.checkpoint", "ncf.id_file", "ncf.sample"},
+    "ncf.export": {"ncf.cli", "ncf.sagemaker"},
+    "ncf.sagemaker": {"ncf.cli"},
+    "serve.supervisor": {"serve.__main__"},
+    "serve.control_plane": {"serve.asgi"},
+    "serve.data_plane": {"serve.asgi"},
+}
+# Pure modules: no I/O of any kind, and nothing that drags one in.
+PURE = {"ncf.models", "ncf.metrics", "ncf.negatives", "ncf.triton_config", "serve.recommend", "serve.target_model"}
+OUTSIDE_WORLDS = {"os", "asyncio", "socket", "http", "urllib", "flask", "httptools", "tritonclient", "subprocess"}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package in ("ncf", "serve"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if BACKENDS not in path.parents:
+                found[".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide directions"
+            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def uses(names: set[str], target: str) -> bool:
+    return any(name == target or name.startswith(target + ".") for name in names)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_ncf_and_serve_never_import_each_other_and_serve_never_torch(module: str) -> None:
+    names = imports(modules()[module])
+    for other in ("serve", "pytriton") if module.startswith("ncf") else ("ncf", "torch", "pytriton"):
+        assert not uses(names, other), f"{module} imports {other}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_one_room_for_one_outside_world(room: str) -> None:
+    users = {module for module, path in modules().items() if uses(imports(path), room)}
+    assert users == ROOMS[room]
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_pure_modules_do_no_io(module: str) -> None:
+    names = imports(modules()[module])
+    for world in OUTSIDE_WORLDS:
+        assert not uses(names, world), f"{module} imports {world}"
+
+
+def test_torchscript_is_known_in_one_room_only() -> None:
+    assert [name for name, path in modules().items() if "torch.jit" in path.read_text()] == ["ncf.export"]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_nothing_happens_at_import(module: str) -> None:
+    """At module level: definitions, constants, imports; no call that reads the environment or configures logging."""
+    tree = ast.parse(modules()[module].read_text())
+    for node in tree.body:
+        if isinstance(node, ast.If):  # if __name__ == "__main__"
+            assert "__name__" in ast.unparse(node.test)
+            continue
+        if isinstance(node, ast.Expr):
+            assert isinstance(node.value, ast.Constant), f"{module} does something at import: {ast.unparse(node)}"
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            text = ast.unparse(node.value)
+            for forbidden in ("os.environ", "getenv", "basicConfig", "open("):
+                assert forbidden not in text, f"{module}: {text}"

@@ -1,0 +1,114 @@
+"""A real `serve` process for tests, and a client that keeps status, headers and body."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+SERVE = Path(sys.executable).parent / "serve"
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Server:
+    """Context manager: starts `serve` on a free port of the loopback interface and stops it by SIGTERM."""
+
+    def __init__(self, repository: Path, **environment: str) -> None:
+        self.port = free_port()
+        self.log = Path(tempfile.mkstemp(prefix="serve-log-")[1])
+        self.environment = {
+            **os.environ,
+            "SERVE_MODEL_REPOSITORY": str(repository),
+            "SERVE_BIND_ADDRESS": "127.0.0.1",
+            "SAGEMAKER_BIND_TO_PORT": str(self.port),
+            **environment,
+        }
+
+    def __enter__(self) -> Server:
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([SERVE], env=self.environment, stdout=log, stderr=log)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.log.unlink()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(40)
+
+    def wait_until_ready(self, seconds: float = 90) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
+            if self.ping() == 200:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"not ready within {seconds} s:\n{self.log.read_text()}")
+
+    def ping(self) -> int:
+        """The status of /ping, 0 if nobody answers."""
+        try:
+            return self.request("GET", "/ping").status
+        except OSError:
+            return 0
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        finally:
+            connection.close()
+
+    def invoke(self, document: Any, headers: dict[str, str] | None = None) -> Answer:
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
+        return self.request("POST", "/invocations", body, {"Content-Type": "application/json", **(headers or {})})
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def children_of(pid: int) -> dict[str, int]:
+    """Direct children of a process, by the name of their program or Python module."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            words = (folder / "cmdline").read_text().split("\0")
+        except (OSError, IndexError):
+            continue
+        if parent == pid:
+            name = words[2] if len(words) > 2 and words[1] == "-m" else Path(words[0]).name
+            found[name] = int(folder.name)
+    return found

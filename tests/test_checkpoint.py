@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ncf.checkpoint import FILES, Run, load_run
+from ncf.errors import InputError
+from ncf.evaluate import evaluate
+from ncf.splits import load_split
+from ncf.train import train_run
+from tests.conftest import QUICK
+
+CPU = torch.device("cpu")
+
+
+def test_quality_before_saving_is_quality_after_loading(food_csv: Path, tmp_path: Path) -> None:
+    result = train_run(food_csv, tmp_path / "run", QUICK, CPU)
+    run = load_run(tmp_path / "run")
+    split = load_split(food_csv, run.config.columns, run.config.seed).reindex(run.users, run.items)
+    assert evaluate(run.model, split) == evaluate(result.model, split)
+
+
+def test_a_run_directory_explains_itself(food_run: Run) -> None:
+    for name in FILES:
+        assert (food_run.path / name).exists()
+    readme = (food_run.path / "README.md").read_text()
+    assert all(name in readme for name in FILES)
+    lines = (food_run.path / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == QUICK.epochs
+    assert {"epoch", "loss", "samples_per_second", "hit_rate_at_10", "ndcg_at_10"} <= set(json.loads(lines[0]))
+    assert json.loads((food_run.path / "versions.json").read_text())["torch"] == torch.__version__
+    assert len(food_run.known.items) == json.loads((food_run.path / "result.json").read_text())["num_interactions"]
+
+
+def test_an_existing_run_is_not_overwritten(food_csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").write_text("x")
+    with pytest.raises(InputError, match="exists already"):
+        train_run(food_csv, tmp_path / "run", QUICK, CPU)
+    assert (tmp_path / "run" / "precious").exists()
+
+
+def test_a_failed_run_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("user_id,item_id\na,x\na,y\nb,x\n")  # nothing left to choose the best epoch on
+    with pytest.raises(InputError):
+        train_run(path, tmp_path / "run", QUICK, CPU)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unfinished_or_broken_run_is_refused(food_csv: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no run directory"):
+        load_run(tmp_path / "none")
+    train_run(food_csv, tmp_path / "run", QUICK, CPU)
+    (tmp_path / "run" / "weights.pt").write_bytes(b"cut")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_run(tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    with pytest.raises(InputError, match=r"result.json is missing"):
+        load_run(tmp_path / "run")

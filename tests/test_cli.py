@@ -1,0 +1,78 @@
+"""The `ncf` command as a user runs it: real processes, exit codes, messages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ncf.checkpoint import Run
+from tests.conftest import run_ncf
+
+
+def test_train_evaluate_export(food_csv: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trained = run_ncf("train", "--data", food_csv, "--output", run, "--model", "gmf", "--epochs", 2, "--seed", 3)
+    assert trained.returncode == 0, trained.stderr
+    assert "epoch 2/2  loss 0." in trained.stderr
+    assert "samples/s" in trained.stderr
+    assert "HR@10" in trained.stdout
+
+    table = run_ncf("evaluate", "--run", run, "--data", food_csv)
+    assert table.returncode == 0, table.stderr
+    assert all(word in table.stdout for word in ("gmf", "popularity", "HR@10", "NDCG@10", "MRR", "HR@20", "1,200"))
+    report = json.loads(run_ncf("evaluate", "--run", run, "--data", food_csv, "--json").stdout)
+    assert report["users"] == 1200
+    assert set(report["model"]) == set(report["popularity"]) == {"sampled", "full"}
+    assert f"{report['model']['full']['HR@10']:.4f}" in table.stdout
+
+    exported = run_ncf("export", "--run", run, "--repository", tmp_path / "repository", "--name", "m", "--k", 20)
+    assert exported.returncode == 0, exported.stderr
+    assert "version 1, K = 20" in exported.stdout
+    again = run_ncf("export", "--run", run, "--repository", tmp_path / "repository", "--name", "m", "--version", 1)
+    assert again.returncode == 2
+    assert again.stderr.startswith("ncf: ")
+
+
+def test_help_has_examples() -> None:
+    for command in ((), ("sample",), ("train",), ("evaluate",), ("export",)):
+        shown = run_ncf(*command, "--help")
+        assert shown.returncode == 0
+        assert "Example" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--data", "none.csv", "--output", "run"), "none.csv does not exist"),
+        (("train", "--data", "{csv}", "--output", "{run}"), "exists already; choose another --output"),
+        (("train", "--data", "{csv}", "--output", "run", "--epochs", "0"), "epochs is 0; it must be at least 1"),
+        (("train", "--data", "{csv}", "--output", "run", "--user-column", "who"), "no column 'who'"),
+        (("train", "--data", "{csv}", "--output", "run", "--model", "svd"), "'svd' is not one of"),
+        (("train", "--data", "{csv}", "--output", "run", "--device", "gpu"), "finds no CUDA device"),
+        (("train", "--data", ".", "--output", "run"), "exactly one file named *.train.rating"),
+        (("train", "--data", "{csv}", "--output", "/proc/run"), "cannot make the run directory"),
+        (("evaluate", "--run", "none", "--data", "{csv}"), "no run directory"),
+        (("export", "--run", "none", "--repository", "r", "--name", "m"), "no run directory"),
+        (("export", "--run", "{run}", "--repository", "/proc/r", "--name", "m"), "cannot write into /proc/r"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    food_csv: Path, food_run: Run, tmp_path: Path, arguments: tuple[str, ...], message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    if "gpu" in arguments and _has_gpu():
+        pytest.skip("this machine has a GPU, so --device gpu is no mistake here")
+    ended = run_ncf(*(word.format(csv=food_csv, run=food_run.path) for word in arguments))
+    assert ended.returncode == 2, ended.stderr
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

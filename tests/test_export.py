@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from ncf import export as export_module
+from ncf.checkpoint import Run
+from ncf.config import MODEL_NAMES
+from ncf.errors import InputError
+from ncf.export import TopK, TotalScorer, export, score_config, topk_config
+from ncf.models import build_model
+from ncf.negatives import SeenItems
+
+OUTSIDE = torch.tensor([[-1], [-(2**63)], [2**63 - 1], [10**6]])
+
+
+def pbtxt(path: Path) -> model_config_pb2.ModelConfig:
+    return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+
+
+def test_config_is_what_triton_reads(food_run: Run, tmp_path: Path) -> None:
+    exported = export(food_run, tmp_path, "m", device="cpu")
+    score, topk = pbtxt(exported.score / "config.pbtxt"), pbtxt(exported.topk / "config.pbtxt")
+    for config in (score, topk):
+        assert config.platform == "pytorch_libtorch"
+        assert config.name == ""  # the directory's name counts
+        assert config.dynamic_batching.max_queue_delay_microseconds > 0
+        assert list(config.dynamic_batching.preferred_batch_size)
+        assert max(config.dynamic_batching.preferred_batch_size) <= config.max_batch_size
+        assert [group.kind for group in config.instance_group] == [model_config_pb2.ModelInstanceGroup.KIND_CPU]
+        for warmup in config.model_warmup:
+            assert set(warmup.inputs) == {tensor.name for tensor in config.input}
+    assert [(t.name, list(t.dims)) for t in score.output] == [("score", [1])]
+    assert [(t.name, list(t.dims)) for t in topk.output] == [("item_index", [100]), ("score", [100])]
+    assert topk.output[0].data_type == model_config_pb2.TYPE_INT64
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cpu", "KIND_CPU"), ("gpu", "KIND_GPU"), ("auto", "KIND_AUTO")])
+def test_device_decides_the_instance_group(device: str, kind: str) -> None:
+    for config in (score_config(device), topk_config(5, device)):
+        parsed = text_format.Parse(config.to_pbtxt(), model_config_pb2.ModelConfig())
+        assert model_config_pb2.ModelInstanceGroup.Kind.Name(parsed.instance_group[0].kind) == kind
+
+
+def test_inputs_are_the_arguments_of_forward_and_no_device_is_baked_in(food_run: Run, tmp_path: Path) -> None:
+    exported = export(food_run, tmp_path, "m")
+    for folder in (exported.score, exported.topk):
+        module = torch.jit.load(str(folder / "1" / "model.pt"))
+        arguments = [argument.name for argument in module.forward.schema.arguments][1:]
+        assert arguments == [tensor.name for tensor in pbtxt(folder / "config.pbtxt").input]
+        graph = str(module.inlined_graph)
+        assert "Device = prim::Constant" not in graph
+        assert 'value="cpu"' not in graph
+        assert 'value="cuda' not in graph
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_exported_modules_are_total_and_equal_eager(name: str) -> None:
+    torch.manual_seed(1)
+    num_users, num_items, k = 9, 30, 12
+    model = build_model(name, num_users, num_items, 8).eval()
+    seen = SeenItems.of(torch.tensor([0, 0, 0, 4, *[8] * 25]), torch.tensor([3, 1, 29, 7, *range(25)]), 9, num_items)
+    scorer = torch.jit.script(TotalScorer(model, num_users, num_items).eval())
+    topk = torch.jit.script(TopK(model.catalogue(), seen, num_users, k).eval())
+    with torch.inference_mode():
+        user, item = torch.randint(num_users, (200, 1)), torch.randint(num_items, (200, 1))
+        torch.testing.assert_close(scorer(user, item), model(user, item), rtol=1e-5, atol=1e-5)
+        assert torch.isfinite(scorer(OUTSIDE, OUTSIDE)).all()
+
+        users = torch.tensor([[4], [-7], [0], [8]])
+        index, score = topk(users)
+        every = model(torch.tensor([[4], [0], [0], [8]]), torch.arange(num_items))
+        for row, user_index in ((0, 4), (2, 0), (3, 8)):
+            every[row, seen.items[seen.indptr[user_index] : seen.indptr[user_index + 1]]] = float("-inf")
+            best = every[row].topk(k)
+            found = torch.isfinite(best.values)
+            assert index[row][found].tolist() == best.indices[found].tolist()
+            torch.testing.assert_close(score[row][found], best.values[found], rtol=1e-5, atol=1e-5)
+            assert (index[row][~found] == -1).all()
+        assert index[3].tolist().count(-1) == k - 5  # user 8 has 5 unseen items
+        popularity = torch.bincount(seen.items, minlength=num_items).float()
+        assert score[1].tolist() == popularity.topk(k).values.tolist()  # unknown: the most popular, nothing left out
+        assert torch.equal(topk(OUTSIDE)[0], index[1].expand(4, -1))
+
+
+def test_users_are_worked_through_in_blocks(food_run: Run) -> None:
+    module = TopK(food_run.model.catalogue(), food_run.known, len(food_run.users), 10).eval()
+    users = torch.arange(40).unsqueeze(1)
+    with torch.inference_mode():
+        whole = module(users)
+        module.users_at_once = 7
+        parts = module(users)
+    assert torch.equal(whole[0], parts[0])
+    torch.testing.assert_close(whole[1], parts[1], rtol=1e-5, atol=1e-5)
+
+
+def test_k_is_at_most_the_catalogue(tiny_run: Run, tmp_path: Path) -> None:
+    assert export(tiny_run, tmp_path, "m", k=100).k == len(tiny_run.items)
+
+
+def test_versions_count_up_and_a_tuned_config_stays(food_run: Run, tmp_path: Path) -> None:
+    first = export(food_run, tmp_path, "m")
+    config = first.score / "config.pbtxt"
+    config.write_text(config.read_text().replace("max_queue_delay_microseconds: 100", "max_queue_delay_microseconds: 7"))
+    second = export(food_run, tmp_path, "m")
+    assert (first.version, second.version) == (1, 2)
+    assert "max_queue_delay_microseconds: 7" in config.read_text()
+    assert sorted(path.name for path in second.topk.iterdir()) == ["1", "2", "config.pbtxt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "no/slash"}, "is no model name"),
+        ({"name": ".hidden"}, "is no model name"),
+        ({"name": "m_topk"}, "ends in _topk"),
+        ({"version": 0}, "version is 0"),
+        ({"version": 1}, "has a version 1 already; the next free is 2"),
+        ({"k": 0}, "k is 0"),
+        ({"k": 7}, "export with the same k or under a new --name"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_written(
+    food_run: Run, tmp_path: Path, arguments: dict[str, object], message: str
+) -> None:
+    export(food_run, tmp_path, "m")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError) as caught:
+        export(food_run, tmp_path, **{"name": "m", **arguments})
+    assert message in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_module_that_differs_from_eager_is_not_written(
+    food_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong(TotalScorer):
+        def forward(self, user_index: torch.Tensor, item_index: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(user_index.shape)
+
+    monkeypatch.setattr(export_module, "TotalScorer", Wrong)
+    with pytest.raises(RuntimeError, match="differ by"):
+        export(food_run, tmp_path, "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_export_leaves_no_half_model(food_run: Run, tmp_path: Path) -> None:
+    """Killed while it publishes; the next export clears what it left and succeeds."""
+    script = f"""
+        import os, signal
+        from pathlib import Path
+        from ncf import export
+        from ncf.checkpoint import load_run
+        export.write_id_file = lambda path, index: os.kill(os.getpid(), signal.SIGKILL)
+        export.export(load_run(Path({str(food_run.path)!r})), Path({str(tmp_path)!r}), "m")
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=os.environ, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    left = [path.name for path in tmp_path.iterdir()]
+    assert len(left) == 1
+    assert left[0].startswith(".export-")
+    export(food_run, tmp_path, "m")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "m_topk"]

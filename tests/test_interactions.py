@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ncf.errors import InputError
+from ncf.interactions import Columns, IdIndex, read_interactions
+
+ROWS = "user_id,item_id,weight,timestamp\nbob,x,1,30\namy,y,2.5,10\namy,x,1,20\n"
+
+
+def write(folder: Path, text: str, name: str = "data.csv") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_csv_tsv_and_parquet_give_the_same_interactions(tmp_path: Path) -> None:
+    csv = write(tmp_path, ROWS)
+    tsv = write(tmp_path, ROWS.replace(",", "\t"), "data.tsv")
+    parquet = tmp_path / "data.parquet"
+    pl.read_csv(csv).write_parquet(parquet)
+    for path in (csv, tsv, parquet):
+        data = read_interactions(path)
+        assert data.users.ids.to_list() == ["amy", "bob"]
+        assert data.items.ids.to_list() == ["x", "y"]
+        assert data.timestamp is not None
+        assert data.weight is not None
+        assert list(zip(data.user_index, data.item_index, data.weight, data.timestamp, strict=True)) == [
+            (0, 1, 2.5, 10),
+            (0, 0, 1.0, 20),
+            (1, 0, 1.0, 30),
+        ]
+
+
+def test_columns_are_named_by_option(tmp_path: Path) -> None:
+    path = write(tmp_path, "customer,sku\na,1\nb,2\n")
+    data = read_interactions(path, Columns(user_id="customer", item_id="sku"))
+    assert data.users.ids.to_list() == ["a", "b"]
+    assert data.items.ids.to_list() == [1, 2]
+    assert data.weight is None
+    assert data.timestamp is None
+
+
+def test_whole_numbers_stay_numbers_and_sort_as_such_but_007_is_a_name(tmp_path: Path) -> None:
+    data = read_interactions(write(tmp_path, "user_id,item_id\n10,007\n9,7\n"))
+    assert data.users.ids.to_list() == [9, 10]
+    assert data.items.ids.to_list() == ["007", "7"]
+
+
+def test_awkward_ids_survive(tmp_path: Path) -> None:
+    names = ["a b", "c,d", "é—☃", "x" * 300, " lead", "tail ", '"q"', "null"]
+    path = tmp_path / "data.csv"
+    pl.DataFrame({"user_id": names, "item_id": names[::-1]}).write_csv(path)
+    assert sorted(read_interactions(path).users.ids.to_list()) == sorted(names)
+
+
+def test_dates_are_timestamps(tmp_path: Path) -> None:
+    data = read_interactions(write(tmp_path, "user_id,item_id,timestamp\na,x,2024-05-02\nb,y,2023-05-02\n"))
+    assert data.timestamp is not None
+    assert list(data.user_index) == [1, 0]  # sorted by time
+
+
+def test_of_a_repeated_pair_the_latest_stays_and_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = "user_id,item_id,weight,timestamp\na,x,5,30\na,x,1,10\nb,y,1,5\na,x,2,20\n"
+    with caplog.at_level(logging.WARNING):
+        data = read_interactions(write(tmp_path, text))
+    assert len(data) == 2
+    assert data.weight is not None
+    assert data.weight.tolist() == [1.0, 5.0]
+    assert "2 repeated" in caplog.text
+
+
+def test_a_user_who_has_every_item_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        read_interactions(write(tmp_path, "user_id,item_id\nall,x\nall,y\nb,y\n"))
+    assert "user 'all' has every item" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("user_id,item_id\n", "no rows"),
+        ("user,item_id\na,x\n", "no column 'user_id'; it has user, item_id. Name yours with --user-column"),
+        ("user_id,item_id,weight\na,x,1\nb,y,much\n", "weight 'much' in row 2"),
+        ("user_id,item_id,weight\na,x,NaN\nb,y,1\n", "weight 'NaN' in row 1"),
+        ("user_id,item_id,weight\na,x,0\nb,y,1\n", "weight '0' in row 1"),
+        ("user_id,item_id,weight\na,x,inf\nb,y,1\n", "weight 'inf' in row 1"),
+        ("user_id,item_id,timestamp\na,x,1\nb,y,soon\n", "timestamp 'soon' in row 2"),
+        ("user_id,item_id\na,x\n,y\n", "'user_id' is empty or NaN in row 2"),
+        ("user_id,item_id\na,nan\nb,y\n", "'item_id' is empty or NaN in row 1"),
+        ("user_id,item_id\na,x\na,y\n", "one user only ('a')"),
+        ("user_id,item_id\na,x\nb,x\n", "one item only ('x')"),
+        ("user_id,item_id\na,x\nb,x\na,y\nb,y\n", "every user has every item (2 × 2)"),
+        ("user_id,item_id\na,x,3,4\nb,y\n", "cannot be read as CSV"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_reason(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_interactions(write(tmp_path, text))
+    assert message in str(caught.value)
+
+
+def test_a_bad_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        read_interactions(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="ends in '.xlsx'"):
+        read_interactions(write(tmp_path, "x", "data.xlsx"))
+    with pytest.raises(InputError, match="cannot be read as PARQUET"):
+        read_interactions(write(tmp_path, "no parquet at all", "data.parquet"))
+
+
+def test_parquet_ids_that_are_floats(tmp_path: Path) -> None:
+    path = tmp_path / "data.parquet"
+    pl.DataFrame({"user_id": [1.0, 2.0], "item_id": ["x", "y"]}).write_parquet(path)
+    assert read_interactions(path).users.ids.to_list() == [1, 2]
+    pl.DataFrame({"user_id": [1.0, float("nan")], "item_id": ["x", "y"]}).write_parquet(path)
+    with pytest.raises(InputError, match="'user_id' is NaN in row 2"):
+        read_interactions(path)
+    pl.DataFrame({"user_id": [1.0, 2.5], "item_id": ["x", "y"]}).write_parquet(path)
+    with pytest.raises(InputError, match=r"fractions such as 2.5"):
+        read_interactions(path)
+
+
+def test_id_index_goes_both_ways_and_compares_as_text() -> None:
+    index = IdIndex.of(pl.Series([30, 7, 7]))
+    assert index.encode(pl.Series(["7", "8", "30"])).tolist() == [0, -1, 1]
+    assert index.decode(np.array([1, 0])) == [30, 7]
