@@ -18,10 +18,10 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class RecommendRequest:
-    """The k best items for one user."""
+    """The k best items for one user; without a k as many as is usual and the model has."""
 
     user_id: int | str
-    k: int
+    k: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def parse_request(document: Any) -> RecommendRequest | ScoreRequest:
         return ScoreRequest(_pairs(document["pairs"]))
     if "user_id" in document:
         _only(document, ("model", "user_id", "k"))
-        k = document.get("k", DEFAULT_K)
-        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        k = document.get("k")
+        if "k" in document and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
             raise BadRequest(f"k is {_show(k)}; it must be a whole number of at least 1")
         return RecommendRequest(_id(document["user_id"], "user_id"), k)
     _only(document, ("model", "user_id", "k", "pairs"))
@@ -49,7 +49,8 @@ def parse_request(document: Any) -> RecommendRequest | ScoreRequest:
 
 
 def check_k(request: RecommendRequest, recommender: Recommender) -> None:
-    if request.k > recommender.k:
+    """Raises BadRequest for more than the model returns."""
+    if request.k is not None and request.k > recommender.k:
         whole = recommender.k == len(recommender.items)
         raise BadRequest(
             f"k is {request.k}; {recommender.name} "
@@ -67,7 +68,7 @@ def recommendations(
 ) -> dict[str, Any]:
     """The answer to a RecommendRequest from the top-K model's outputs; places the model left empty are dropped."""
     raw = recommender.items.raw
-    ranked = zip(outputs["item_index"][: request.k], outputs["score"], strict=False)
+    ranked = zip(outputs["item_index"][: request.k or DEFAULT_K], outputs["score"], strict=False)
     answer: dict[str, Any] = {
         "model_name": recommender.name,
         "model_version": recommender.version,

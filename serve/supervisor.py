@@ -27,7 +27,7 @@ from serve.errors import Unavailable
 from serve.repository import Repository, RepositoryError
 from serve.settings import Settings
 from serve.triton_admin import ModelState, TritonAdmin
-from serve.triton_runtime import TritonRuntime, find_runtime
+from serve.triton_runtime import RuntimeNotFoundError, TritonRuntime, find_runtime
 
 log = logging.getLogger("serve")
 
@@ -41,6 +41,14 @@ PR_SET_PDEATHSIG = 1
 
 class StartError(Exception):
     """Serving cannot start or go on; the message is one line for the person who reads the log."""
+
+    exit_code = 1
+
+
+class PortError(StartError):
+    """A port that was asked for cannot be had: a mistake in the settings, as any other."""
+
+    exit_code = 2
 
 
 class Child:
@@ -110,9 +118,9 @@ class Supervisor:
             log.info("stopping: no new connections, requests in flight are finished")
             public.close()
             return 0
-        except (StartError, RepositoryError) as error:
+        except (StartError, RepositoryError, RuntimeNotFoundError) as error:
             log.error("%s", error)
-            return 1
+            return getattr(error, "exit_code", 1)
         finally:
             for child in children:
                 child.stop(GUNICORN_SECONDS + 2 if child.name == "gunicorn" else TRITON_SECONDS)
@@ -138,7 +146,7 @@ class Supervisor:
             public.bind((address, port))
             public.listen(2048)
         except OSError as error:
-            raise StartError(
+            raise PortError(
                 f"cannot listen on {address} port {port}: {error.strerror}; stop what uses it, or choose another with "
                 "SAGEMAKER_BIND_TO_PORT and SERVE_BIND_ADDRESS"
             ) from error
@@ -212,7 +220,7 @@ class Supervisor:
 
 
 def free_ports(count: int, safe_range: tuple[int, int] | None) -> list[int]:
-    """Ports nobody listens on, from a range if one is given. Raises StartError if it has too few."""
+    """Ports nobody listens on, from a range if one is given. Raises PortError if it has too few."""
     candidates = [0] * count if safe_range is None else list(range(safe_range[0], safe_range[1] + 1))
     held: list[socket.socket] = []
     for port in candidates:
@@ -229,7 +237,8 @@ def free_ports(count: int, safe_range: tuple[int, int] | None) -> list[int]:
     for probe in held:
         probe.close()
     if len(ports) < count:
-        raise StartError(f"SAGEMAKER_SAFE_PORT_RANGE {safe_range} has fewer than {count} free ports; widen it")
+        low, high = safe_range or (1, 65535)
+        raise PortError(f"SAGEMAKER_SAFE_PORT_RANGE {low}-{high} has fewer than {count} free ports; widen it")
     return ports
 
 

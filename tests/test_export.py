@@ -110,7 +110,9 @@ def test_k_is_at_most_the_catalogue(tiny_run: Run, tmp_path: Path) -> None:
 def test_versions_count_up_and_a_tuned_config_stays(food_run: Run, tmp_path: Path) -> None:
     first = export(food_run, tmp_path, "m")
     config = first.score / "config.pbtxt"
-    config.write_text(config.read_text().replace("max_queue_delay_microseconds: 100", "max_queue_delay_microseconds: 7"))
+    config.write_text(
+        config.read_text().replace("max_queue_delay_microseconds: 100", "max_queue_delay_microseconds: 7")
+    )
     second = export(food_run, tmp_path, "m")
     assert (first.version, second.version) == (1, 2)
     assert "max_queue_delay_microseconds: 7" in config.read_text()

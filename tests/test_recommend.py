@@ -23,7 +23,7 @@ def recommender(tmp_path: Path) -> Recommender:
 
 
 def test_requests_are_read() -> None:
-    assert parse_request({"user_id": "u", "model": "m"}) == RecommendRequest("u", 10)
+    assert parse_request({"user_id": "u", "model": "m"}) == RecommendRequest("u", None)
     assert parse_request({"user_id": 7, "k": 3}) == RecommendRequest(7, 3)
     assert parse_request({"pairs": [{"user_id": 1, "item_id": "x"}]}) == ScoreRequest(((1, "x"),))
 
@@ -38,6 +38,7 @@ def test_requests_are_read() -> None:
         ({"model": "m"}, "asks for nothing"),
         ({"user_id": "u", "k": 0}, "k is 0; it must be a whole number of at least 1"),
         ({"user_id": "u", "k": -3}, "k is -3;"),
+        ({"user_id": "u", "k": None}, "k is None;"),
         ({"user_id": "u", "k": 2.5}, "k is 2.5;"),
         ({"user_id": "u", "k": "5"}, "k is '5';"),
         ({"user_id": "u", "k": True}, "k is True;"),
@@ -73,6 +74,7 @@ def test_a_long_value_is_shortened_in_the_message() -> None:
 
 def test_k_beyond_what_is_served(recommender: Recommender) -> None:
     recommend.check_k(RecommendRequest("ann", 3), recommender)
+    recommend.check_k(RecommendRequest("ann"), recommender)  # fewer than the usual ten are no mistake
     with pytest.raises(BadRequest, match="k is 4; m knows 3 items"):
         recommend.check_k(RecommendRequest("ann", 4), recommender)
     smaller = Recommender("m", "4", "m_topk", 2, recommender.users, recommender.items)
