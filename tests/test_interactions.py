@@ -109,7 +109,7 @@ def test_a_bad_file_is_refused_with_its_reason(tmp_path: Path, text: str, messag
 def test_a_bad_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read_interactions(tmp_path / "none.csv")
-    with pytest.raises(InputError, match="ends in '.xlsx'"):
+    with pytest.raises(InputError, match=r"ends in '\.xlsx'"):
         read_interactions(write(tmp_path, "x", "data.xlsx"))
     with pytest.raises(InputError, match="cannot be read as PARQUET"):
         read_interactions(write(tmp_path, "no parquet at all", "data.parquet"))

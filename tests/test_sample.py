@@ -13,9 +13,9 @@ def test_the_planted_taste_is_there() -> None:
         frame = generate(catalogue)
         assert frame.equals(generate(catalogue))  # seeded
         assert frame.select("user_id", "item_id").is_unique().all()
-        per_user = frame.group_by("user_id").agg(
-            pl.len(), top=pl.col("item_id").str.split("-").list.first().value_counts(sort=True).first().struct.field("count")
-        )  # fmt: skip
+        group = pl.col("item_id").str.split("-").list.first()
+        most = group.value_counts(sort=True).first().struct.field("count")
+        per_user = frame.group_by("user_id").agg(pl.len(), top=most)
         assert len(per_user) == catalogue.num_users
         assert per_user["len"].min() == MIN_INTERACTIONS
         assert per_user["len"].max() == MAX_INTERACTIONS

@@ -183,12 +183,13 @@ def test_a_port_that_is_taken(one_model: Path) -> None:
 
 
 def test_c014_c054_to_c056_a_repository_that_cannot_be_served(one_model: Path, tmp_path: Path) -> None:
-    cases = [
+    wrong_default = {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "x"}
+    cases: list[tuple[Path, dict[str, str], str]] = [
         (tmp_path / "none", {}, "is no folder"),
         (tmp_path, {}, "No model found in model repository"),
         (one_model / "tiny", {}, "Incorrect directory structure"),
-        (one_model, {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "x"}, "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME x does not exist"),
-    ]  # fmt: skip
+        (one_model, wrong_default, "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME x does not exist"),
+    ]
     for path, environment, message in cases:
         ended = run_serve(path, **environment)
         assert ended.returncode == 1
