@@ -24,10 +24,11 @@ bench-clients: .venv/ready  ## three ways for the data plane to talk to Triton, 
 
 .venv/ready: requirements.txt pyproject.toml scripts/ensure_libpython.sh
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
-	  || { echo "$(PYTHON) is $$($(PYTHON) -V); this needs Python 3.10, 3.11 or 3.12: make PYTHON=python3.11 …"; exit 1; }
+	  || { echo "this needs Python 3.10, 3.11 or 3.12, and $(PYTHON) is not one: make PYTHON=python3.11 …"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -r requirements.txt -e .
 	scripts/ensure_libpython.sh $(BIN)/python
+	@echo "installing what requirements.txt names; the first time this downloads for a minute or more"
+	$(BIN)/pip install --quiet --requirement requirements.txt --editable .
 	touch $@
 
 .venv/ready-dev: .venv/ready requirements-dev.txt

@@ -42,6 +42,8 @@ def demo(keep_running: bool, port: int) -> None:
       make demo
       make serve SAGEMAKER_BIND_TO_PORT=8081
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: whatever ends this script also stops the server
+        signal.signal(number, signal.default_int_handler)
     for name in CATALOGUES:
         prepare(name)
     began = time.monotonic()
@@ -51,10 +53,13 @@ def demo(keep_running: bool, port: int) -> None:
         step(f"serve is ready after {time.monotonic() - began:.1f} s")
         ask_and_show(f"http://127.0.0.1:{port}/invocations")
         if keep_running:
-            step("still serving; stop with Ctrl-C")
-            server.wait()
+            step("still serving: paste a curl line into another terminal; stop with Ctrl-C")
+            while server.poll() is None:  # not wait(): with Polars loaded a signal does not end it
+                time.sleep(0.2)
+        else:
+            step("`make serve` keeps it running, so that the curl lines can be pasted")
     except KeyboardInterrupt:
-        pass
+        step("stopping")
     finally:
         if server.poll() is None:
             server.send_signal(signal.SIGTERM)

@@ -25,12 +25,15 @@ PY
 package=${library%.so.1.0}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-fetch() { (cd "$scratch" && apt-get download "$package" >/dev/null 2>&1); }
-if command -v apt-get >/dev/null; then
-  fetch || { [ "$(id -u)" = 0 ] && apt-get update >/dev/null 2>&1 && fetch; } || true
+mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial"
+fetch() { (cd "$scratch" && apt-get "$@" download "$package" >/dev/null 2>&1); }
+if command -v apt-get >/dev/null && ! fetch; then
+  # No package lists, or old ones: fetch lists of our own, which needs no root and leaves the machine's as they are.
+  set -- -o "Dir::State::lists=$scratch/lists" -o "Dir::Cache=$scratch/cache" -o Debug::NoLocking=1
+  apt-get "$@" update >/dev/null 2>&1 && fetch "$@" || true
 fi
 for archive in "$scratch"/*.deb; do
-  [ -e "$archive" ] || { echo "$library is missing and could not be fetched; install the package $package (apt-get install $package)" >&2; exit 1; }
+  [ -e "$archive" ] || { echo "$library is missing and could not be fetched; as root, run: apt-get update && apt-get install $package" >&2; exit 1; }
   dpkg -x "$archive" "$scratch/root"
 done
 target=$("$python" -c 'import sys; print(sys.prefix)')/lib

@@ -27,7 +27,7 @@ from serve.errors import Unavailable
 from serve.repository import Repository, RepositoryError
 from serve.settings import Settings
 from serve.triton_admin import ModelState, TritonAdmin
-from serve.triton_runtime import RuntimeNotFoundError, TritonRuntime, find_runtime
+from serve.triton_runtime import RuntimeNotFoundError, find_runtime
 
 log = logging.getLogger("serve")
 
@@ -100,8 +100,9 @@ class Supervisor:
 
     def run(self) -> int:
         began = time.monotonic()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                signal.signal(number, self._on_signal)
         scratch = Path(tempfile.mkdtemp(prefix="serve-"))
         prefix = f"serve_{secrets.token_hex(4)}_"
         children: list[Child] = []
@@ -110,7 +111,10 @@ class Supervisor:
             public = self._bind()
             http_port, grpc_port = free_ports(2, self.settings.safe_port_range)
             runtime = find_runtime(scratch)
-            triton = Child("tritonserver", lambda: self._start_triton(runtime, models, http_port, grpc_port, prefix))
+            repository = without_spaces(self.settings.model_repository, scratch)
+            arguments = self._triton_arguments(repository, models, http_port, grpc_port, prefix)
+            command = [str(runtime.program), *arguments, *runtime.arguments]
+            triton = Child("tritonserver", lambda: _spawn(command, runtime.environment))
             children.append(triton)
             gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, http_port, grpc_port))
             children.insert(0, gunicorn)
@@ -152,12 +156,11 @@ class Supervisor:
             ) from error
         return public
 
-    def _start_triton(
-        self, runtime: TritonRuntime, models: tuple[str, ...], http_port: int, grpc_port: int, prefix: str
-    ) -> subprocess.Popen[bytes]:
-        command: list[str | Path] = [
-            runtime.program,
-            f"--model-repository={self.settings.model_repository}",
+    def _triton_arguments(
+        self, repository: Path, models: tuple[str, ...], http_port: int, grpc_port: int, prefix: str
+    ) -> list[str]:
+        return [
+            f"--model-repository={repository}",
             "--model-control-mode=explicit",
             *(f"--load-model={name}" for name in models),
             "--exit-on-error=false",  # one broken model must not keep the others from answering
@@ -169,9 +172,7 @@ class Supervisor:
             f"--log-info={str(self.settings.triton_log_info).lower()}",
             f"--exit-timeout-secs={TRITON_SECONDS - 1}",
             f"--backend-config=python,shm-region-prefix-name={prefix}",
-            *runtime.arguments,
         ]
-        return _spawn(command, runtime.environment)
 
     def _start_gunicorn(self, public: socket.socket, http_port: int, grpc_port: int) -> subprocess.Popen[bytes]:
         command = [
@@ -219,6 +220,16 @@ class Supervisor:
         log.info("ready after %.1f s on %s: %s", seconds, where, names)
 
 
+def without_spaces(repository: Path, scratch: Path) -> Path:
+    """The repository, by way of a link if its path has white space: Triton's Python backend splits paths at it."""
+    absolute = repository.absolute()
+    if not any(character.isspace() for character in str(absolute)):
+        return absolute
+    link = scratch / "repository"
+    link.symlink_to(absolute)
+    return link
+
+
 def free_ports(count: int, safe_range: tuple[int, int] | None) -> list[int]:
     """Ports nobody listens on, from a range if one is given. Raises PortError if it has too few."""
     candidates = [0] * count if safe_range is None else list(range(safe_range[0], safe_range[1] + 1))
@@ -246,7 +257,7 @@ def _reason(state: ModelState | None) -> str:
     return (state.reason if state else "") or "Triton gave no reason; SAGEMAKER_TRITON_LOG_INFO=true shows more"
 
 
-def _spawn(command: Sequence[str | Path], environment: dict[str, str], *keep: int) -> subprocess.Popen[bytes]:
+def _spawn(command: Sequence[str], environment: dict[str, str], *keep: int) -> subprocess.Popen[bytes]:
     """A child in a session of its own (Ctrl-C reaches it through us) that gets SIGTERM if we die without a word."""
     libc = ctypes.CDLL(None)
 

@@ -7,6 +7,7 @@ repository runs on either without a change.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
+
+log = logging.getLogger("serve")
 
 NGC_SERVER = Path("/opt/tritonserver/bin/tritonserver")
 LOCAL_BACKENDS = Path(__file__).parent / "backends"
@@ -52,8 +55,11 @@ def find_runtime(scratch: Path) -> TritonRuntime:
     environment = _wheel_environment(package.parent / "nvidia_pytriton.libs")
     backends = _lay_out_backends(server, scratch / "backends")
     _check_stub(backends / "python" / STUB, environment)
-    arguments = (f"--backend-directory={backends}",)
-    return TritonRuntime(server / "bin" / "tritonserver", arguments, environment)
+    arguments = [f"--backend-directory={backends}"]
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        log.info("no GPU here: models run on the CPU (Triton's own error about CudaDriverHelper means the same)")
+        arguments.append("--pinned-memory-pool-byte-size=0")  # else Triton complains twice more
+    return TritonRuntime(server / "bin" / "tritonserver", tuple(arguments), environment)
 
 
 def _wheel_environment(libraries: Path) -> dict[str, str]:
@@ -92,5 +98,5 @@ def _check_stub(stub: Path, environment: dict[str, str]) -> None:
         package = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
         raise RuntimeNotFoundError(
             f"Triton's Python stub cannot load its libraries: {''.join(reason)}. Install {package} "
-            f"(Debian, Ubuntu: apt-get install {package}), or run scripts/ensure_libpython.sh"
+            f"(Debian, Ubuntu: apt-get update && apt-get install {package}), or run scripts/ensure_libpython.sh"
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from ncf.checkpoint import Run
-from tests.conftest import run_ncf
+from ncf.checkpoint import Run, load_run
+from tests.conftest import BIN, run_ncf
 
 
 def test_train_evaluate_export(food_csv: Path, tmp_path: Path) -> None:
@@ -33,6 +35,22 @@ def test_train_evaluate_export(food_csv: Path, tmp_path: Path) -> None:
     again = run_ncf("export", "--run", run, "--repository", tmp_path / "repository", "--name", "m", "--version", 1)
     assert again.returncode == 2
     assert again.stderr.startswith("ncf: ")
+
+
+def test_ctrl_c_ends_training_and_keeps_the_best_epoch_so_far(food_csv: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["--model", "gmf", "--epochs", "100000", "--patience", "100000"]
+    command = [BIN / "ncf", "train", "--data", food_csv, "--output", run, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stderr is not None
+        for line in training.stderr:
+            if "epoch      3/" in line:
+                break
+        training.send_signal(signal.SIGINT)
+        stdout, _ = training.communicate(timeout=30)
+    assert training.returncode == 0
+    assert "(interrupted)" in stdout
+    assert load_run(run).model is not None
 
 
 def test_help_has_examples() -> None:

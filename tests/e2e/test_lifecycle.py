@@ -171,6 +171,14 @@ def test_when_serve_is_killed_nothing_is_left_running(one_model: Path) -> None:
         eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20)
 
 
+def test_a_repository_whose_path_has_spaces(one_model: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "my models" / "now"
+    shutil.copytree(one_model, repository)
+    with Server(repository) as server:
+        server.wait_until_ready()
+        assert server.invoke(ASK).status == 200
+
+
 def test_a_port_that_is_taken(one_model: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
