@@ -1,4 +1,4 @@
-"""Which client should the data plane talk to Triton with? Three, side by side against one real tritonserver.
+"""Three clients for the data plane to talk to Triton with, side by side against one real tritonserver.
 
 Each sends the same request (rows of user_index and item_index, fresh random indices) and reads the scores as numbers.
 Rounds are interleaved so that a drifting machine cancels out; medians over rounds are printed.

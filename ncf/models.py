@@ -1,4 +1,4 @@
-"""GMF, MLP and NeuMF of "Neural Collaborative Filtering" (He et al. 2017, arXiv 1708.05031).
+"""GMF, MLP and NeuMF of "Neural Collaborative Filtering" (arXiv 1708.05031).
 
 Every model is branches and one prediction layer: `forward(user_index, item_index) -> score`, a logit. Index shapes
 broadcast, so users [B, 1] against items [B, C] look each user up once. `catalogue()` gives the same scores for a user

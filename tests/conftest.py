@@ -1,4 +1,4 @@
-"""Fixtures: generated data, small trained runs, an exported repository and, for e2e, one running `serve`."""
+"""Fixtures: generated data, small trained runs, an exported repository, a running `serve`."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ from ncf import export as export_module
 from ncf.checkpoint import Run
 from ncf.config import MODEL_NAMES
 from ncf.errors import InputError
-from ncf.export import TopK, TotalScorer, export, score_config, topk_config
+from ncf.export import export, score_config, topk_config
+from ncf.exported_modules import TopK, TotalScorer
 from ncf.models import build_model
 from ncf.negatives import SeenItems
 

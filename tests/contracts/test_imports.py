@@ -18,19 +18,28 @@ ROOMS = {
     "a2wsgi": {"serve.asgi"},
     "uvicorn_worker": {"serve.asgi"},
     "httptools": {"serve.triton"},
-    "tritonclient": {"serve.triton_admin", "ncf.export"},
+    "tritonclient": {"serve.triton_admin", "ncf.publish"},
     "subprocess": {"serve.supervisor", "serve.triton_runtime"},
     "click": {"ncf.cli", "serve.__main__"},
     "rich": {"ncf.cli", "ncf.progress"},
     "polars": {"ncf.interactions", "ncf.splits", "ncf.checkpoint", "ncf.id_file", "ncf.sample"},
     "ncf.export": {"ncf.cli", "ncf.sagemaker"},
+    "ncf.publish": {"ncf.export"},
     "ncf.sagemaker": {"ncf.cli"},
     "serve.supervisor": {"serve.__main__"},
     "serve.control_plane": {"serve.asgi"},
     "serve.data_plane": {"serve.asgi"},
 }
 # Pure modules: no I/O of any kind, and nothing that drags one in.
-PURE = {"ncf.models", "ncf.metrics", "ncf.negatives", "ncf.triton_config", "serve.recommend", "serve.target_model"}
+PURE = {
+    "ncf.models",
+    "ncf.exported_modules",
+    "ncf.metrics",
+    "ncf.negatives",
+    "ncf.triton_config",
+    "serve.recommend",
+    "serve.target_model",
+}
 OUTSIDE_WORLDS = {"os", "asyncio", "socket", "http", "urllib", "flask", "httptools", "tritonclient", "subprocess"}
 
 

@@ -1,4 +1,4 @@
-"""`make demo` and `make serve` as a newcomer runs them, in a copy of the project (its `.venv` is this one's)."""
+"""`make demo` and `make serve` as a newcomer runs them."""
 
 from __future__ import annotations
 

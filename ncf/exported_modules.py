@@ -1,0 +1,87 @@
+"""The two modules that are exported: total over any int64 index, free of devices, scriptable.
+
+Total, because Triton merges the rows of many callers into one forward: one caller's bad index must not fail the others.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ncf.models import NCF
+from ncf.negatives import SeenItems
+
+# Scores of all items held at once in the top-K module: 64 MB of float32, whatever the catalogue.
+SCORES_AT_ONCE = 2**24
+
+
+class TotalScorer(nn.Module):
+    """`user_index`, `item_index` int64 [B, 1] -> score [B, 1]; an index outside the data has the mean embedding."""
+
+    def __init__(self, model: NCF, num_users: int, num_items: int) -> None:
+        super().__init__()
+        self.model = _with_unknown_row(model)
+        self.num_users = num_users
+        self.num_items = num_items
+
+    def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
+        user = torch.where((user_index >= 0) & (user_index < self.num_users), user_index, self.num_users)
+        item = torch.where((item_index >= 0) & (item_index < self.num_items), item_index, self.num_items)
+        score: Tensor = self.model(user, item)
+        return score
+
+
+class TopK(nn.Module):
+    """`user_index` int64 [B, 1] -> item_index int64 [B, K], score [B, K], best first.
+
+    Items the user has seen are left out; a user outside the data gets the most popular items, scored by their number
+    of interactions. Where fewer than K items remain, item_index is -1 and score the lowest float32.
+    """
+
+    popularity: Tensor
+    seen_indptr: Tensor
+    seen_items: Tensor
+
+    def __init__(self, catalogue: nn.Module, seen: SeenItems, num_users: int, k: int) -> None:
+        super().__init__()
+        self.catalogue = catalogue
+        self.register_buffer("popularity", torch.bincount(seen.items, minlength=seen.num_items).float())
+        self.register_buffer("seen_indptr", seen.indptr)
+        self.register_buffer("seen_items", seen.items)
+        self.num_users = num_users
+        self.k = k
+        self.lowest = torch.finfo(torch.float32).min
+        self.users_at_once = max(1, SCORES_AT_ONCE // seen.num_items)
+
+    def forward(self, user_index: Tensor) -> tuple[Tensor, Tensor]:
+        user = user_index.reshape(-1)
+        item_index = torch.empty((user.size(0), self.k), dtype=torch.int64, device=user.device)
+        score = torch.empty((user.size(0), self.k), dtype=torch.float32, device=user.device)
+        for start in range(0, user.size(0), self.users_at_once):
+            part_item, part_score = self.rank(user[start : start + self.users_at_once])
+            item_index[start : start + self.users_at_once] = part_item
+            score[start : start + self.users_at_once] = part_score
+        return item_index, score
+
+    def rank(self, user: Tensor) -> tuple[Tensor, Tensor]:
+        known = (user >= 0) & (user < self.num_users)
+        row = torch.where(known, user, 0)
+        scores = torch.where(known.unsqueeze(1), self.catalogue(row), self.popularity)
+        first = self.seen_indptr[row]
+        count = (self.seen_indptr[row + 1] - first) * known.long()
+        owner = torch.repeat_interleave(count)
+        offset = torch.arange(owner.size(0), device=user.device) - (count.cumsum(0) - count)[owner]
+        scores[owner, self.seen_items[first[owner] + offset]] = self.lowest
+        score, item_index = torch.topk(scores, self.k)
+        return torch.where(score == self.lowest, -1, item_index), score
+
+
+def _with_unknown_row(model: NCF) -> NCF:
+    """A copy whose embedding tables have one more row, the mean of the others."""
+    model = copy.deepcopy(model)
+    for branch in model.branches:
+        for table in ("user_embedding", "item_embedding"):
+            weight = getattr(branch, table).weight.detach()
+            longer = torch.cat([weight, weight.mean(0, keepdim=True)])
+            setattr(branch, table, nn.Embedding(longer.shape[0], longer.shape[1], _weight=longer))
+    return model

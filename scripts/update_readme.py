@@ -1,0 +1,97 @@
+"""Write what README.md copies from the code: the settings table, and the tree with one line a file."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import click
+
+from serve.settings import SETTINGS
+
+ROOT = Path(__file__).resolve().parent.parent
+LONGEST = 90
+# Files whose purpose cannot be read out of them.
+PURPOSES = {
+    ".ci/run": "what continuous integration runs",
+    ".gitignore": "",
+    "CHANGELOG.md": "what changed for a user",
+    "CONTRIBUTING.md": "how to work on it",
+    "LICENSE": "Apache-2.0",
+    "Makefile": "everything a newcomer runs",
+    "README.md": "this page",
+    "docs/decisions.md": "why things are as they are",
+    "docs/flow.svg": "the picture above",
+    "docs/log.md": "what was tried and measured, failures too",
+    "model_repository/README.md": "what `ncf export` writes there",
+    "pyproject.toml": "the package: `ncf`, `train` and `serve` on PATH; tool settings",
+    "requirements.txt": "what the product runs on, pinned",
+    "requirements-dev.txt": "what tests and lint need beside it",
+    "scripts/ensure_libpython.sh": "fetches the libpython that Triton's Python stub needs",
+}
+
+
+def settings_table() -> str:
+    rows = ["| variable | default | what for |", "|---|---|---|"]
+    for setting in SETTINGS:
+        default = f"`{setting.default}`" if setting.default else "–"
+        rows.append(f"| `{setting.name}` | {default} | {setting.help} |")
+    return "\n".join(rows)
+
+
+def tree() -> str:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
+    files = [name for name in listed if name and not name.endswith("__init__.py") and purpose(name)]
+    lines, folder = [], ""
+    width = max(len(Path(name).name) for name in files) + 2
+    for name in sorted(files, key=lambda name: (str(Path(name).parent), name)):
+        parent = str(Path(name).parent)
+        if parent != folder and parent != ".":
+            lines.append(f"    {parent}/")
+        folder = parent
+        indent = "    " if parent == "." else "      "
+        lines.append(f"{indent}{Path(name).name:<{width}}{purpose(name)}")
+    return "\n".join(lines)
+
+
+def purpose(name: str) -> str:
+    """The first sentence of a Python file; short enough for one line of the tree."""
+    if name in PURPOSES:
+        return PURPOSES[name]
+    docstring = ast.get_docstring(ast.parse((ROOT / name).read_text()))
+    if docstring is None:
+        module = Path(name).stem.removeprefix("test_")
+        if not Path(name).name.startswith("test_"):
+            raise click.ClickException(f"{name} has no docstring to tell what it is for")
+        return f"what {module} must do"
+    sentence = re.split(r"\.(?:\s|$)", docstring.replace("\n", " "), maxsplit=1)[0]
+    return sentence if len(sentence) <= LONGEST else re.split(r"[:;,] ", sentence, maxsplit=1)[0]
+
+
+def updated(text: str) -> str:
+    """README.md with both copies made anew."""
+    for name, content in (("settings", settings_table()), ("tree", tree())):
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text = re.sub(pattern, lambda found, content=content: f"{found[1]}{content}\n{found[2]}", text, flags=re.DOTALL)
+    return text
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Write README.md's settings table and tree from the code.
+
+    \b
+    Example:
+      python scripts/update_readme.py
+    """
+    readme = ROOT / "README.md"
+    readme.write_text(updated(readme.read_text()))
+    click.echo(f"wrote {readme}")
+
+
+if __name__ == "__main__":
+    main()
