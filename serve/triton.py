@@ -127,6 +127,13 @@ class TritonPool:
         finally:
             self._give_place()
 
+    def close(self) -> None:
+        """Close the idle connections."""
+        for connection in self._idle:
+            if connection.transport is not None:
+                connection.transport.close()
+        self._idle.clear()
+
     async def _exchange(self, connection: TritonConnection, head: bytes, body: bytes) -> TritonResponse:
         """One request on one connection, which goes back to the idle ones only after a whole answer."""
         whole = False
