@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from array import array
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -17,9 +17,15 @@ from serve.settings import Settings
 from serve.target_model import target_model
 from serve.triton import TritonPool, TritonResponse
 
+log = logging.getLogger("serve")
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class ClientGone(Exception):
+    """The caller closed the connection before the request was whole; there is nobody to answer."""
 
 
 class DataPlane:
@@ -43,10 +49,18 @@ class DataPlane:
                 status, content_type, body = await self.invocations(scope, receive)
             else:
                 status, body = await self.ping(scope["method"])
+        except ClientGone:
+            return
         except ServeError as error:
             status = error.status
             body = codec.to_json({"error": str(error), "code": error.code})
             allow = getattr(error, "allow", None)
+        except Exception:  # a bug of ours: the caller gets an answer, the log the traceback
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            status, body = (
+                500,
+                codec.to_json({"error": "internal error; the server's log says more", "code": "internal"}),
+            )
         headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
         if allow is not None:
             headers.append((b"allow", allow.encode()))
@@ -80,8 +94,9 @@ class DataPlane:
         is_object = isinstance(document, dict)
         name = self.choose(document.get("model") if is_object else None, headers)
         if is_object and "inputs" in document:
-            document.pop("model", None)
-            return await self.pass_through(name, codec.to_json(document))
+            if document.pop("model", None) is not None:  # our word, which Triton need not see
+                body = codec.to_json(document)
+            return await self.pass_through(name, body)
         request = recommend.parse_request(document)
         recommender = await self.recommender(name)
         answer = self.score if isinstance(request, ScoreRequest) else self.recommend
@@ -101,7 +116,7 @@ class DataPlane:
         while message.get("more_body"):
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise asyncio.CancelledError
+                raise ClientGone
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > limit:

@@ -298,6 +298,8 @@ def test_a_client_that_goes_away_hurts_nobody(server: Server) -> None:
             with socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw:
                 raw.sendall(cut)
     assert server.invoke({"model": FOOD, "user_id": "u1"}).status == 200
+    assert "Traceback" not in server.log.read_text()
+    assert "Exception" not in server.log.read_text()
 
 
 def test_triton_reads_the_exported_configurations(server: Server) -> None:
