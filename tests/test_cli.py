@@ -1,15 +1,18 @@
-"""The `ncf` command as a user runs it: real processes, exit codes, messages."""
+"""The `ncf` command as a user runs it: files, exit codes, messages."""
 
 from __future__ import annotations
 
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from ncf.checkpoint import Run, load_run
+from ncf.cli import main
 from tests.conftest import BIN, run_ncf
 
 
@@ -78,19 +81,16 @@ def test_help_has_examples() -> None:
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
     food_csv: Path, food_run: Run, tmp_path: Path, arguments: tuple[str, ...], message: str,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    if "gpu" in arguments and _has_gpu():
+    if "gpu" in arguments and torch.cuda.is_available():
         pytest.skip("this machine has a GPU, so --device gpu is no mistake here")
-    ended = run_ncf(*(word.format(csv=food_csv, run=food_run.path) for word in arguments))
-    assert ended.returncode == 2, ended.stderr
-    assert message in ended.stderr
-    assert "Traceback" not in ended.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ncf", *(word.format(csv=food_csv, run=food_run.path) for word in arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    stderr = capfd.readouterr().err
+    assert ended.value.code == 2
+    assert message in stderr
+    assert "Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ncf.sagemaker import TrainingJob
 from tests.conftest import BIN
 
 
@@ -53,8 +54,7 @@ def test_c101_a_failure_says_why(
     food_csv: Path, tmp_path: Path, values: dict[str, str], channel: str, message: str
 ) -> None:
     base = job(tmp_path, food_csv, values, channel)
-    ended = run_train(base)
-    assert ended.returncode == 2
+    assert TrainingJob(base).run() == 2
     assert message in (base / "output" / "failure").read_text()
     assert not (base / "model").exists()
 
@@ -63,5 +63,5 @@ def test_c101_bad_data_says_why(tmp_path: Path) -> None:
     empty = tmp_path / "empty.csv"
     empty.write_text("user_id,item_id\n")
     base = job(tmp_path / "ml", empty, {})
-    assert run_train(base).returncode == 2
+    assert TrainingJob(base).run() == 2
     assert "no rows" in (base / "output" / "failure").read_text()
