@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import polars as pl
@@ -37,7 +38,17 @@ FILES = {
 }
 
 # What reading a damaged file of a run can raise, weights.pt included.
-BROKEN = (OSError, EOFError, ValueError, KeyError, RuntimeError, TypeError, UnpicklingError)
+BROKEN = (
+    OSError,
+    EOFError,
+    LookupError,
+    AttributeError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    BadZipFile,
+    UnpicklingError,
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,7 @@ def new_run_directory(path: Path) -> Iterator[Path]:
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} exists already; choose another --output, or delete it if its run is not needed")
+    was_there = path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -68,7 +80,8 @@ def new_run_directory(path: Path) -> Iterator[Path]:
         yield path
     finally:
         if not (path / "result.json").exists():
-            shutil.rmtree(path, ignore_errors=True)
+            for left in [*path.iterdir()] if was_there else [path]:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def begin_run(path: Path, config: TrainConfig, data: Path, device: torch.device) -> None:
@@ -129,12 +142,13 @@ def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
         config = TrainConfig.from_dict(json.loads((path / "config.json").read_text()))
         users = IdIndex(pl.read_parquet(path / "users.parquet")["user_id"])
         items = IdIndex(pl.read_parquet(path / "items.parquet")["item_id"])
-        with np.load(path / "interactions.npz", allow_pickle=False) as known:
+        with (path / "interactions.npz").open("rb") as file, np.load(file, allow_pickle=False) as known:
             seen = SeenItems.of(known["user_index"], known["item_index"], len(users), len(items))
         model = build_model(config.model, len(users), len(items), config.num_factors, config.num_layers, config.dropout)
         model.load_state_dict(torch.load(path / "weights.pt", map_location="cpu", weights_only=True))
     except (*BROKEN, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path} cannot be loaded: {str(error).splitlines()[0]}; train again") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} cannot be loaded: {reason}; train again") from error
     return Run(path, config, users, items, seen, model.to(device).eval())
 
 

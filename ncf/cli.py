@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ncf.config import MODEL_NAMES, PRESETS
+from ncf.config import DEFAULT_K, DEVICES, MODEL_NAMES, PRESETS
 from ncf.errors import InputError
 from ncf.sample import CATALOGUES
 
@@ -45,18 +45,23 @@ def sample(catalogue: str, output: Path) -> None:
     Example:
       ncf sample fashion --output fashion.parquet
     """
+    from ncf.interactions import SEPARATORS, SUFFIXES
     from ncf.sample import generate
 
+    suffix = output.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{output} ends in '{output.suffix}'; choose {', '.join(SUFFIXES)}")
     if output.exists():
         raise InputError(f"{output} exists already; choose another --output, or delete it")
     frame = generate(CATALOGUES[catalogue])
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if output.suffix == ".parquet":
-        frame.write_parquet(output)
-    elif output.suffix in (".csv", ".tsv"):
-        frame.write_csv(output, separator="," if output.suffix == ".csv" else "\t")
-    else:
-        raise InputError(f"{output} ends in '{output.suffix}'; choose .csv, .tsv or .parquet")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if suffix == ".parquet":
+            frame.write_parquet(output)
+        else:
+            frame.write_csv(output, separator=SEPARATORS[suffix])
+    except OSError as error:
+        raise InputError(f"cannot write {output}: {error.strerror}; choose another --output") from error
     users, items = frame["user_id"].n_unique(), frame["item_id"].n_unique()
     click.echo(f"wrote {output}: {len(frame):,} interactions of {users:,} users with {items:,} items")
 
@@ -76,7 +81,7 @@ def sample(catalogue: str, output: Path) -> None:
 @click.option("--dropout", type=float, help="Between the tower's layers. [default: 0]")
 @click.option("--l2", type=float, help="Weight of the embeddings' mean squared length. [default: 0]")
 @click.option("--seed", type=int, help="[default: 0]")
-@click.option("--device", type=click.Choice(("auto", "cpu", "gpu")), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 @click.option("--user-column", help="[default: user_id]")
 @click.option("--item-column", help="[default: item_id]")
 @click.option("--weight-column", help="[default: weight, if there is one]")
@@ -122,7 +127,7 @@ def train(
 @click.option("--run", "run_directory", type=PATH, required=True, help="A run directory of `ncf train`.")
 @click.option("--data", type=PATH, required=True, help="The data it was trained on; its held-out items are ranked.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
-@click.option("--device", type=click.Choice(("auto", "cpu", "gpu")), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 def evaluate(run_directory: Path, data: Path, as_json: bool, device: str) -> None:
     """Rank each user's held-out item: among 99 negatives, and among the whole catalogue.
 
@@ -166,10 +171,12 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, device: str) -> Non
 @click.option("--repository", type=PATH, required=True, help="A Triton model repository; made if it is not there.")
 @click.option("--name", required=True, help="Name of the recommender; NAME and NAME_topk are written.")
 @click.option("--version", type=int, help="Version to write. [default: the next free one]")
-@click.option("--k", type=int, default=100, show_default=True, help="Recommendations a call of NAME_topk returns.")
+@click.option(
+    "--k", type=int, default=DEFAULT_K, show_default=True, help="Recommendations a call of NAME_topk returns."
+)
 @click.option(
     "--device",
-    type=click.Choice(("auto", "cpu", "gpu")),
+    type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
     help="Where Triton runs the models; auto: a GPU where the server finds one.",

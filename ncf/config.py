@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -10,6 +11,8 @@ from ncf.errors import InputError
 from ncf.interactions import Columns
 
 MODEL_NAMES = ("gmf", "mlp", "neumf")
+DEVICES = ("auto", "cpu", "gpu")
+DEFAULT_K = 100
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.model not in MODEL_NAMES:
             raise InputError(f"model is '{self.model}'; choose {', '.join(MODEL_NAMES)}")
-        for name, low in (
-            ("num_factors", 1), ("num_layers", 1), ("num_train_negatives", 1), ("epochs", 1), ("patience", 1)
+        for name, low, high in (
+            ("num_factors", 1, 8192), ("num_layers", 1, 12), ("num_train_negatives", 1, 10_000),
+            ("epochs", 1, 10**9), ("patience", 1, 10**9), ("seed", 0, 2**63 - 1),
         ):  # fmt: skip
-            if getattr(self, name) < low:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {low}")
+            value = getattr(self, name)
+            if not low <= value <= high:
+                bound = f"least {low}" if value < low else f"most {high}"
+                raise InputError(f"{name} is {value}; it must be at {bound}")
         if self.batch_size < 1 + self.num_train_negatives:
             raise InputError(
                 f"batch_size is {self.batch_size}; one positive with its {self.num_train_negatives} negatives needs "
@@ -44,10 +50,10 @@ class TrainConfig:
             )
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate is {self.learning_rate}; it must be above 0")
-        if not self.l2 >= 0:
-            raise InputError(f"l2 is {self.l2}; it must be at least 0")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate is {self.learning_rate}; it must be above 0 and finite")
+        if not 0 <= self.l2 < math.inf:
+            raise InputError(f"l2 is {self.l2}; it must be at least 0 and finite")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

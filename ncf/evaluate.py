@@ -9,12 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ncf.metrics import rank_of_positive, summarise
-from ncf.models import NCF
-from ncf.negatives import NUM_EVALUATION_NEGATIVES, SeenItems
+from ncf.models import NCF, SCORES_AT_ONCE
+from ncf.negatives import NUM_EVALUATION_NEGATIVES, SeenItems, seen_positions
 from ncf.splits import HeldOut, Split
-
-# Scores held at once while ranking: 64 MB of float32.
-SCORES_AT_ONCE = 2**24
 
 
 class Scorer(Protocol):
@@ -112,10 +109,8 @@ def evaluate_full(scorer: Scorer, held_out: HeldOut, seen: SeenItems) -> dict[st
         user, item = users[start : start + rows], items[start : start + rows]
         score = catalogue(user)
         excluded = torch.zeros_like(score, dtype=torch.bool)
-        counts = seen.counts()[user]
-        owner = torch.repeat_interleave(counts)
-        offset = torch.arange(len(owner), device=device) - (counts.cumsum(0) - counts)[owner]
-        excluded[owner, seen.items[seen.indptr[user][owner] + offset]] = True
+        row, position = seen_positions(seen.indptr, user)
+        excluded[row, seen.items[position]] = True
         excluded[torch.arange(len(user), device=device), item] = True
         ranks.append(rank_of_positive(score.gather(1, item.unsqueeze(1)).squeeze(1), score, excluded))
     return summarise(torch.cat(ranks))

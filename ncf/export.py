@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ncf.checkpoint import Run
-from ncf.errors import InputError
-from ncf.exported_modules import SCORES_AT_ONCE, TopK, TotalScorer
+from ncf.config import DEFAULT_K
+from ncf.exported_modules import TopK, TotalScorer
 from ncf.id_file import write_id_file
-from ncf.publish import free_version, place_config, publish, staging_folder
+from ncf.models import SCORES_AT_ONCE
+from ncf.publish import check_request, free_version, place_config, publish, staging_folder
 from ncf.triton_config import (
     INSTANCE_KINDS,
     TYPE_FP32,
@@ -29,7 +30,6 @@ from ncf.triton_config import (
 )
 from ncf.triton_config import Tensor as TensorConfig
 
-DEFAULT_K = 100
 TOLERANCE = 1e-5
 # Rows of one Triton batch. Pairs are cheap; a top-K row scores the whole catalogue.
 MAX_BATCH_SIZE, MAX_BATCH_SIZE_TOPK = 16384, 256
@@ -54,13 +54,12 @@ def export(
     The version defaults to the next free one. Raises InputError for a name, version or k that cannot be.
     """
     topk_name = f"{name}_topk"
-    version = free_version(repository, name, topk_name, version)
-    if k < 1:
-        raise InputError(f"k is {k}; it must be at least 1")
+    check_request(name, version, k)
     k = min(k, len(run.items))
     scorer = TotalScorer(run.model, len(run.users), len(run.items)).eval()
     topk = TopK(run.model.catalogue(), run.known, len(run.users), k).eval()
-    with staging_folder(repository) as staging:
+    with staging_folder(repository, name, topk_name) as staging:
+        version = free_version(repository, name, version)
         for model_name, module, config in (
             (topk_name, topk, topk_config(k, device)),
             (name, scorer, score_config(device)),
@@ -84,7 +83,8 @@ def export(
 def compare(run: Run, score_file: Path, topk_file: Path, k: int, rows: int = 256) -> None:
     """Check what was saved against the eager model on fresh random inputs, indices outside the data among them.
 
-    Raises RuntimeError if a score differs by more than 1e-5 (relative beyond 1), or an item that was seen comes back.
+    Raises RuntimeError if a score differs by more than 1e-5 of the largest (but of 1 at the least), or an item that was
+    seen comes back.
     """
     num_users, num_items = len(run.users), len(run.items)
     user, item = torch.randint(num_users, (rows, 1)), torch.randint(num_items, (rows, 1))
@@ -107,9 +107,13 @@ def compare(run: Run, score_file: Path, topk_file: Path, k: int, rows: int = 256
 
 
 def _require_close(actual: Tensor, expected: Tensor, what: str) -> None:
-    if not torch.allclose(actual, expected, rtol=TOLERANCE, atol=TOLERANCE):
+    # Float32 sums of other order differ in proportion to what is summed, so large scores have a larger tolerance.
+    tolerance = TOLERANCE * max(1.0, expected.abs().max().item() if len(expected) else 0.0)
+    if not torch.allclose(actual, expected, rtol=0.0, atol=tolerance):
         worst = (actual - expected).abs().max().item()
-        raise RuntimeError(f"exported and eager {what} differ by {worst:.2g} (tolerance {TOLERANCE}); nothing written")
+        raise RuntimeError(
+            f"exported and eager {what} differ by {worst:.2g} (tolerance {tolerance:.2g}); nothing written"
+        )
 
 
 def score_config(device: str) -> ModelConfig:

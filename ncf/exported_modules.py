@@ -8,11 +8,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from ncf.models import NCF
-from ncf.negatives import SeenItems
-
-# Scores of all items held at once in the top-K module: 64 MB of float32, whatever the catalogue.
-SCORES_AT_ONCE = 2**24
+from ncf.models import NCF, SCORES_AT_ONCE
+from ncf.negatives import SeenItems, seen_positions
 
 
 class TotalScorer(nn.Module):
@@ -46,7 +43,8 @@ class TopK(nn.Module):
         super().__init__()
         self.catalogue = catalogue
         self.register_buffer("popularity", torch.bincount(seen.items, minlength=seen.num_items).float())
-        self.register_buffer("seen_indptr", seen.indptr)
+        # One user more, who has seen nothing, for the indices outside the data.
+        self.register_buffer("seen_indptr", torch.cat([seen.indptr, seen.indptr[-1:]]))
         self.register_buffer("seen_items", seen.items)
         self.num_users = num_users
         self.k = k
@@ -65,13 +63,10 @@ class TopK(nn.Module):
 
     def rank(self, user: Tensor) -> tuple[Tensor, Tensor]:
         known = (user >= 0) & (user < self.num_users)
-        row = torch.where(known, user, 0)
-        scores = torch.where(known.unsqueeze(1), self.catalogue(row), self.popularity)
-        first = self.seen_indptr[row]
-        count = (self.seen_indptr[row + 1] - first) * known.long()
-        owner = torch.repeat_interleave(count)
-        offset = torch.arange(owner.size(0), device=user.device) - (count.cumsum(0) - count)[owner]
-        scores[owner, self.seen_items[first[owner] + offset]] = self.lowest
+        personal = self.catalogue(torch.where(known, user, 0))
+        scores = torch.where(known.unsqueeze(1), personal, self.popularity)
+        row, position = seen_positions(self.seen_indptr, torch.where(known, user, self.num_users))
+        scores[row, self.seen_items[position]] = self.lowest
         score, item_index = torch.topk(scores, self.k)
         return torch.where(score == self.lowest, -1, item_index), score
 

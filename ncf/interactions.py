@@ -125,7 +125,7 @@ def read_interactions(path: Path, columns: Columns | None = None) -> Interaction
     elif columns.timestamp != defaults.timestamp:
         raise _missing_column(frame, columns.timestamp, path, "--timestamp-column")
     interactions = from_table(table)
-    _require_two(interactions, path)
+    require_two(interactions, path)
     return interactions
 
 
@@ -183,11 +183,14 @@ def _id_column(frame: pl.DataFrame, name: str, path: Path, option: str) -> pl.Se
     if name not in frame.columns:
         raise _missing_column(frame, name, path, option)
     raw = frame[name]
+    if not (raw.dtype.is_integer() or raw.dtype.is_float() or raw.dtype in (pl.String, pl.Categorical, pl.Enum)):
+        raise InputError(f"{path}: '{name}' is of type {raw.dtype}; ids are text or whole numbers")
     if raw.dtype.is_float():
         if (missing := raw.is_nan().fill_null(True)).any():
             raise InputError(f"{path}: '{name}' is NaN in row {_bad_row(missing)}; every row needs an id")
-        if not (raw == raw.round()).all():
-            raise InputError(f"{path}: '{name}' holds fractions such as {raw.filter(raw != raw.round())[0]}; use ids")
+        whole = (raw == raw.round()) & (raw.abs() < 2**53)  # beyond that a float cannot tell neighbours apart
+        if not whole.all():
+            raise InputError(f"{path}: '{name}' holds {raw.filter(~whole)[0]}; ids are text or whole numbers")
         raw = raw.cast(pl.Int64)
     text = raw.cast(pl.String)
     missing = text.is_null() | (text.str.strip_chars() == "") | (text.str.to_lowercase() == "nan")
@@ -200,7 +203,9 @@ def _id_column(frame: pl.DataFrame, name: str, path: Path, option: str) -> pl.Se
 
 
 def _weight_column(raw: pl.Series, path: Path) -> pl.Series:
-    weight = raw.cast(pl.Float64, strict=False)
+    if not (raw.dtype.is_numeric() or raw.dtype == pl.String):
+        raise InputError(f"{path}: the weight column is of type {raw.dtype}; weights are numbers above 0")
+    weight = raw.cast(pl.Float32, strict=False)  # as it is used: what overflows there is not finite
     bad = weight.is_null() | ~weight.is_finite() | (weight <= 0)
     if bad.fill_null(True).any():
         row = _bad_row(bad.fill_null(True))
@@ -212,28 +217,32 @@ def _weight_column(raw: pl.Series, path: Path) -> pl.Series:
 
 
 def _timestamp_column(raw: pl.Series, path: Path) -> pl.Series:
-    if raw.dtype.is_temporal():
+    if raw.dtype in (pl.Date, pl.Datetime):
         time = raw.cast(pl.Datetime("us")).cast(pl.Int64)
     elif raw.dtype == pl.String:
         time = raw.cast(pl.Int64, strict=False)
         if time.null_count():
             time = raw.cast(pl.Float64, strict=False)
-        if time.null_count():
+        # Only dates whose order of day and month nobody can mistake.
+        if time.null_count() and raw.str.contains(r"^\d{4}-\d\d-\d\d").all():
             with suppress(pl.exceptions.PolarsError):  # no date format could be recognised
                 time = raw.str.to_datetime(strict=False, time_unit="us").cast(pl.Int64)
-    else:
+    elif raw.dtype.is_integer() or raw.dtype.is_float():
         time = raw
+    else:
+        raise InputError(f"{path}: the timestamp column is of type {raw.dtype}; give numbers or dates")
     bad = time.is_null() | (time.is_nan() if time.dtype.is_float() else False)
     if bad.any():
         row = _bad_row(bad)
         raise InputError(
-            f"{path}: timestamp '{raw[row - 1]}' in row {row} is neither a number nor a date; "
+            f"{path}: timestamp '{raw[row - 1]}' in row {row} is neither a number nor a date such as 2026-11-21; "
             "correct it, or choose another column with --timestamp-column"
         )
     return time
 
 
-def _require_two(interactions: Interactions, path: Path) -> None:
+def require_two(interactions: Interactions, path: Path) -> None:
+    """Raises InputError where there is nothing to learn or to recommend; warns of users who have every item."""
     for ids, word in ((interactions.users, "user"), (interactions.items, "item")):
         if len(ids) < 2:
             raise InputError(

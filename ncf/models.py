@@ -14,6 +14,8 @@ from ncf.config import MODEL_NAMES
 
 # Floats an intermediate of a catalogue pass may hold: 4 MB stay in cache, and memory is bounded for any catalogue.
 BLOCK_FLOATS = 2**20
+# Scores of users against all items to hold at once: 64 MB of float32, whatever the catalogue.
+SCORES_AT_ONCE = 2**24
 
 
 class GMFBranch(nn.Module):

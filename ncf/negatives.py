@@ -12,6 +12,15 @@ from ncf.interactions import IntArray
 NUM_EVALUATION_NEGATIVES = 99
 
 
+def seen_positions(indptr: Tensor, user_index: Tensor) -> tuple[Tensor, Tensor]:
+    """For users [B]: the row in 0..B-1 of each item they have seen, and the item's position in the CSR's `items`."""
+    first = indptr[user_index]
+    count = indptr[user_index + 1] - first
+    row = torch.repeat_interleave(count)
+    offset = torch.arange(row.size(0), device=row.device) - (count.cumsum(0) - count)[row]
+    return row, first[row] + offset
+
+
 @dataclass(frozen=True)
 class SeenItems:
     """Items each user has seen, as CSR: user u has `items[indptr[u]:indptr[u+1]]`, ascending.

@@ -19,13 +19,13 @@ class TrainingProgress:
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%  loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.percentage:>3.0f}%  loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} samples/s"),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("train", total=epochs, epoch=1, loss=float("nan"))
+        self.task = self.bar.add_task("train", total=epochs, epoch=1, loss=float("nan"), rate=0.0)
 
     def __enter__(self) -> TrainingProgress:
         self.bar.start()
@@ -36,8 +36,8 @@ class TrainingProgress:
     ) -> None:
         self.bar.stop()
 
-    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        self.bar.update(self.task, completed=epoch - 1 + step / steps, epoch=epoch, loss=loss)
+    def on_step(self, epoch: int, step: int, steps: int, loss: float, rate: float) -> None:
+        self.bar.update(self.task, completed=epoch - 1 + step / steps, epoch=epoch, loss=loss, rate=rate)
 
     def on_epoch(self, epoch: Epoch) -> None:
         self.console.print(

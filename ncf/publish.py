@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -15,45 +16,57 @@ from ncf.errors import InputError
 from ncf.triton_config import ModelConfig
 
 
-def free_version(repository: Path, name: str, topk_name: str, version: int | None) -> int:
-    """The version to write, by default the next free one. Raises InputError for a name or version that cannot be."""
+def check_request(name: str, version: int | None, k: int) -> None:
+    """Raises InputError for a name, version or k that no export can have."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}", name):
         raise InputError(
             f"'{name}' is no model name; use letters, digits, '.', '_' and '-', starting with a letter or digit"
         )
     if name.endswith("_topk"):
         raise InputError(f"'{name}' ends in _topk, which is kept for the second model of a recommender")
-    taken = {
-        int(folder.name)
-        for model_name in (name, topk_name)
-        for folder in (repository / model_name).glob("*")
-        if folder.name.isdigit()
-    }
+    if version is not None and not 1 <= version < 2**31:
+        raise InputError(f"version is {version}; it must be at least 1 and below 2147483648")
+    if k < 1:
+        raise InputError(f"k is {k}; it must be at least 1")
+
+
+def free_version(repository: Path, name: str, version: int | None) -> int:
+    """The version to write, by default the next free one. Raises InputError if it is taken."""
+    taken = versions(repository / name)
     if version is None:
         return max(taken, default=0) + 1
-    if version < 1:
-        raise InputError(f"version is {version}; it must be at least 1")
     if version in taken:
         raise InputError(f"{repository / name} has a version {version} already; the next free is {max(taken) + 1}")
     return version
 
 
+def versions(model: Path) -> set[int]:
+    return {int(folder.name) for folder in model.glob("*") if re.fullmatch(r"[0-9]{1,10}", folder.name)}
+
+
 @contextmanager
-def staging_folder(repository: Path) -> Iterator[Path]:
-    """A folder on the repository's own file system; serve and Triton ignore it, and a later export clears what a
-    killed one left."""
+def staging_folder(repository: Path, name: str, topk_name: str) -> Iterator[Path]:
+    """A folder on the repository's own file system; serve and Triton ignore it.
+
+    One export at a time works on a repository: the others wait for its lock, which the system frees when a process
+    dies. What a killed export left is cleared first.
+    """
     try:
         repository.mkdir(parents=True, exist_ok=True)
+        lock = os.open(repository, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
         for left in repository.glob(".export-*"):
-            if not Path(f"/proc/{left.name.split('-')[1]}").exists():
-                shutil.rmtree(left, ignore_errors=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".export-{os.getpid()}-", dir=repository))
+            shutil.rmtree(left, ignore_errors=True)
+        for version in versions(repository / topk_name) - versions(repository / name):
+            shutil.rmtree(repository / topk_name / str(version), ignore_errors=True)  # its other half never came
+        staging = Path(tempfile.mkdtemp(prefix=".export-", dir=repository))
     except OSError as error:
         raise InputError(f"cannot write into {repository}: {error.strerror}; choose another --repository") from error
     try:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        os.close(lock)
 
 
 def place_config(config: ModelConfig, staged: Path, existing: Path) -> None:

@@ -7,34 +7,21 @@ import difflib
 import json
 import logging
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from ncf.config import TrainConfig, configure
+from ncf.config import DEFAULT_K, DEVICES, TrainConfig, configure
 from ncf.errors import InputError
 from ncf.interactions import SUFFIXES, Columns
+from ncf.publish import check_request
 
 log = logging.getLogger(__name__)
 
 CHANNELS = ("train", "training")
 FAILURE_LIMIT = 1024  # what SageMaker shows of the failure file
 
-CONFIG_HYPERPARAMETERS: dict[str, Callable[[str], Any]] = {
-    "model": str,
-    "num_factors": int,
-    "num_layers": int,
-    "dropout": float,
-    "num_train_negatives": int,
-    "batch_size": int,
-    "learning_rate": float,
-    "l2": float,
-    "epochs": int,
-    "patience": int,
-    "seed": int,
-}
-JOB_HYPERPARAMETERS: dict[str, Callable[[str], Any]] = {
+JOB_HYPERPARAMETERS: dict[str, type] = {
     "preset": str,
     "model_name": str,
     "k": int,
@@ -44,7 +31,12 @@ JOB_HYPERPARAMETERS: dict[str, Callable[[str], Any]] = {
     "weight_column": str,
     "timestamp_column": str,
 }
-HYPERPARAMETERS = CONFIG_HYPERPARAMETERS | JOB_HYPERPARAMETERS
+
+
+def hyperparameters() -> dict[str, type]:
+    """Every hyper-parameter and its type: the fields of TrainConfig, and what concerns the job."""
+    fields = get_type_hints(TrainConfig)
+    return {name: kind for name, kind in fields.items() if name != "columns"} | JOB_HYPERPARAMETERS
 
 
 @dataclass(frozen=True)
@@ -83,29 +75,34 @@ class TrainingJob:
             given = json.loads(path.read_text()) if path.exists() else {}
         except json.JSONDecodeError as error:
             raise InputError(f"{path} is no JSON: {error}") from error
+        if not isinstance(given, dict):
+            raise InputError(f"{path} must hold an object of hyper-parameters")
+        known = hyperparameters()
         values: dict[str, Any] = {}
         for name, text in given.items():
             if name.startswith("sagemaker_"):  # the SDK's own
                 continue
-            if name not in HYPERPARAMETERS:
-                near = difflib.get_close_matches(name, HYPERPARAMETERS, 1)
-                hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(HYPERPARAMETERS)}"
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
                 raise InputError(f"hyperparameter '{name}' is unknown{hint}")
             try:
-                values[name] = HYPERPARAMETERS[name](str(text).strip('"'))
+                values[name] = known[name](str(text).strip('"'))
             except ValueError as error:
-                kind = {int: "a whole number", float: "a number"}.get(HYPERPARAMETERS[name], "a text")  # type: ignore[call-overload]
+                kind = "a whole number" if known[name] is int else "a number"
                 raise InputError(f"hyperparameter '{name}' is '{text}'; it must be {kind}") from error
         device = values.get("device", "auto")
-        if device not in ("auto", "cpu", "gpu"):
-            raise InputError(f"hyperparameter 'device' is '{device}'; choose auto, cpu or gpu")
-        overrides = {name: values[name] for name in CONFIG_HYPERPARAMETERS if name in values}
+        if device not in DEVICES:
+            raise InputError(f"hyperparameter 'device' is '{device}'; choose {', '.join(DEVICES)}")
+        model_name, k = values.get("model_name", "ncf_model"), values.get("k", DEFAULT_K)
+        check_request(model_name, None, k)  # now, not after hours of training
+        overrides = {name: value for name, value in values.items() if name not in JOB_HYPERPARAMETERS}
         names = {"user": "user_id", "item": "item_id", "weight": "weight", "timestamp": "timestamp"}
         columns = {field: values[f"{word}_column"] for word, field in names.items() if f"{word}_column" in values}
         return JobSettings(
             configure(values.get("preset"), {**overrides, "columns": Columns(**columns)}),
-            values.get("model_name", "ncf_model"),
-            values.get("k", 100),
+            model_name,
+            k,
             device,
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from ncf.errors import InputError
-from ncf.interactions import Columns, IdIndex, IntArray, Interactions, from_table, read_interactions
+from ncf.interactions import Columns, IdIndex, IntArray, Interactions, from_table, read_interactions, require_two
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,10 @@ def load_split(path: Path, columns: Columns | None = None, seed: int = 0) -> Spl
     """
     if path.is_dir():
         return read_paper_folder(path)
-    return leave_one_out(read_interactions(path, columns), seed)
+    split = leave_one_out(read_interactions(path, columns), seed)
+    if len(split.held_out) == 0:
+        raise InputError("no user has two different items, so nothing can be held out; give more interactions")
+    return split
 
 
 def leave_one_out(interactions: Interactions, seed: int = 0) -> Split:
@@ -82,8 +85,6 @@ def leave_one_out(interactions: Interactions, seed: int = 0) -> Split:
     last = np.append(user[1:] != user[:-1], True)
     several = np.bincount(user, minlength=interactions.num_users)[user] > 1
     held = order[last & several]
-    if len(held) == 0:
-        raise InputError("no user has two different items, so nothing can be held out; give more interactions")
     keep = np.ones(len(interactions), bool)
     keep[held] = False
     return Split(
@@ -102,6 +103,8 @@ def read_paper_folder(folder: Path) -> Split:
     train, test = (_read_pairs(path) for path in paths[:2])
     negatives = _read_text(paths[2])
     user, item, *others = negatives.columns
+    if not others:
+        raise InputError(f"{paths[2]} holds no negatives; a row is (user,item) and then its negatives, tab-separated")
     if len(negatives) != len(test):
         raise InputError(f"{paths[2]} has {len(negatives)} rows and {paths[1]} has {len(test)}; they must agree")
     wrong = (negatives[user] != test["user"]) | (negatives[item] != test["item"])
@@ -116,9 +119,15 @@ def read_paper_folder(folder: Path) -> Split:
     items = IdIndex.of(pool)
     columns = [items.encode(negatives[name].fill_null(-1)) for name in others]
     held_out = HeldOut(users.encode(test["user"]), items.encode(test["item"]), np.stack(columns, axis=1))
+    leaked = len(train.join(test, on=["user", "item"], how="semi"))
+    if leaked:
+        log.warning("%d held-out pairs stand in %s as well and are left out of training", leaked, paths[0])
+        train = train.join(test, on=["user", "item"], how="anti", maintain_order="left")
     if train["timestamp"].n_unique() == 1:  # a constant says nothing about order
         train = train.drop("timestamp")
-    return Split(from_table(train, users, items), held_out)
+    interactions = from_table(train, users, items)
+    require_two(interactions, folder)
+    return Split(interactions, held_out)
 
 
 def _only_one(folder: Path, pattern: str) -> Path:
@@ -136,12 +145,14 @@ def _read_pairs(path: Path) -> pl.DataFrame:
     names = ["user", "item", "rating", "timestamp"]
     try:
         frame = pl.read_csv(path, separator="\t", has_header=False, new_columns=names, infer_schema_length=None)
-        return frame.select(
-            pl.col("user").cast(pl.Int64), pl.col("item").cast(pl.Int64), pl.col("timestamp").cast(pl.Int64)
-        )
+        table = frame.select(pl.col("user", "item", "timestamp").cast(pl.Int64))
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: expected rows of user, item, rating, timestamp, tab-separated: {reason}") from error
+    if table.null_count().sum_horizontal()[0]:
+        row = int(table.select(pl.any_horizontal(pl.all().is_null())).to_series().arg_true()[0]) + 1
+        raise InputError(f"{path}: row {row} lacks a user, an item or a timestamp; a row has four fields")
+    return table
 
 
 def _read_text(path: Path) -> pl.DataFrame:

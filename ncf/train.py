@@ -13,8 +13,6 @@ from ncf.progress import TrainingProgress
 from ncf.splits import load_split
 from ncf.trainer import Epoch, TrainResult, train
 
-DEVICES = ("auto", "cpu", "gpu")
-
 
 def choose_device(name: str) -> torch.device:
     """The device behind cpu, gpu or auto (gpu where there is one). Raises InputError for a gpu that is not there."""

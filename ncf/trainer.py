@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +18,8 @@ from ncf.interactions import Interactions
 from ncf.models import NCF, build_model
 from ncf.negatives import SeenItems
 from ncf.splits import Split, leave_one_out
+
+OnStep = Callable[[int, int, int, float, float], None]
 
 
 @dataclass(frozen=True)
@@ -48,20 +51,23 @@ def train(
     split: Split,
     config: TrainConfig,
     device: torch.device,
-    on_step: Callable[[int, int, int, float], None] = lambda epoch, step, steps, loss: None,
+    on_step: OnStep = lambda epoch, step, steps, loss, rate: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> TrainResult:
     """Train on `split.train`; the best epoch is the one with the highest NDCG@10 on a hold-out cut from it.
 
-    `on_step(epoch, step, steps, loss)` and `on_epoch(epoch)` report progress. An interrupt from the keyboard ends
-    training and keeps the best epoch so far. Raises InputError when the loss stops being a number.
+    `on_step(epoch, step, steps, loss, samples_per_second)` and `on_epoch(epoch)` report progress. Ctrl-C ends
+    training and keeps the best epoch so far, as does a loss that stops being a number; InputError if there is none.
     """
     torch.manual_seed(config.seed)
     generator = torch.Generator(device).manual_seed(config.seed)
     fit = leave_one_out(split.train, config.seed)
     candidates = Candidates.of(fit.held_out, split, device, config.seed)
     if len(candidates.user_index) == 0:
-        raise InputError("no user has both an item to hold out and an item left unseen; give more interactions")
+        raise InputError(
+            "no user has an item to choose the best epoch by: that takes three interactions of one user (one to train "
+            "on, one for the choice, one for `ncf evaluate`) and an item that user has not seen"
+        )
     positives = Positives.of(fit.train, device)
     model = build_model(
         config.model, fit.train.num_users, fit.train.num_items, config.num_factors, config.num_layers, config.dropout
@@ -74,22 +80,30 @@ def train(
         for number in range(1, config.epochs + 1):
             began = time.perf_counter()
             loss = train_epoch(model, optimizer, positives, config, generator, number, on_step)
+            if not math.isfinite(loss):
+                stopped = f"the loss became {loss}"
+                break
             seconds = time.perf_counter() - began
             quality = evaluate_sampled(model.eval(), candidates)
             samples = len(positives.user_index) * (1 + config.num_train_negatives)
             epoch = Epoch(number, loss, samples / seconds, seconds, quality["HR@10"], quality["NDCG@10"])
             done.append(epoch)
             if best < 0 or epoch.ndcg_at_10 > done[best].ndcg_at_10:
-                best = len(done) - 1
                 best_weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+                best = len(done) - 1
             on_epoch(epoch)
             if len(done) - 1 - best >= config.patience:
                 stopped = f"no better epoch in {config.patience}"
                 break
     except KeyboardInterrupt:
-        if not done:
+        if best < 0:
             raise
         stopped = "interrupted"
+    if best < 0:
+        raise InputError(
+            f"{stopped} in the first epoch; lower --learning-rate (it is {config.learning_rate}) "
+            "or look for extreme weights in the data"
+        )
     model.load_state_dict(best_weights)
     return TrainResult(model.eval(), tuple(done), done[best].epoch, stopped)
 
@@ -122,10 +136,11 @@ def train_epoch(
     config: TrainConfig,
     generator: torch.Generator,
     number: int,
-    on_step: Callable[[int, int, int, float], None],
+    on_step: OnStep,
 ) -> float:
-    """One pass over all positives with fresh negatives; returns the mean loss a sample."""
+    """One pass over all positives with fresh negatives; returns the mean loss of its batches."""
     model.train()
+    began = time.perf_counter()
     total = torch.zeros((), device=positives.user_index.device)
     batches = epoch_batches(positives, config, generator)
     steps = -(-len(positives.user_index) // (config.batch_size // (1 + config.num_train_negatives)))
@@ -139,14 +154,9 @@ def train_epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step == steps or step % 16 == 1:  # reading the loss waits for the device: not at each step
-            on_step(number, step, steps, total.item() / step)
-    mean = total.item() / steps
-    if mean != mean or mean in (float("inf"), float("-inf")):
-        raise InputError(
-            f"the loss is {mean} in epoch {number}; lower --learning-rate (it is {config.learning_rate}) "
-            "or look for extreme weights in the data"
-        )
-    return mean
+            mean = total.item() / step
+            on_step(number, step, steps, mean, step * config.batch_size / (time.perf_counter() - began))
+    return total.item() / steps
 
 
 def epoch_batches(

@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -42,6 +43,7 @@ def demo(keep_running: bool, port: int) -> None:
       make demo
       make serve SAGEMAKER_BIND_TO_PORT=8081
     """
+    require_free(port)
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: whatever ends this script also stops the server
         signal.signal(number, signal.default_int_handler)
     for name in CATALOGUES:
@@ -103,6 +105,17 @@ def start_server(port: int) -> subprocess.Popen[bytes]:
     step(" ".join(f"{key}={value.replace(f'{ROOT}/', '')}" for key, value in mine.items()) + " serve")
     # A session of its own: Ctrl-C is for this script, which then stops the server and shows its exit code.
     return subprocess.Popen([BIN / "serve"], env={**os.environ, **mine}, start_new_session=True)
+
+
+def require_free(port: int) -> None:
+    """Another server on the port would answer in place of ours."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            step(f"port {port} is in use; stop what uses it, or: make demo SAGEMAKER_BIND_TO_PORT={port + 1}")
+            sys.exit(2)
 
 
 def wait_for_ping(server: subprocess.Popen[bytes], port: int) -> None:

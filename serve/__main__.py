@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 
 import click
@@ -44,6 +45,8 @@ def serve() -> None:
 
 
 def main() -> None:
+    # SIGTERM while modules are still being imported; as process 1 of a container it would otherwise be ignored.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     serve()
 
 

@@ -35,8 +35,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 class Application:
     """One ASGI callable: the data plane for its few paths, Flask for the rest."""
 
-    def __init__(self, settings: Settings, triton: TritonPool, admin: TritonAdmin) -> None:
-        self.data_plane = DataPlane(settings, triton)
+    def __init__(self, settings: Settings, triton: TritonPool, health: TritonPool, admin: TritonAdmin) -> None:
+        self.data_plane = DataPlane(settings, triton, health)
         flask: Any = create_control_plane(settings, admin)  # a2wsgi and Flask type the WSGI environment differently
         self.control_plane = WSGIMiddleware(flask, workers=CONTROL_THREADS)
 
@@ -50,4 +50,5 @@ class Application:
 def create_app(triton_host: str, http_port: int, grpc_port: int) -> Application:
     """The application of one worker; gunicorn calls it in the worker, after the fork."""
     settings = Settings.from_environment(os.environ)
-    return Application(settings, TritonPool(triton_host, http_port), TritonAdmin(triton_host, grpc_port))
+    triton, health = TritonPool(triton_host, http_port), TritonPool(triton_host, http_port)
+    return Application(settings, triton, health, TritonAdmin(triton_host, grpc_port))

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import orjson
 
-from serve.errors import BadRequest, TritonFailed
+from serve.errors import BadRequest, TritonFailed, show
 
 JSON = b"application/json"
 
@@ -29,7 +30,27 @@ def parse_json(body: bytes) -> Any:
 
 
 def to_json(document: Any) -> bytes:
-    return orjson.dumps(document)
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError as error:  # nested deeper than it can be written, which only a caller can have sent
+        raise BadRequest(f"the body cannot be passed on: {error}") from error
+
+
+def check_kserve(document: dict[str, Any], size: int) -> None:
+    """Refuse a KServe-v2 body whose shapes promise more numbers than a body of `size` bytes can hold.
+
+    Triton allocates what a shape says before it looks at the data; a large one kills the server for everybody
+    (docs/log.md). Raises BadRequest.
+    """
+    inputs = document["inputs"]
+    if not isinstance(inputs, list):
+        raise BadRequest(f"inputs is {show(inputs)}; it must be a list")
+    for number, tensor in enumerate(inputs):
+        shape = tensor.get("shape") if isinstance(tensor, dict) else None
+        if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
+            raise BadRequest(f"inputs[{number}] needs a shape, a list of whole numbers of at least 0")
+        if "data" in tensor and prod(shape) > size:
+            raise BadRequest(f"inputs[{number}] has shape {shape[:8]}, which is more than its data can fill")
 
 
 @dataclass(frozen=True)

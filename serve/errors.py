@@ -12,6 +12,14 @@ ServeError                500  internal
 from __future__ import annotations
 
 
+def show(value: object) -> str:
+    """A value as it may stand in a message: short and without its depths, whatever was sent."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    text = f"'{value[:80]}'" if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
 class ServeError(Exception):
     """The base; its text is what the caller reads."""
 

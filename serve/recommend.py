@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from serve.errors import BadRequest
+from serve.errors import BadRequest, show
 from serve.repository import Recommender
 
 DEFAULT_K = 10
@@ -42,15 +42,21 @@ def parse_request(document: Any) -> RecommendRequest | ScoreRequest:
         _only(document, ("model", "user_id", "k"))
         k = document.get("k")
         if "k" in document and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
-            raise BadRequest(f"k is {_show(k)}; it must be a whole number of at least 1")
+            raise BadRequest(f"k is {show(k)}; it must be a whole number of at least 1")
         return RecommendRequest(_id(document["user_id"], "user_id"), k)
     _only(document, ("model", "user_id", "k", "pairs"))
     raise BadRequest(f"the body asks for nothing; send {EXAMPLES}")
 
 
-def check_k(request: RecommendRequest, recommender: Recommender) -> None:
-    """Raises BadRequest for more than the model returns."""
-    if request.k is not None and request.k > recommender.k:
+def check_size(request: RecommendRequest | ScoreRequest, recommender: Recommender) -> None:
+    """Raises BadRequest for more than the models take or return."""
+    if isinstance(request, ScoreRequest):
+        if len(request.pairs) > recommender.max_pairs:
+            raise BadRequest(
+                f"pairs holds {len(request.pairs):,} pairs; {recommender.name} takes at most "
+                f"{recommender.max_pairs:,} a request (max_batch_size in its config.pbtxt)"
+            )
+    elif request.k is not None and request.k > recommender.k:
         whole = recommender.k == len(recommender.items)
         raise BadRequest(
             f"k is {request.k}; {recommender.name} "
@@ -77,7 +83,7 @@ def recommendations(
     }
     if not known:
         answer["message"] = (
-            f"user_id {_show(request.user_id)} is unknown to {recommender.name}: these are its most popular items, "
+            f"user_id {show(request.user_id)} is unknown to {recommender.name}: these are its most popular items, "
             "scored by their number of interactions"
         )
     return answer
@@ -102,7 +108,7 @@ def pair_columns(request: ScoreRequest, recommender: Recommender) -> PairColumns
             columns.item_index.append(item)
         else:
             what = ("user_id", user_id) if user < 0 else ("item_id", item_id)
-            columns.unknown[row] = f"{what[0]} {_show(what[1])} is unknown"
+            columns.unknown[row] = f"{what[0]} {show(what[1])} is unknown"
     return columns
 
 
@@ -129,7 +135,7 @@ def _pairs(value: Any) -> tuple[tuple[int | str, int | str], ...]:
             user_id, item_id = pair["user_id"], pair["item_id"]
             extra = len(pair) > 2
         except (KeyError, TypeError):
-            raise BadRequest(f"pairs[{row}] is {_show(pair)}; it needs user_id and item_id") from None
+            raise BadRequest(f"pairs[{row}] is {show(pair)}; it needs user_id and item_id") from None
         if extra:
             _only(pair, ("user_id", "item_id"), f"pairs[{row}].")
         pairs.append((_id(user_id, "user_id", row), _id(item_id, "item_id", row)))
@@ -142,22 +148,16 @@ def _id(value: Any, field: str, row: int | None = None) -> int | str:
         raw: int | str = value
         return raw
     where = field if row is None else f"pairs[{row}].{field}"
-    raise BadRequest(f"{where} is {_show(value)}; an id is a text or a whole number")
+    raise BadRequest(f"{where} is {show(value)}; an id is a text or a whole number")
 
 
 def _only(document: Mapping[str, Any], known: tuple[str, ...], where: str = "") -> None:
     for name in document:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            near = difflib.get_close_matches(name[:40], known, 1)  # its cost grows with the length of the name
             hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
-            raise BadRequest(f"field '{where}{name}' is unknown; {hint}")
+            raise BadRequest(f"field {show(where + name)} is unknown; {hint}")
 
 
 def _kind(value: Any) -> str:
     return {list: "list", str: "text", bool: "truth value", type(None): "null"}.get(type(value), "number")
-
-
-def _show(value: Any) -> str:
-    """A value as it may stand in a message: short, whatever was sent."""
-    text = f"'{value}'" if isinstance(value, str) else str(value)
-    return text if len(text) <= 80 else text[:77] + "…"

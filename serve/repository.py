@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from serve.ids import IdFile
+
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class RepositoryError(Exception):
@@ -20,16 +23,53 @@ class Repository:
     path: Path
     models: tuple[str, ...]
     recommenders: tuple[str, ...]
+    passed_over: tuple[str, ...] = ()
 
     @classmethod
     def scan(cls, path: Path) -> Repository:
-        """Look at the directories of a repository; what starts with a dot is no model."""
-        folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+        """Look at the directories of a repository; what starts with a dot is no model, and what has a name that
+        Triton's Python backend cannot take (a space is enough) is passed over."""
+        names = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+        models = [name for name in names if PLAIN_NAME.fullmatch(name)]
         return cls(
             path,
-            tuple(folder.name for folder in folders),
-            tuple(folder.name for folder in folders if any(folder.glob("*/recommender.json"))),
+            tuple(models),
+            tuple(name for name in models if any((path / name).glob("*/recommender.json"))),
+            tuple(name for name in names if name not in models),
         )
+
+    def link_into(self, view: Path, models: tuple[str, ...]) -> None:
+        """Lay out the models to load as links in an empty folder, the repository Triton gets to see.
+
+        A recommender's two models must be of one version. Where the newest version of one has no partner, as when an
+        export was killed between the two, the newest that both have is linked in alone.
+        """
+        matched = dict(pair for name in self.recommenders for pair in self._matched_versions(name))
+        for name in models:
+            source = (self.path / name).absolute()
+            if name not in matched:
+                (view / name).symlink_to(source)
+                continue
+            (view / name).mkdir()
+            for part in ("config.pbtxt", matched[name]):
+                (view / name / part).symlink_to(source / part)
+
+    def _matched_versions(self, name: str) -> list[tuple[str, str]]:
+        """(model, version) of both halves if their newest versions differ and an older one is common to them."""
+        versions = {path.parent.name for path in (self.path / name).glob("*/recommender.json")}
+        newest = max((v for v in versions if v.isdecimal()), key=int, default=None)
+        if newest is None:
+            return []
+        try:
+            partner = json.loads((self.path / name / newest / "recommender.json").read_text())["topk_model"]
+            others = {path.parent.name for path in (self.path / partner).glob("*/model.pt")}
+        except (OSError, ValueError, KeyError, TypeError):  # reported when the recommender is opened
+            return []
+        common = {version for version in versions & others if version.isdecimal()}
+        if not common or max((v for v in others if v.isdecimal()), key=int) == newest in common:
+            return []
+        version = max(common, key=int)
+        return [(name, version), (partner, version)]
 
     def to_load(self, default_model_name: str | None) -> tuple[str, ...]:
         """The models Triton shall load: all where there are recommenders, else the default or only one.
@@ -68,12 +108,13 @@ class Recommender:
     version: str
     topk_model: str
     k: int
+    max_pairs: int
     users: IdFile
     items: IdFile
 
     @classmethod
-    def open(cls, repository: Path, name: str, version: str) -> Recommender:
-        """Open a version. Raises OSError, ValueError or KeyError if its files are not whole."""
+    def open(cls, repository: Path, name: str, version: str, max_pairs: int) -> Recommender:
+        """Open a version. Raises OSError, ValueError, KeyError or TypeError if its files are not whole."""
         folder = repository / name / version
         described = json.loads((folder / "recommender.json").read_text())
         return cls(
@@ -81,6 +122,7 @@ class Recommender:
             version,
             described["topk_model"],
             described["k"],
+            max_pairs,
             IdFile(folder / "users.ids"),
             IdFile(folder / "items.ids"),
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -103,20 +104,21 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup
                 signal.signal(number, self._on_signal)
-        scratch = Path(tempfile.mkdtemp(prefix="serve-"))
+        # Triton's Python backend takes plain paths only: no space, nothing beyond ASCII.
+        plain = re.fullmatch(r"[A-Za-z0-9._/-]+", tempfile.gettempdir()) is not None
+        scratch = Path(tempfile.mkdtemp(prefix="serve-", dir=None if plain else "/tmp"))  # noqa: S108
         prefix = f"serve_{secrets.token_hex(4)}_"
         children: list[Child] = []
         try:
-            models = self._models()
+            models = self._models(scratch / "models")
             public = self._bind()
             http_port, grpc_port = free_ports(2, self.settings.safe_port_range)
             runtime = find_runtime(scratch)
-            repository = without_spaces(self.settings.model_repository, scratch)
-            arguments = self._triton_arguments(repository, models, http_port, grpc_port, prefix)
+            arguments = self._triton_arguments(scratch / "models", models, http_port, grpc_port, prefix)
             command = [str(runtime.program), *arguments, *runtime.arguments]
             triton = Child("tritonserver", lambda: _spawn(command, runtime.environment))
             children.append(triton)
-            gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, http_port, grpc_port))
+            gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, http_port, grpc_port, scratch))
             children.insert(0, gunicorn)
             self._watch(triton, gunicorn, TritonAdmin(LOOPBACK, grpc_port), models, began)
             log.info("stopping: no new connections, requests in flight are finished")
@@ -136,11 +138,18 @@ class Supervisor:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
 
-    def _models(self) -> tuple[str, ...]:
+    def _models(self, view: Path) -> tuple[str, ...]:
+        """The models to load, laid out under `view` as Triton shall see them."""
         path = self.settings.model_repository
         if not path.is_dir():
             raise StartError(f"SERVE_MODEL_REPOSITORY {path} is no folder; `ncf export --repository {path}` makes one")
-        return Repository.scan(path).to_load(self.settings.default_model_name)
+        repository = Repository.scan(path)
+        for name in repository.passed_over:
+            log.error("%s is passed over: name a model with letters, digits, '.', '_' and '-' only", path / name)
+        models = repository.to_load(self.settings.default_model_name)
+        view.mkdir()
+        repository.link_into(view, models)
+        return models
 
     def _bind(self) -> socket.socket:
         address, port = self.settings.bind_address, self.settings.port
@@ -174,7 +183,9 @@ class Supervisor:
             f"--backend-config=python,shm-region-prefix-name={prefix}",
         ]
 
-    def _start_gunicorn(self, public: socket.socket, http_port: int, grpc_port: int) -> subprocess.Popen[bytes]:
+    def _start_gunicorn(
+        self, public: socket.socket, http_port: int, grpc_port: int, scratch: Path
+    ) -> subprocess.Popen[bytes]:
         command = [
             sys.executable, "-m", "gunicorn",
             f"serve.asgi:create_app('{LOOPBACK}', {http_port}, {grpc_port})",
@@ -186,19 +197,21 @@ class Supervisor:
             "--log-level", "warning",
             "--no-control-socket",
         ]  # fmt: skip
-        return _spawn(command, dict(os.environ), public.fileno())
+        # In a folder of ours: gunicorn takes modules and a gunicorn.conf.py from where it starts.
+        environment = {**os.environ, "SERVE_MODEL_REPOSITORY": str(self.settings.model_repository.absolute())}
+        return _spawn(command, environment, public.fileno(), cwd=scratch)
 
     def _watch(self, triton: Child, gunicorn: Child, admin: TritonAdmin, models: tuple[str, ...], began: float) -> None:
         """Until a signal comes: restart what dies, say when the models are ready. Raises StartError."""
-        ready = False
+        ready = ever_ready = False
         while not self.stopping:
-            if triton.check(may_restart=ready):
+            if triton.check(may_restart=ever_ready):
                 ready = False
                 began = time.monotonic()
             gunicorn.check(may_restart=True)
             if not ready and admin.is_live():
                 self._report(admin, models, time.monotonic() - began)
-                ready = True
+                ready = ever_ready = True
             time.sleep(TICK)
 
     def _report(self, admin: TritonAdmin, models: tuple[str, ...], seconds: float) -> None:
@@ -209,7 +222,7 @@ class Supervisor:
             raise StartError("tritonserver came up and went away again") from error
         failed = [name for name in models if not (name in states and states[name].ready)]
         for name in failed:
-            log.error("%s is not served: %s", name, _reason(states.get(name)))
+            log.error("%s is not served: %s", name, self._reason(states.get(name)))
         default = self.settings.default_model_name
         if default in failed:
             raise StartError(f"the default model {default} could not be loaded")
@@ -219,15 +232,10 @@ class Supervisor:
         where = f"http://{self.settings.bind_address}:{self.settings.port}"
         log.info("ready after %.1f s on %s: %s", seconds, where, names)
 
-
-def without_spaces(repository: Path, scratch: Path) -> Path:
-    """The repository, by way of a link if its path has white space: Triton's Python backend splits paths at it."""
-    absolute = repository.absolute()
-    if not any(character.isspace() for character in str(absolute)):
-        return absolute
-    link = scratch / "repository"
-    link.symlink_to(absolute)
-    return link
+    def _reason(self, state: ModelState | None) -> str:
+        """Triton's reason, with the caller's repository in place of the links Triton was given."""
+        reason = (state.reason if state else "") or "Triton gave no reason; SAGEMAKER_TRITON_LOG_INFO=true shows more"
+        return re.sub(r"\S*/serve-\w+/models(?=/)", str(self.settings.model_repository), reason)
 
 
 def free_ports(count: int, safe_range: tuple[int, int] | None) -> list[int]:
@@ -253,11 +261,9 @@ def free_ports(count: int, safe_range: tuple[int, int] | None) -> list[int]:
     return ports
 
 
-def _reason(state: ModelState | None) -> str:
-    return (state.reason if state else "") or "Triton gave no reason; SAGEMAKER_TRITON_LOG_INFO=true shows more"
-
-
-def _spawn(command: Sequence[str], environment: dict[str, str], *keep: int) -> subprocess.Popen[bytes]:
+def _spawn(
+    command: Sequence[str], environment: dict[str, str], *keep: int, cwd: Path | None = None
+) -> subprocess.Popen[bytes]:
     """A child in a session of its own (Ctrl-C reaches it through us) that gets SIGTERM if we die without a word."""
     libc = ctypes.CDLL(None)
 
@@ -267,6 +273,7 @@ def _spawn(command: Sequence[str], environment: dict[str, str], *keep: int) -> s
     return subprocess.Popen(
         command,
         env=environment,
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         pass_fds=keep,
         start_new_session=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from serve.errors import BadRequest, UnknownModel
+from serve.errors import BadRequest, UnknownModel, show
 from serve.repository import Repository
 
 CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
@@ -22,7 +22,7 @@ def target_model(
     choices = repository.recommenders or repository.models
     if body_model is not None:
         if not isinstance(body_model, str):
-            raise BadRequest(f"model is {body_model!r}; it must be a name: {', '.join(choices)}")
+            raise BadRequest(f"model is {show(body_model)}; it must be a name: {', '.join(choices)}")
         return _known(body_model, "model", repository)
     if (named := _from_attributes(headers.get(CUSTOM_ATTRIBUTES, b""))) is not None:
         return _known(named, "model in X-Amzn-SageMaker-Custom-Attributes", repository)
@@ -50,5 +50,5 @@ def _from_attributes(text: bytes) -> str | None:
 def _known(name: str, where: str, repository: Repository) -> str:
     if name not in repository.models:
         choices = repository.recommenders or repository.models
-        raise UnknownModel(f"{where} is '{name}', which is not served here; there are {', '.join(choices)}")
+        raise UnknownModel(f"{where} is {show(name)}, which is not served here; there are {', '.join(choices)}")
     return name

@@ -101,7 +101,7 @@ class TritonPool:
     async def request(
         self, method: bytes, path: str, body: bytes = b"", header_length: int | None = None
     ) -> TritonResponse:
-        """One request; a connection that Triton had closed meanwhile is replaced once.
+        """One request; connections that Triton had closed while they were idle are passed over.
 
         Raises Unavailable if Triton cannot be reached or drops the connection.
         """

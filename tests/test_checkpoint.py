@@ -49,15 +49,23 @@ def test_a_failed_run_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         train_run(path, tmp_path / "run", QUICK, CPU)
     assert not (tmp_path / "run").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(InputError, match="three interactions of one user"):
+        train_run(path, tmp_path / "mine", QUICK, CPU)
+    assert list((tmp_path / "mine").iterdir()) == []
 
 
 def test_an_unfinished_or_broken_run_is_refused(food_csv: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no run directory"):
         load_run(tmp_path / "none")
     train_run(food_csv, tmp_path / "run", QUICK, CPU)
-    (tmp_path / "run" / "weights.pt").write_bytes(b"cut")
-    with pytest.raises(InputError, match="cannot be loaded"):
-        load_run(tmp_path / "run")
+    for name in ("weights.pt", "interactions.npz", "config.json", "users.parquet"):
+        whole = (tmp_path / "run" / name).read_bytes()
+        for cut in (b"", b"[]", whole[: len(whole) // 2]):
+            (tmp_path / "run" / name).write_bytes(cut)
+            with pytest.raises(InputError, match="cannot be loaded"):
+                load_run(tmp_path / "run")
+        (tmp_path / "run" / name).write_bytes(whole)
     (tmp_path / "run" / "result.json").unlink()
     with pytest.raises(InputError, match=r"result.json is missing"):
         load_run(tmp_path / "run")

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,7 @@ def test_versions_count_up_and_a_tuned_config_stays(food_run: Run, tmp_path: Pat
         ({"name": ".hidden"}, "is no model name"),
         ({"name": "m_topk"}, "ends in _topk"),
         ({"version": 0}, "version is 0"),
+        ({"version": 10**19}, "version is 10000000000000000000"),
         ({"version": 1}, "has a version 1 already; the next free is 2"),
         ({"k": 0}, "k is 0"),
         ({"k": 7}, "export with the same k or under a new --name"),
@@ -141,6 +144,28 @@ def test_what_cannot_be_is_refused_and_nothing_written(
         export(food_run, tmp_path, **{"name": "m", **arguments})
     assert message in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_large_scores_are_compared_in_proportion(food_run: Run, tmp_path: Path) -> None:
+    model = copy.deepcopy(food_run.model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(10)
+    assert export(replace(food_run, model=model), tmp_path, "m").version == 1
+
+
+def test_exports_at_the_same_time_get_a_version_each(food_run: Run, tmp_path: Path) -> None:
+    script = f"""
+        from pathlib import Path
+        from ncf.checkpoint import load_run
+        from ncf.export import export
+        export(load_run(Path({str(food_run.path)!r})), Path({str(tmp_path)!r}), "m")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    running = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    for name in ("m", "m_topk"):
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["1", "2", "3", "config.pbtxt"]
 
 
 def test_a_module_that_differs_from_eager_is_not_written(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from pathlib import Path
 
@@ -123,8 +124,46 @@ def test_parquet_ids_that_are_floats(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'user_id' is NaN in row 2"):
         read_interactions(path)
     pl.DataFrame({"user_id": [1.0, 2.5], "item_id": ["x", "y"]}).write_parquet(path)
-    with pytest.raises(InputError, match=r"fractions such as 2.5"):
+    with pytest.raises(InputError, match=r"'user_id' holds 2.5; ids are text or whole numbers"):
         read_interactions(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("user_id", [[1], [2]], "'user_id' is of type List"),
+        ("user_id", [b"\xff", b"a"], "'user_id' is of type Binary"),
+        ("user_id", [1.0, float("inf")], "'user_id' holds inf"),
+        ("user_id", [1.0, 1e30], "'user_id' holds 1e+30"),
+        ("weight", [[1], [2]], "the weight column is of type List"),
+        ("weight", [1.0, 1e300], "weight '1e+300' in row 2"),
+        ("weight", [1.0, 1e-60], "weight '1e-60' in row 2"),
+        ("timestamp", [dt.time(1), dt.time(2)], "the timestamp column is of type Time"),
+        ("timestamp", [1.0, float("nan")], "timestamp 'nan' in row 2"),
+        ("timestamp", ["01/02/2024", "02/02/2024"], "timestamp '01/02/2024' in row 1"),
+    ],
+)
+def test_a_column_of_an_odd_type_is_refused(tmp_path: Path, column: str, values: list[object], message: str) -> None:
+    path = tmp_path / "data.parquet"
+    pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"], column: values}).write_parquet(path)
+    with pytest.raises(InputError) as caught:
+        read_interactions(path)
+    assert message in str(caught.value)
+
+
+def test_categories_and_unsigned_numbers_are_ids(tmp_path: Path) -> None:
+    path = tmp_path / "data.parquet"
+    pl.DataFrame(
+        {"user_id": pl.Series(["b", "a"], dtype=pl.Categorical), "item_id": pl.Series([2, 1], dtype=pl.UInt64)}
+    ).write_parquet(path)
+    data = read_interactions(path)
+    assert (data.users.ids.to_list(), data.items.ids.to_list()) == (["a", "b"], [1, 2])
+
+
+def test_a_file_from_windows(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes(b"\xef\xbb\xbfuser_id,item_id\r\na,x\r\nb,y\r\n")
+    assert read_interactions(path).items.ids.to_list() == ["x", "y"]
 
 
 def test_id_index_goes_both_ways_and_compares_as_text() -> None:

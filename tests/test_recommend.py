@@ -19,7 +19,7 @@ from serve.repository import Recommender
 def recommender(tmp_path: Path) -> Recommender:
     for name, raw in (("users", ["ann", "bob"]), ("items", [10, 20, 30])):
         write_id_file(tmp_path / f"{name}.ids", IdIndex.of(pl.Series(raw)))
-    return Recommender("m", "4", "m_topk", 3, IdFile(tmp_path / "users.ids"), IdFile(tmp_path / "items.ids"))
+    return Recommender("m", "4", "m_topk", 3, 5, IdFile(tmp_path / "users.ids"), IdFile(tmp_path / "items.ids"))
 
 
 def test_requests_are_read() -> None:
@@ -45,13 +45,13 @@ def test_requests_are_read() -> None:
         ({"user_id": None}, "user_id is None; an id is a text or a whole number"),
         ({"user_id": 1.5}, "user_id is 1.5;"),
         ({"user_id": True}, "user_id is True;"),
-        ({"user_id": ["u"]}, "user_id is ['u'];"),
+        ({"user_id": ["u"]}, "user_id is a list;"),
         ({"user_id": "u", "topk": 3}, "field 'topk' is unknown"),
         ({"user": "u"}, "field 'user' is unknown; did you mean 'user_id'?"),
         ({"user_id": "u", "kk": 3}, "did you mean 'k'?"),
         ({"pairs": []}, "pairs must be a list"),
         ({"pairs": {"user_id": "u"}}, "pairs must be a list"),
-        ({"pairs": [{"user_id": "u"}]}, "pairs[0] is {'user_id': 'u'}; it needs user_id and item_id"),
+        ({"pairs": [{"user_id": "u"}]}, "pairs[0] is an object; it needs user_id and item_id"),
         ({"pairs": [{"user_id": "u", "item_id": 1}, 5]}, "pairs[1] is 5;"),
         ({"pairs": [["u", "i"]]}, "pairs[0] is"),
         ({"pairs": [{"user_id": "u", "item_id": None}]}, "pairs[0].item_id is None;"),
@@ -73,13 +73,15 @@ def test_a_long_value_is_shortened_in_the_message() -> None:
 
 
 def test_k_beyond_what_is_served(recommender: Recommender) -> None:
-    recommend.check_k(RecommendRequest("ann", 3), recommender)
-    recommend.check_k(RecommendRequest("ann"), recommender)  # fewer than the usual ten are no mistake
+    recommend.check_size(RecommendRequest("ann", 3), recommender)
+    recommend.check_size(RecommendRequest("ann"), recommender)  # fewer than the usual ten are no mistake
     with pytest.raises(BadRequest, match="k is 4; m knows 3 items"):
-        recommend.check_k(RecommendRequest("ann", 4), recommender)
-    smaller = Recommender("m", "4", "m_topk", 2, recommender.users, recommender.items)
+        recommend.check_size(RecommendRequest("ann", 4), recommender)
+    smaller = Recommender("m", "4", "m_topk", 2, 5, recommender.users, recommender.items)
     with pytest.raises(BadRequest, match="returns at most 2"):
-        recommend.check_k(RecommendRequest("ann", 3), smaller)
+        recommend.check_size(RecommendRequest("ann", 3), smaller)
+    with pytest.raises(BadRequest, match="holds 6 pairs; m takes at most 5"):
+        recommend.check_size(ScoreRequest((("ann", 10),) * 6), recommender)
 
 
 def test_recommendations_are_raw_ids_without_empty_places(recommender: Recommender) -> None:

@@ -19,10 +19,12 @@ def test_scan_finds_models_and_recommenders_and_passes_over_the_rest(tmp_path: P
     model(tmp_path, "b_topk")
     model(tmp_path, "a")
     (tmp_path / ".export-1-x").mkdir()
+    model(tmp_path, "a (copy)")
     (tmp_path / "README.md").touch()
     found = Repository.scan(tmp_path)
     assert found.models == ("a", "b", "b_topk")
     assert found.recommenders == ("b",)
+    assert found.passed_over == ("a (copy)",)
     assert found.to_load(None) == found.models
 
 

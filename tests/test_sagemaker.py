@@ -47,6 +47,8 @@ def test_c097_to_c104_a_job_trains_and_leaves_a_repository(food_csv: Path, tmp_p
         ({"epoch": "2"}, "train", "hyperparameter 'epoch' is unknown; did you mean 'epochs'?"),
         ({"epochs": "two"}, "train", "hyperparameter 'epochs' is 'two'; it must be a whole number"),
         ({"device": "tpu"}, "train", "hyperparameter 'device' is 'tpu'"),
+        ({"k": "0"}, "train", "k is 0"),
+        ({"model_name": "a b"}, "train", "'a b' is no model name"),
         ({}, "other", "no channel named train or training"),
     ],
 )

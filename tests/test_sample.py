@@ -35,4 +35,4 @@ def test_the_command_writes_every_format_and_overwrites_nothing(tmp_path: Path) 
     assert "exists already" in again.stderr
     wrong = run_ncf("sample", "food", "--output", tmp_path / "f.xlsx")
     assert wrong.returncode == 2
-    assert "choose .csv, .tsv or .parquet" in wrong.stderr
+    assert "choose .csv, .tsv, .parquet" in wrong.stderr

@@ -76,6 +76,8 @@ def test_negatives_of_unequal_number_are_padded(tmp_path: Path) -> None:
         ("t.test.negative", "(0,3)\t2\t4\n", "has 1 rows"),
         ("t.test.negative", "(0,3)\t2\t4\n(1,1)\t1\t0\n", "row 2 is for (1,1)"),
         ("t.test.negative", "(0,3)\t2\tx\n(1,0)\t1\t0\n", "expected rows of (user,item)"),
+        ("t.test.negative", "(0,3)\n(1,0)\n", "holds no negatives"),
+        ("t.train.rating", "0\t0\t5\t9\n\t1\t5\t9\n", "row 2 lacks a user"),
         ("t.train.rating", "0\tx\t5\t9\n", "expected rows of user, item, rating, timestamp"),
         ("u.test.negative", "(0,3)\t2\n", "exactly one file named *.test.negative (found: t.test.negative, u."),
     ],
@@ -84,6 +86,20 @@ def test_a_bad_folder_is_refused_with_its_reason(tmp_path: Path, name: str, text
     with pytest.raises(InputError) as caught:
         load_split(paper_folder(tmp_path, **{name: text}))
     assert message in str(caught.value)
+
+
+def test_one_user_only_is_refused_in_a_folder_too(tmp_path: Path) -> None:
+    files = {"t.train.rating": "0\t0\t5\t9\n", "t.test.rating": "0\t3\t4\t9\n", "t.test.negative": "(0,3)\t2\t4\n"}
+    with pytest.raises(InputError, match="one user only"):
+        load_split(paper_folder(tmp_path, **files))
+
+
+def test_a_held_out_pair_is_never_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    leaky = "0\t0\t5\t9\n0\t3\t3\t8\n1\t2\t1\t7\n"
+    with caplog.at_level(logging.WARNING):
+        split = read_paper_folder(paper_folder(tmp_path, **{"t.train.rating": leaky}))
+    assert "1 held-out pairs stand in" in caplog.text
+    assert set(zip(split.train.user_index, split.train.item_index, strict=True)) == {(0, 0), (1, 2)}
 
 
 def test_a_folder_without_the_files_is_refused(tmp_path: Path) -> None:

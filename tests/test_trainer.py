@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from ncf import trainer
 from ncf.config import TrainConfig, configure
 from ncf.errors import InputError
 from ncf.evaluate import evaluate
@@ -83,6 +85,21 @@ def test_an_interrupt_keeps_the_best_epoch_so_far(food_csv: Path) -> None:
     assert len(result.epochs) == 2
 
 
+def test_a_loss_that_stops_being_a_number_keeps_the_best_epoch_so_far(
+    food_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, losses = trainer.train_epoch, iter([None, None, float("nan")])
+
+    def epoch(*arguments: Any) -> float:
+        loss: float = real(*arguments)
+        return next(losses) or loss
+
+    monkeypatch.setattr(trainer, "train_epoch", epoch)
+    result = train(load_split(food_csv), replace(QUICK, epochs=5), CPU)
+    assert len(result.epochs) == 2
+    assert result.stopped == "the loss became nan"
+
+
 def test_a_loss_that_is_no_number_is_refused(food_csv: Path) -> None:
     with pytest.raises(InputError, match="lower --learning-rate"):
         train(load_split(food_csv), replace(QUICK, learning_rate=1e38), CPU)
@@ -95,7 +112,11 @@ def test_a_loss_that_is_no_number_is_refused(food_csv: Path) -> None:
         ({"batch_size": 3}, "batch_size is 3"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf"),
         ({"l2": float("nan")}, "l2 is nan"),
+        ({"seed": -1}, "seed is -1; it must be at least 0"),
+        ({"seed": 2**63}, "it must be at most 9223372036854775807"),
+        ({"num_layers": 40}, "num_layers is 40; it must be at most 12"),
         ({"model": "svd"}, "choose gmf, mlp, neumf"),
     ],
 )

@@ -24,7 +24,7 @@ ROOMS = {
     "rich": {"ncf.cli", "ncf.progress"},
     "polars": {"ncf.interactions", "ncf.splits", "ncf.checkpoint", "ncf.id_file", "ncf.sample"},
     "ncf.export": {"ncf.cli", "ncf.sagemaker"},
-    "ncf.publish": {"ncf.export"},
+    "ncf.publish": {"ncf.export", "ncf.sagemaker"},
     "ncf.sagemaker": {"ncf.cli"},
     "serve.supervisor": {"serve.__main__"},
     "serve.control_plane": {"serve.asgi"},

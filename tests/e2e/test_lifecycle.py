@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -50,13 +51,15 @@ def run_serve(repository: Path, **environment: str) -> subprocess.CompletedProce
     )
 
 
-def left_behind(pids: list[int]) -> list[str]:
-    alive = [str(pid) for pid in pids if Path(f"/proc/{pid}").exists()]
-    return alive + [str(path) for path in Path("/dev/shm").glob("serve_*")]
+def scratch() -> set[Path]:
+    """What any `serve` on this machine keeps outside its repository."""
+    return {*Path("/dev/shm").glob("serve_*"), *Path(tempfile.gettempdir()).glob("serve-*")}
 
 
 def test_ready_pings_answers_and_a_clean_stop(one_model: Path) -> None:
+    before = scratch()
     with Server(one_model) as server:
+        before.add(server.log)
         eventually(lambda: server.ping() in (503, 200), 10)  # the port is open long before the models are ready
         assert server.ping() == 503
         assert server.invoke(ASK).status == 503
@@ -70,7 +73,8 @@ def test_ready_pings_answers_and_a_clean_stop(one_model: Path) -> None:
         assert time.monotonic() - began < 15
         log = server.log.read_text()
         assert "Traceback" not in log
-        eventually(lambda: not left_behind(pids), 5)
+        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 5)
+        assert scratch() <= before
 
 
 def test_sigterm_lets_requests_in_flight_finish(one_model: Path) -> None:
@@ -139,6 +143,46 @@ def test_tritonserver_that_dies_is_started_again(one_model: Path) -> None:
         assert server.stop() == 0
 
 
+def test_tritonserver_may_die_again_while_it_loads(one_model: Path) -> None:
+    with Server(one_model) as server:
+        server.wait_until_ready()
+        eventually(lambda: "ready after" in server.log.read_text())
+        for death in (1, 2):
+            triton = children_of(server.process.pid)["tritonserver"]
+            os.kill(triton, signal.SIGKILL)
+            eventually(lambda: f"({death} of 3)" in server.log.read_text())  # noqa: B023
+            eventually(lambda: "tritonserver" in children_of(server.process.pid))
+            time.sleep(0.5)
+        server.wait_until_ready()
+        assert server.invoke(ASK).status == 200
+
+
+def test_ping_says_503_while_tritonserver_hangs(one_model: Path) -> None:
+    with Server(one_model) as server:
+        server.wait_until_ready()
+        triton = children_of(server.process.pid)["tritonserver"]
+        os.kill(triton, signal.SIGSTOP)
+        began = time.monotonic()
+        assert server.ping() == 503
+        assert time.monotonic() - began < 2
+        os.kill(triton, signal.SIGCONT)
+        eventually(lambda: server.ping() == 200, 5)
+
+
+def test_an_export_killed_between_its_two_models_costs_nothing(tiny_run: Run, tmp_path: Path) -> None:
+    """The second version of one half is there and the other is not: the version both have is served."""
+    export(tiny_run, tmp_path, "tiny")
+    shutil.copytree(tmp_path / "tiny_topk" / "1", tmp_path / "tiny_topk" / "2")
+    with Server(tmp_path) as server:
+        server.wait_until_ready()
+        answer = server.invoke(ASK)
+        assert answer.status == 200
+        assert answer.json["model_version"] == "1"
+    export(tiny_run, tmp_path, "tiny")  # clears what was left, and adds the version whole
+    assert {path.name for path in (tmp_path / "tiny").iterdir()} == {"1", "2", "config.pbtxt"}
+    assert (tmp_path / "tiny_topk" / "2" / "model.pt").exists()
+
+
 def test_gunicorn_that_dies_is_started_again_on_the_same_port(one_model: Path) -> None:
     with Server(one_model) as server:
         server.wait_until_ready()
@@ -171,12 +215,14 @@ def test_when_serve_is_killed_nothing_is_left_running(one_model: Path) -> None:
         eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20)
 
 
-def test_a_repository_whose_path_has_spaces(one_model: Path, tmp_path: Path) -> None:
-    repository = tmp_path / "my models" / "now"
+def test_odd_paths_and_a_folder_with_an_odd_name(one_model: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "josé's models" / "now"
     shutil.copytree(one_model, repository)
+    shutil.copytree(repository / "tiny", repository / "tiny (copy)")
     with Server(repository) as server:
         server.wait_until_ready()
         assert server.invoke(ASK).status == 200
+        assert "tiny (copy) is passed over" in server.log.read_text()
 
 
 def test_a_port_that_is_taken(one_model: Path) -> None:

@@ -6,6 +6,7 @@ import gzip
 import http.client
 import json
 import socket
+import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -182,6 +183,68 @@ def test_c035_tritons_own_refusals_come_through(server: Server) -> None:
         answer = server.invoke(document, {"X-Amzn-SageMaker-Target-Model": FOOD})
         assert answer.status == 400
         assert answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "data"),
+    [
+        ([2**62, 1], [1]),
+        ([2**31, 1], [1]),
+        ([2**27, 1], [1]),
+        ([3, 1], [1]),
+        ([-1, 1], [1]),
+        (["1", 1], [1]),
+        ([1, 1], ["x"]),
+        ([1, 1], [[[[1, 2]]]]),
+        (None, [1]),
+        ({}, [1]),
+        ([2**200, 1], [1]),
+    ],
+)
+def test_a_shape_or_data_that_cannot_be_is_400_and_hurts_nobody(server: Server, shape: Any, data: Any) -> None:
+    triton = children_of(server.process.pid)["tritonserver"]
+    document = kserve([1], [1])
+    document["inputs"][0].update(shape=shape, data=data)
+    answer = server.invoke(document, {"X-Amzn-SageMaker-Target-Model": FOOD})
+    assert answer.status == 400
+    assert answer.json["error"]
+    assert children_of(server.process.pid)["tritonserver"] == triton
+    assert server.ping() == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"user_id": ' + b"[" * 1000 + b"]" * 1000 + b"}",
+        b'{"model": ' + b"[" * 1000 + b"]" * 1000 + b', "user_id": 1}',
+        b'{"model": "tiny", "inputs": [' + b"[" * 300 + b"]" * 300 + b"]}",
+        b'{"model": "tiny", "inputs": {}}',
+        b'{"model": "tiny", "inputs": [1]}',
+        b'{"model": "tiny", "id": 7, "inputs": [{"name": 5, "shape": [1, 1], "datatype": "INT64", "data": [1]}]}',
+        b'{"' + b"k" * 20_000_000 + b'": 1}',
+        b'{"user_id": "' + b"u" * 20_000_000 + b'"}',
+        b'{"model": "' + b"m" * 20_000_000 + b'"}',
+        b'{"model": "tiny", "pairs": [' + b'{"user_id":1,"item_id":2},' * 200_000 + b'{"user_id":1,"item_id":2}]}',
+        b'{"user_id": 99999999999999999999999999}',
+        b'{"user_id": "\\ud800"}',
+    ],
+)
+def test_hostile_bodies_get_a_short_answer_soon(server: Server, body: bytes) -> None:
+    began = time.monotonic()
+    answer = server.invoke(body, {"X-Amzn-SageMaker-Target-Model": "tiny"})
+    assert answer.status in (200, 400, 404)  # 200: a user with a very long or large id is only an unknown user
+    assert len(answer.body) < 2000
+    assert time.monotonic() - began < 2
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_binary_outputs_come_with_the_length_of_their_header(server: Server, food_run: Run) -> None:
+    document = kserve([3], [8], parameters={"binary_data_output": True})
+    answer = server.invoke(document, {"X-Amzn-SageMaker-Target-Model": FOOD})
+    length = int(answer.headers["inference-header-content-length"])
+    assert json.loads(answer.body[:length])["outputs"][0]["name"] == "score"
+    (score,) = struct.unpack("<f", answer.body[length:])
+    assert score == pytest.approx(offline_scores(food_run, [3], [8])[0], abs=1e-5)
 
 
 def test_c034_other_methods_are_405_and_other_paths_404(server: Server) -> None:
