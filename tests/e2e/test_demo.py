@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -74,6 +75,17 @@ def test_kept_running_it_stops_on_a_signal(copy: Path, number: signal.Signals) -
     assert "serve has stopped with exit code 0" in rest
     with pytest.raises(urllib.error.URLError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2)
+
+
+def test_a_port_in_use_is_said_before_anything_else(copy: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, str(copy / "scripts" / "demo.py"), "--port", str(port)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert f"port {port} is in use" in ended.stdout
 
 
 def test_make_says_which_python_it_needs(tmp_path: Path) -> None:
