@@ -1,13 +1,12 @@
 """Starts tritonserver and gunicorn, watches both, and stops them in order.
 
-Either one that dies is started again, at most RESTARTS times in RESTART_WINDOW seconds; then, or when it never came up
-at all, everything stops with exit code 1 (why: docs/decisions.md). The public socket belongs to this process, so a port
+Either one that dies is started again (serve/child.py); when that has been too often, or when it never came up at all,
+everything stops with exit code 1 (why: docs/decisions.md). The public socket belongs to this process, so a port
 that is taken is known before anything starts, and a restarting gunicorn loses no connection.
 """
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import re
@@ -19,11 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from serve.child import Child, StartError, spawn
 from serve.errors import Unavailable
 from serve.repository import Repository, RepositoryError
 from serve.settings import Settings
@@ -33,63 +31,15 @@ from serve.triton_runtime import RuntimeNotFoundError, find_runtime
 log = logging.getLogger("serve")
 
 LOOPBACK = "127.0.0.1"
-RESTARTS, RESTART_WINDOW = 3, 600.0
 # SageMaker kills a container 30 s after SIGTERM: gunicorn has 20 of them to finish requests, Triton the rest.
 GUNICORN_SECONDS, TRITON_SECONDS = 20, 6
 TICK = 0.1
-PR_SET_PDEATHSIG = 1
-
-
-class StartError(Exception):
-    """Serving cannot start or go on; the message is one line for the person who reads the log."""
-
-    exit_code = 1
 
 
 class PortError(StartError):
     """A port that was asked for cannot be had: a mistake in the settings, as any other."""
 
     exit_code = 2
-
-
-class Child:
-    """One supervised process with its recent deaths."""
-
-    def __init__(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> None:
-        self.name = name
-        self._start = start
-        self._deaths: list[float] = []
-        self.process = start()
-
-    def check(self, may_restart: bool) -> bool:
-        """Whether the process had died and was started again. Raises StartError when that is no longer worth trying."""
-        code = self.process.poll()
-        if code is None:
-            return False
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-        self.kill()  # whatever it left in its session
-        now = time.monotonic()
-        self._deaths = [death for death in self._deaths if now - death < RESTART_WINDOW] + [now]
-        if not may_restart or len(self._deaths) > RESTARTS:
-            raise StartError(f"{self.name} {how}; giving up")
-        log.error("%s %s; starting it again (%d of %d)", self.name, how, len(self._deaths), RESTARTS)
-        self.process = self._start()
-        return True
-
-    def stop(self, seconds: float) -> None:
-        """SIGTERM, and SIGKILL for what is still there after `seconds`."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                log.error("%s did not stop within %.0f s and is killed", self.name, seconds)
-        self.kill()
-
-    def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 class Supervisor:
@@ -116,7 +66,7 @@ class Supervisor:
             runtime = find_runtime(scratch)
             arguments = self._triton_arguments(scratch / "models", models, http_port, grpc_port, prefix)
             command = [str(runtime.program), *arguments, *runtime.arguments]
-            triton = Child("tritonserver", lambda: _spawn(command, runtime.environment))
+            triton = Child("tritonserver", lambda: spawn(command, runtime.environment))
             children.append(triton)
             gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, http_port, grpc_port, scratch))
             children.insert(0, gunicorn)
@@ -199,7 +149,7 @@ class Supervisor:
         ]  # fmt: skip
         # In a folder of ours: gunicorn takes modules and a gunicorn.conf.py from where it starts.
         environment = {**os.environ, "SERVE_MODEL_REPOSITORY": str(self.settings.model_repository.absolute())}
-        return _spawn(command, environment, public.fileno(), cwd=scratch)
+        return spawn(command, environment, public.fileno(), cwd=scratch)
 
     def _watch(self, triton: Child, gunicorn: Child, admin: TritonAdmin, models: tuple[str, ...], began: float) -> None:
         """Until a signal comes: restart what dies, say when the models are ready. Raises StartError."""
@@ -259,23 +209,3 @@ def free_ports(count: int, safe_range: tuple[int, int] | None) -> list[int]:
         low, high = safe_range or (1, 65535)
         raise PortError(f"SAGEMAKER_SAFE_PORT_RANGE {low}-{high} has fewer than {count} free ports; widen it")
     return ports
-
-
-def _spawn(
-    command: Sequence[str], environment: dict[str, str], *keep: int, cwd: Path | None = None
-) -> subprocess.Popen[bytes]:
-    """A child in a session of its own (Ctrl-C reaches it through us) that gets SIGTERM if we die without a word."""
-    libc = ctypes.CDLL(None)
-
-    def on_our_death() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-    return subprocess.Popen(
-        command,
-        env=environment,
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        pass_fds=keep,
-        start_new_session=True,
-        preexec_fn=on_our_death,
-    )
