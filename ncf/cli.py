@@ -35,7 +35,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(short_help="Write a generated catalogue with a planted taste.")
 @click.argument("catalogue", type=click.Choice(sorted(CATALOGUES)))
 @click.option("--output", type=PATH, required=True, help="The file to write: .csv, .tsv or .parquet.")
 def sample(catalogue: str, output: Path) -> None:
@@ -66,7 +66,7 @@ def sample(catalogue: str, output: Path) -> None:
     click.echo(f"wrote {output}: {len(frame):,} interactions of {users:,} users with {items:,} items")
 
 
-@cli.command()
+@cli.command(short_help="Train a model and leave a run directory.")
 @click.option("--data", type=PATH, required=True, help="A CSV, TSV or Parquet file, or a folder in the paper's format.")
 @click.option("--output", type=PATH, required=True, help="The run directory to make.")
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Named settings to start from.")
@@ -123,7 +123,7 @@ def train(
     )
 
 
-@cli.command()
+@cli.command(short_help="Rank held-out items, beside popularity.")
 @click.option("--run", "run_directory", type=PATH, required=True, help="A run directory of `ncf train`.")
 @click.option("--data", type=PATH, required=True, help="The data it was trained on; its held-out items are ranked.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
@@ -166,7 +166,7 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, device: str) -> Non
         console.print(table)
 
 
-@cli.command()
+@cli.command(short_help="Write a run into a Triton model repository.")
 @click.option("--run", "run_directory", type=PATH, required=True, help="A run directory of `ncf train`.")
 @click.option("--repository", type=PATH, required=True, help="A Triton model repository; made if it is not there.")
 @click.option("--name", required=True, help="Name of the recommender; NAME and NAME_topk are written.")

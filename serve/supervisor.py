@@ -83,7 +83,8 @@ class Supervisor:
             shutil.rmtree(scratch, ignore_errors=True)
             for left in Path("/dev/shm").glob(f"{prefix}*"):  # a killed server leaves its regions  # noqa: S108
                 left.unlink(missing_ok=True)
-            log.info("stopped")
+            if children:
+                log.info("stopped")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
