@@ -38,38 +38,41 @@ class Repository:
             tuple(name for name in names if name not in models),
         )
 
+    def halves(self, name: str) -> tuple[str, ...]:
+        """The models a request to `name` needs: a recommender's two, or itself."""
+        newest = max(self._versions(name, "recommender.json"), default=None)
+        if newest is None:
+            return (name,)
+        try:
+            described = json.loads((self.path / name / str(newest) / "recommender.json").read_text())
+            return (name, str(described["topk_model"]))
+        except (OSError, ValueError, KeyError, TypeError):  # reported when the recommender is opened
+            return (name,)
+
+    def _versions(self, name: str, file: str) -> set[int]:
+        found = {path.parent.name for path in (self.path / name).glob(f"*/{file}")}
+        return {int(version) for version in found if version.isascii() and version.isdecimal()}
+
     def link_into(self, view: Path, models: tuple[str, ...]) -> None:
         """Lay out the models to load as links in an empty folder, the repository Triton gets to see.
 
         A recommender's two models must be of one version. Where the newest version of one has no partner, as when an
         export was killed between the two, the newest that both have is linked in alone.
         """
-        matched = dict(pair for name in self.recommenders for pair in self._matched_versions(name))
+        alone: dict[str, int] = {}
+        for name in self.recommenders:
+            versions = [self._versions(half, "model.pt") for half in self.halves(name)]
+            common = set.intersection(*versions)
+            if common and any(max(each) not in common for each in versions):
+                alone |= dict.fromkeys(self.halves(name), max(common))
         for name in models:
             source = (self.path / name).absolute()
-            if name not in matched:
+            if name not in alone:
                 (view / name).symlink_to(source)
                 continue
             (view / name).mkdir()
-            for part in ("config.pbtxt", matched[name]):
+            for part in ("config.pbtxt", str(alone[name])):
                 (view / name / part).symlink_to(source / part)
-
-    def _matched_versions(self, name: str) -> list[tuple[str, str]]:
-        """(model, version) of both halves if their newest versions differ and an older one is common to them."""
-        versions = {path.parent.name for path in (self.path / name).glob("*/recommender.json")}
-        newest = max((v for v in versions if v.isdecimal()), key=int, default=None)
-        if newest is None:
-            return []
-        try:
-            partner = json.loads((self.path / name / newest / "recommender.json").read_text())["topk_model"]
-            others = {path.parent.name for path in (self.path / partner).glob("*/model.pt")}
-        except (OSError, ValueError, KeyError, TypeError):  # reported when the recommender is opened
-            return []
-        common = {version for version in versions & others if version.isdecimal()}
-        if not common or max((v for v in others if v.isdecimal()), key=int) == newest in common:
-            return []
-        version = max(common, key=int)
-        return [(name, version), (partner, version)]
 
     def to_load(self, default_model_name: str | None) -> tuple[str, ...]:
         """The models Triton shall load: all where there are recommenders, else the default or only one.

@@ -60,7 +60,7 @@ class Supervisor:
         prefix = f"serve_{secrets.token_hex(4)}_"
         children: list[Child] = []
         try:
-            models = self._models(scratch / "models")
+            repository, models = self._models(scratch / "models")
             public = self._bind()
             http_port, grpc_port = free_ports(2, self.settings.safe_port_range)
             runtime = find_runtime(scratch)
@@ -70,7 +70,7 @@ class Supervisor:
             children.append(triton)
             gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, http_port, grpc_port, scratch))
             children.insert(0, gunicorn)
-            self._watch(triton, gunicorn, TritonAdmin(LOOPBACK, grpc_port), models, began)
+            self._watch(triton, gunicorn, TritonAdmin(LOOPBACK, grpc_port), repository, models, began)
             log.info("stopping: no new connections, requests in flight are finished")
             public.close()
             return 0
@@ -89,8 +89,8 @@ class Supervisor:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
 
-    def _models(self, view: Path) -> tuple[str, ...]:
-        """The models to load, laid out under `view` as Triton shall see them."""
+    def _models(self, view: Path) -> tuple[Repository, tuple[str, ...]]:
+        """The repository and the models to load, laid out under `view` as Triton shall see them."""
         path = self.settings.model_repository
         if not path.is_dir():
             raise StartError(f"SERVE_MODEL_REPOSITORY {path} is no folder; `ncf export --repository {path}` makes one")
@@ -100,7 +100,7 @@ class Supervisor:
         models = repository.to_load(self.settings.default_model_name)
         view.mkdir()
         repository.link_into(view, models)
-        return models
+        return repository, models
 
     def _bind(self) -> socket.socket:
         address, port = self.settings.bind_address, self.settings.port
@@ -152,7 +152,15 @@ class Supervisor:
         environment = {**os.environ, "SERVE_MODEL_REPOSITORY": str(self.settings.model_repository.absolute())}
         return spawn(command, environment, public.fileno(), cwd=scratch)
 
-    def _watch(self, triton: Child, gunicorn: Child, admin: TritonAdmin, models: tuple[str, ...], began: float) -> None:
+    def _watch(
+        self,
+        triton: Child,
+        gunicorn: Child,
+        admin: TritonAdmin,
+        repository: Repository,
+        models: tuple[str, ...],
+        began: float,
+    ) -> None:
         """Until a signal comes: restart what dies, say when the models are ready. Raises StartError."""
         ready = ever_ready = False
         while not self.stopping:
@@ -161,12 +169,12 @@ class Supervisor:
                 began = time.monotonic()
             gunicorn.check(may_restart=True)
             if not ready and admin.is_live():
-                self._report(admin, models, time.monotonic() - began)
+                self._report(admin, repository, models, time.monotonic() - began)
                 ready = ever_ready = True
             time.sleep(TICK)
 
-    def _report(self, admin: TritonAdmin, models: tuple[str, ...], seconds: float) -> None:
-        """Say what is served. Raises StartError if that is nothing, or not the default model."""
+    def _report(self, admin: TritonAdmin, repository: Repository, models: tuple[str, ...], seconds: float) -> None:
+        """Say what is served. Raises StartError if no request could be answered, or not one to the default model."""
         try:
             states: dict[str, ModelState] = {state.name: state for state in admin.index()}
         except Unavailable as error:
@@ -175,17 +183,17 @@ class Supervisor:
         for name in failed:
             log.error("%s is not served: %s", name, self._reason(states.get(name)))
         default = self.settings.default_model_name
-        if default in failed:
-            raise StartError(f"the default model {default} could not be loaded")
-        if len(failed) == len(models):
-            raise StartError("no model could be loaded")
+        wanted = [default] if default else list(repository.recommenders or models)
+        if all(set(repository.halves(name)) & set(failed) for name in wanted):
+            raise StartError(f"no request can be answered without {' or '.join(wanted)}")
         names = ", ".join(name for name in models if name not in failed)
         where = f"http://{self.settings.bind_address}:{self.settings.port}"
         log.info("ready after %.1f s on %s: %s", seconds, where, names)
 
     def _reason(self, state: ModelState | None) -> str:
-        """Triton's reason, with the caller's repository in place of the links Triton was given."""
+        """Triton's reason without its traceback, the caller's repository in place of the links Triton was given."""
         reason = (state.reason if state else "") or "Triton gave no reason; SAGEMAKER_TRITON_LOG_INFO=true shows more"
+        reason = " ".join(reason.partition("\n\nAt:")[0].split())
         return re.sub(r"\S*/serve-\w+/models(?=/)", str(self.settings.model_repository), reason)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -51,15 +51,19 @@ def run_serve(repository: Path, **environment: str) -> subprocess.CompletedProce
     )
 
 
-def scratch() -> set[Path]:
-    """What any `serve` on this machine keeps outside its repository."""
-    return {*Path("/dev/shm").glob("serve_*"), *Path(tempfile.gettempdir()).glob("serve-*")}
+def scratch(server: Server) -> list[Path]:
+    """What this `serve` keeps outside its repository: a folder, and shared memory by a prefix of its own."""
+    triton = children_of(server.process.pid)["tritonserver"]
+    words = Path(f"/proc/{triton}/cmdline").read_text()
+    view = re.search(r"--model-repository=([^\0]+)/models\0", words)
+    prefix = re.search(r"shm-region-prefix-name=([^\0]+)\0", words)
+    assert view is not None
+    assert prefix is not None
+    return [Path(view[1]), *Path("/dev/shm").glob(f"{prefix[1]}*")]
 
 
 def test_ready_pings_answers_and_a_clean_stop(one_model: Path) -> None:
-    before = scratch()
     with Server(one_model) as server:
-        before.add(server.log)
         eventually(lambda: server.ping() in (503, 200), 10)  # the port is open long before the models are ready
         assert server.ping() == 503
         assert server.invoke(ASK).status == 503
@@ -68,13 +72,16 @@ def test_ready_pings_answers_and_a_clean_stop(one_model: Path) -> None:
         assert server.invoke(ASK, {"X-Amzn-SageMaker-Target-Model": "other"}).status == 200
         eventually(lambda: "ready after" in server.log.read_text())
         pids = list(children_of(server.process.pid).values())
+        kept = scratch(server)
+        assert len(kept) > 1
+        assert all(path.exists() for path in kept)
         began = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - began < 15
         log = server.log.read_text()
         assert "Traceback" not in log
         eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 5)
-        assert scratch() <= before
+        assert not any(path.exists() for path in kept)
 
 
 def test_sigterm_lets_requests_in_flight_finish(one_model: Path) -> None:
@@ -251,15 +258,17 @@ def test_c014_c054_to_c056_a_repository_that_cannot_be_served(one_model: Path, t
         assert "Traceback" not in ended.stderr
 
 
-def test_c023_a_single_model_that_cannot_be_loaded(one_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("half", ["tiny", "tiny_topk"])
+def test_c023_a_single_model_that_cannot_be_loaded(one_model: Path, tmp_path: Path, half: str) -> None:
     repository = tmp_path / "repository"
     shutil.copytree(one_model, repository)
-    for name in ("tiny", "tiny_topk"):
-        (repository / name / "1" / "model.pt").write_bytes(b"no TorchScript")
+    (repository / half / "1" / "model.pt").write_bytes(b"no TorchScript")
     ended = run_serve(repository)
     assert ended.returncode == 1
-    assert "tiny is not served:" in ended.stderr
-    assert "no model could be loaded" in ended.stderr
+    assert f"{half} is not served:" in ended.stderr
+    (line,) = [line for line in ended.stderr.splitlines() if "is not served" in line]
+    assert f"{repository}/{half}/1/model.pt cannot be loaded as TorchScript" in line  # not the links Triton was given
+    assert "no request can be answered without tiny" in ended.stderr
 
 
 def test_c008_a_read_only_repository_and_c016_ports_in_the_safe_range(one_model: Path, tmp_path: Path) -> None:

@@ -26,7 +26,11 @@ class TritonPythonModel:
         gpu = args["model_instance_kind"] == "GPU"
         self.device = torch.device(f"cuda:{args['model_instance_device_id']}" if gpu else "cpu")
         file = Path(args["model_repository"], args["model_version"], config.get("default_model_filename") or "model.pt")
-        self.module = torch.jit.load(file, map_location=self.device).eval()
+        try:
+            self.module = torch.jit.load(file, map_location=self.device).eval()
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise pb_utils.TritonModelException(f"{file} cannot be loaded as TorchScript: {reason}") from None
         self.batched = config["max_batch_size"] > 0
         arguments = [argument.name for argument in self.module.forward.schema.arguments][1:]
         self.inputs = _in_order([tensor["name"] for tensor in config["input"]], arguments)
