@@ -356,13 +356,13 @@ def test_many_callers_get_each_their_own_answer(server: Server, food_run: Run) -
 def test_a_client_that_goes_away_hurts_nobody(server: Server) -> None:
     body = json.dumps({"model": FOOD, "user_id": "u1"}).encode()
     head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    logged = len(server.log.read_text())
     for cut in (head + body, head + body[:5], head[:20]):
         for _ in range(5):
             with socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw:
                 raw.sendall(cut)
     assert server.invoke({"model": FOOD, "user_id": "u1"}).status == 200
-    assert "Traceback" not in server.log.read_text()
-    assert "Exception" not in server.log.read_text()
+    assert server.log.read_text()[logged:] == ""
 
 
 def test_triton_reads_the_exported_configurations(server: Server) -> None:
