@@ -1,4 +1,4 @@
-"""The run directory: everything a training run leaves behind, readable without this program where that is possible."""
+"""The run directory: everything a training run leaves behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training run is told: one frozen record, saved beside the weights, and its named presets."""
+"""What a training run is told, and its named presets."""
 
 from __future__ import annotations
 

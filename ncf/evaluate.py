@@ -1,4 +1,4 @@
-"""Evaluation of anything that scores: the sampled protocol and the full catalogue, beside popularity."""
+"""Evaluation by the sampled protocol and the full catalogue, beside popularity."""
 
 from __future__ import annotations
 

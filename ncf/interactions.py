@@ -1,4 +1,4 @@
-"""Interactions: who did something with what, as contiguous indices with the raw ids kept beside them."""
+"""Interactions: who did something with what, as indices with the raw ids beside them."""
 
 from __future__ import annotations
 

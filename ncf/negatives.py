@@ -1,4 +1,4 @@
-"""Negatives: items a user has not seen, drawn uniformly and without rejection, for all users in a few tensor calls."""
+"""Negatives: items a user has not seen, drawn uniformly and without rejection."""
 
 from __future__ import annotations
 

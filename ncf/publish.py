@@ -1,4 +1,4 @@
-"""Putting model versions into a Triton model repository: whole or not at all, and never over what is there."""
+"""Putting model versions into a Triton model repository: whole or not at all."""
 
 from __future__ import annotations
 

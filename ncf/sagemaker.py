@@ -1,5 +1,6 @@
 """SageMaker's training contract: the files under /opt/ml
-(https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html)."""
+(https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generated catalogues with a planted taste, so that anybody can try the product and a test knows the right answer.
+"""Generated catalogues with a planted taste, to try the product and to test it.
 
 Every item belongs to one group (a cuisine, a style). Every user has a favourite group and a second one; each of their
 interactions falls into the favourite with probability .65, into the second with .25, and anywhere with .10. Within a

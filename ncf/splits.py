@@ -1,4 +1,4 @@
-"""Splits: what is trained on and what is held out, leave one out (NCF paper, arXiv 1708.05031, section 4.1)."""
+"""Splits: what is trained on and what is held out (leave one out, arXiv 1708.05031)."""
 
 from __future__ import annotations
 

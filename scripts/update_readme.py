@@ -12,7 +12,7 @@ import click
 from serve.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGEST = 90
+LONGEST = 110
 # Files whose purpose cannot be read out of them.
 PURPOSES = {
     ".ci/run": "what continuous integration runs",
@@ -68,7 +68,9 @@ def purpose(name: str) -> str:
         if not Path(name).name.startswith("test_"):
             raise click.ClickException(f"{name} has no docstring to tell what it is for")
         return f"what {module} must do"
-    sentence = re.split(r"\.(?:\s|$)", docstring.replace("\n", " "), maxsplit=1)[0]
+    sentence = re.split(r"\.(?:\s|$)", re.sub(r"\s*\(https?://[^)]*\)", "", docstring.replace("\n", " ")), maxsplit=1)[
+        0
+    ]
     return sentence if len(sentence) <= LONGEST else re.split(r"[:;,] ", sentence, maxsplit=1)[0]
 
 

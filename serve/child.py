@@ -1,4 +1,4 @@
-"""One supervised process: started in a session of its own, started again when it dies, stopped in the end."""
+"""One supervised process: started, started again when it dies, stopped in the end."""
 
 from __future__ import annotations
 

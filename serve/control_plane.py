@@ -1,4 +1,4 @@
-"""The control plane: Flask, blocking code in threads, everything that is not a request for inference."""
+"""The control plane: Flask, for everything that is not a request for inference."""
 
 from __future__ import annotations
 

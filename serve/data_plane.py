@@ -1,4 +1,4 @@
-"""The data plane: /ping and /invocations, nothing else, and nothing on the way that is not needed."""
+"""The data plane: /ping and /invocations, async, nothing on the way that is not needed."""
 
 from __future__ import annotations
 

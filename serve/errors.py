@@ -1,4 +1,4 @@
-"""What a request can go wrong with; each class carries its HTTP status and a code for programs.
+"""What a request can go wrong with: each class carries its HTTP status and a code.
 
 ServeError                500  internal
 ├── BadRequest            400  bad_request

@@ -1,4 +1,4 @@
-"""Recommendation requests in raw ids: checked, turned into indices, and their answers turned back. No I/O."""
+"""Recommendation requests in raw ids: checked, turned into indices, answered; no I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every environment variable `serve` reads, in one table: `--help`, the checks and the README all come from it."""
+"""Every environment variable `serve` reads, in one table."""
 
 from __future__ import annotations
 
