@@ -10,10 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from ncf.checkpoint import Run, load_run
-from ncf.cli import main
+from ncf.cli import cli, main
 from tests.conftest import BIN, run_ncf
+
+
+def invoke(*arguments: object) -> str:
+    """What a command that succeeds prints, without the cost of a process."""
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def test_train_evaluate_export(food_csv: Path, tmp_path: Path) -> None:
@@ -27,7 +35,7 @@ def test_train_evaluate_export(food_csv: Path, tmp_path: Path) -> None:
     table = run_ncf("evaluate", "--run", run, "--data", food_csv)
     assert table.returncode == 0, table.stderr
     assert all(word in table.stdout for word in ("gmf", "popularity", "HR@10", "NDCG@10", "MRR", "HR@20", "1,200"))
-    report = json.loads(run_ncf("evaluate", "--run", run, "--data", food_csv, "--json").stdout)
+    report = json.loads(invoke("evaluate", "--run", run, "--data", food_csv, "--json"))
     assert report["users"] == 1200
     assert set(report["model"]) == set(report["popularity"]) == {"sampled", "full"}
     assert f"{report['model']['full']['HR@10']:.4f}" in table.stdout
@@ -35,9 +43,6 @@ def test_train_evaluate_export(food_csv: Path, tmp_path: Path) -> None:
     exported = run_ncf("export", "--run", run, "--repository", tmp_path / "repository", "--name", "m", "--k", 20)
     assert exported.returncode == 0, exported.stderr
     assert "version 1, K = 20" in exported.stdout
-    again = run_ncf("export", "--run", run, "--repository", tmp_path / "repository", "--name", "m", "--version", 1)
-    assert again.returncode == 2
-    assert again.stderr.startswith("ncf: ")
 
 
 def test_ctrl_c_ends_training_and_keeps_the_best_epoch_so_far(food_csv: Path, tmp_path: Path) -> None:
@@ -58,9 +63,7 @@ def test_ctrl_c_ends_training_and_keeps_the_best_epoch_so_far(food_csv: Path, tm
 
 def test_help_has_examples() -> None:
     for command in ((), ("sample",), ("train",), ("evaluate",), ("export",)):
-        shown = run_ncf(*command, "--help")
-        assert shown.returncode == 0
-        assert "Example" in shown.stdout
+        assert "Example" in invoke(*command, "--help")
 
 
 @pytest.mark.parametrize(
