@@ -58,8 +58,8 @@ def export(
     k = min(k, len(run.items))
     scorer = TotalScorer(run.model, len(run.users), len(run.items)).eval()
     topk = TopK(run.model.catalogue(), run.known, len(run.users), k).eval()
-    with staging_folder(repository, name, topk_name) as staging:
-        version = free_version(repository, name, version)
+    with staging_folder(repository) as staging:
+        version = free_version(repository, name, topk_name, version)
         for model_name, module, config in (
             (topk_name, topk, topk_config(k, device)),
             (name, scorer, score_config(device)),

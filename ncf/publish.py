@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ def check_request(name: str, version: int | None, k: int) -> None:
         raise InputError(f"k is {k}; it must be at least 1")
 
 
-def free_version(repository: Path, name: str, version: int | None) -> int:
-    """The version to write, by default the next free one. Raises InputError if it is taken."""
-    taken = versions(repository / name)
+def free_version(repository: Path, name: str, topk_name: str, version: int | None) -> int:
+    """The version to write, by default the next that neither model has. Raises InputError if one has it."""
+    taken = versions(repository / name) | versions(repository / topk_name)
     if version is None:
         return max(taken, default=0) + 1
     if version in taken:
@@ -45,28 +45,26 @@ def versions(model: Path) -> set[int]:
 
 
 @contextmanager
-def staging_folder(repository: Path, name: str, topk_name: str) -> Iterator[Path]:
+def staging_folder(repository: Path) -> Iterator[Path]:
     """A folder on the repository's own file system; serve and Triton ignore it.
 
     One export at a time works on a repository: the others wait for its lock, which the system frees when a process
-    dies. What a killed export left is cleared first.
+    dies. The staging folder that a killed export left is cleared first; what has a model's name is never touched.
     """
-    try:
-        repository.mkdir(parents=True, exist_ok=True)
-        lock = os.open(repository, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in repository.glob(".export-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        for version in versions(repository / topk_name) - versions(repository / name):
-            shutil.rmtree(repository / topk_name / str(version), ignore_errors=True)  # its other half never came
-        staging = Path(tempfile.mkdtemp(prefix=".export-", dir=repository))
-    except OSError as error:
-        raise InputError(f"cannot write into {repository}: {error.strerror}; choose another --repository") from error
-    try:
+    with ExitStack() as undo:
+        try:
+            repository.mkdir(parents=True, exist_ok=True)
+            lock = os.open(repository, os.O_RDONLY)
+            undo.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for left in repository.glob(".export-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            staging = Path(tempfile.mkdtemp(prefix=".export-", dir=repository))
+        except OSError as error:
+            reason = f"cannot write into {repository}: {error.strerror}; choose another --repository"
+            raise InputError(reason) from error
+        undo.callback(shutil.rmtree, staging, ignore_errors=True)
         yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        os.close(lock)
 
 
 def place_config(config: ModelConfig, staged: Path, existing: Path) -> None:

@@ -65,10 +65,8 @@ class DataPlane:
                 headers.append((b"allow", error.allow.encode()))
         except Exception:  # a bug of ours: the caller gets an answer, the log the traceback
             log.exception("%s %s failed", scope["method"], scope["path"])
-            status, body = (
-                500,
-                codec.to_json({"error": "internal error; the server's log says more", "code": "internal"}),
-            )
+            status = 500
+            body = codec.to_json({"error": "internal error; the server's log says more", "code": "internal"})
         headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -48,6 +48,3 @@ class TritonAdmin:
         except InferenceServerException as error:
             raise Unavailable("the inference server is not ready; try again shortly") from error
         return [ModelState(m.name, m.version, m.state, m.reason) for m in models if m.state]
-
-    def close(self) -> None:
-        self._client.close()

@@ -154,6 +154,29 @@ def test_large_scores_are_compared_in_proportion(food_run: Run, tmp_path: Path) 
     assert export(replace(food_run, model=model), tmp_path, "m").version == 1
 
 
+def test_a_model_of_the_users_own_is_never_touched(food_run: Run, tmp_path: Path) -> None:
+    """Somebody's own model happens to have the name of the second half."""
+    folder = tmp_path / "m_topk" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.pt").write_text("precious")
+    (tmp_path / "m_topk" / "config.pbtxt").write_text('platform: "pytorch_libtorch"')
+    with pytest.raises(InputError, match="other inputs or outputs"):
+        export(food_run, tmp_path, "m")
+    assert (folder / "model.pt").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["m_topk"]
+
+
+def test_a_failed_export_frees_the_lock(food_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **more: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tempfile.mkdtemp", full)
+        with pytest.raises(InputError, match="No space left on device"):
+            export(food_run, tmp_path, "m")
+    assert export(food_run, tmp_path, "m").version == 1
+
+
 def test_exports_at_the_same_time_get_a_version_each(food_run: Run, tmp_path: Path) -> None:
     script = f"""
         from pathlib import Path

@@ -185,9 +185,9 @@ def test_an_export_killed_between_its_two_models_costs_nothing(tiny_run: Run, tm
         answer = server.invoke(ASK)
         assert answer.status == 200
         assert answer.json["model_version"] == "1"
-    export(tiny_run, tmp_path, "tiny")  # clears what was left, and adds the version whole
-    assert {path.name for path in (tmp_path / "tiny").iterdir()} == {"1", "2", "config.pbtxt"}
-    assert (tmp_path / "tiny_topk" / "2" / "model.pt").exists()
+    assert export(tiny_run, tmp_path, "tiny").version == 3  # the number that was begun is not used again
+    assert {path.name for path in (tmp_path / "tiny").iterdir()} == {"1", "3", "config.pbtxt"}
+    assert {path.name for path in (tmp_path / "tiny_topk").iterdir()} == {"1", "2", "3", "config.pbtxt"}
 
 
 def test_gunicorn_that_dies_is_started_again_on_the_same_port(one_model: Path) -> None:
