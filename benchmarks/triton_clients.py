@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from serve import codec
+from serve import tensors
 from serve.supervisor import LOOPBACK, free_ports
 from serve.triton import TritonPool
 from serve.triton_admin import TritonAdmin
@@ -136,9 +136,9 @@ def callers(model: str, pool: TritonPool, http: Any, grpc: Any) -> tuple[Call, C
     """One call a client: user and item indices in, scores out as numbers."""
 
     async def own(user: list[int], item: list[int]) -> array[float]:
-        tensors = codec.encode_int64(user_index=array("q", user), item_index=array("q", item))
-        answer = await pool.request(b"POST", f"/v2/models/{model}/infer", tensors.body, tensors.header_length)
-        return codec.decode_outputs(answer.body, answer.header_length)["score"]
+        request = tensors.encode_int64(user_index=array("q", user), item_index=array("q", item))
+        answer = await pool.request(b"POST", f"/v2/models/{model}/infer", request.body, request.header_length)
+        return tensors.decode_outputs(answer.body, answer.header_length)["score"]
 
     def inputs(kind: Any, user: list[int], item: list[int]) -> list[Any]:
         made = []

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from serve import codec, recommend
+from serve import codec, recommend, tensors
 from serve.errors import BadRequest, BodyTooLarge, MethodNotAllowed, ServeError, TritonFailed, Unavailable
 from serve.recommend import RecommendRequest, ScoreRequest
 from serve.repository import Recommender, Repository
@@ -103,7 +103,7 @@ class DataPlane:
         is_object = isinstance(document, dict)
         name = self.choose(document.pop("model", None) if is_object else None, headers)
         if is_object and "inputs" in document:
-            codec.check_kserve(document, len(body))
+            tensors.check_kserve(document, len(body))
             return await self.pass_through(name, body if b'"model"' not in body else codec.to_json(document))
         request = recommend.parse_request(document)
         recommender = await self.recommender(name)
@@ -171,25 +171,27 @@ class DataPlane:
 
     async def recommend(self, request: RecommendRequest, recommender: Recommender) -> dict[str, Any]:
         user = recommend.user_column(request, recommender)
-        outputs = await self.infer(recommender, recommender.topk_model, codec.encode_int64(user_index=user))
+        outputs = await self.infer(recommender, recommender.topk_model, tensors.encode_int64(user_index=user))
         return recommend.recommendations(request, recommender, user[0] >= 0, outputs)
 
     async def score(self, request: ScoreRequest, recommender: Recommender) -> dict[str, Any]:
         columns = recommend.pair_columns(request, recommender)
         if not columns.user_index:
             return recommend.scores(request, recommender, columns, array("f"))
-        tensors = codec.encode_int64(user_index=columns.user_index, item_index=columns.item_index)
-        outputs = await self.infer(recommender, recommender.name, tensors)
+        columns_sent = tensors.encode_int64(user_index=columns.user_index, item_index=columns.item_index)
+        outputs = await self.infer(recommender, recommender.name, columns_sent)
         return recommend.scores(request, recommender, columns, outputs["score"])
 
-    async def infer(self, recommender: Recommender, model: str, tensors: codec.TensorRequest) -> dict[str, array[Any]]:
+    async def infer(
+        self, recommender: Recommender, model: str, request: tensors.TensorRequest
+    ) -> dict[str, array[Any]]:
         """Run one of the recommender's two models, at the version whose ids were used."""
         path = f"/v2/models/{model}/versions/{recommender.version}/infer"
-        answer = await self.triton.request(b"POST", path, tensors.body, tensors.header_length)
+        answer = await self.triton.request(b"POST", path, request.body, request.header_length)
         if answer.status != 200:
             self._recommenders.pop(recommender.name, None)  # the next request looks which version is there now
             raise self.failure(model, answer)
-        return codec.decode_outputs(answer.body, answer.header_length)
+        return tensors.decode_outputs(answer.body, answer.header_length)
 
     @classmethod
     def failure(cls, model: str, answer: TritonResponse) -> ServeError:
