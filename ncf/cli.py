@@ -169,11 +169,11 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, device: str) -> Non
 @cli.command(short_help="Write a run into a Triton model repository.")
 @click.option("--run", "run_directory", type=PATH, required=True, help="A run directory of `ncf train`.")
 @click.option("--repository", type=PATH, required=True, help="A Triton model repository; made if it is not there.")
-@click.option("--name", required=True, help="Name of the recommender; NAME and NAME_topk are written.")
+@click.option("--name", required=True, help="Name of the recommender; NAME, NAME_topk and NAME_query are written.")
 @click.option("--version", type=int, help="Version to write. [default: the next free one]")
-@click.option(
-    "--k", type=int, default=DEFAULT_K, show_default=True, help="Recommendations a call of NAME_topk returns."
-)
+@click.option("--k", type=int, default=DEFAULT_K, show_default=True, help="Most recommendations a request can ask for.")
+@click.option("--items", "items_file", type=PATH, help="A CSV, TSV or Parquet file of what is known of the items.")
+@click.option("--item-column", default="item_id", show_default=True, help="The column of --items with the item's id.")
 @click.option(
     "--device",
     type=click.Choice(DEVICES),
@@ -181,18 +181,59 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, device: str) -> Non
     show_default=True,
     help="Where Triton runs the models; auto: a GPU where the server finds one.",
 )
-def export(run_directory: Path, repository: Path, name: str, version: int | None, k: int, device: str) -> None:
+def export(
+    run_directory: Path,
+    repository: Path,
+    name: str,
+    version: int | None,
+    k: int,
+    items_file: Path | None,
+    item_column: str,
+    device: str,
+) -> None:
     """Write a run into a Triton model repository as TorchScript, checked against the trained model first.
 
+    A running `serve` puts a new version of a recommender live by itself. The columns of --items, such as title and
+    category, can be returned with recommendations and filtered by.
+
     \b
-    Example:
+    Examples:
       ncf export --run runs/first --repository model_repository --name ncf_first
+      ncf export --run runs/second --repository model_repository --name ncf_first --items items.csv
     """
     from ncf.checkpoint import load_run
     from ncf.export import export as export_run
+    from ncf.items import read_items
 
-    exported = export_run(load_run(run_directory), repository, name, version, k, device)
-    click.echo(f"wrote {exported.score} and {exported.topk}, version {exported.version}, K = {exported.k}")
+    run = load_run(run_directory)
+    columns = read_items(items_file, run.items, item_column) if items_file else []
+    exported = export_run(run, repository, name, version, k, device, columns)
+    click.echo(
+        f"wrote {exported.score}, {exported.topk.name} and {exported.query.name}, version {exported.version}, "
+        f"K = {exported.k}" + (f", items with {', '.join(column.name for column in columns)}" if columns else "")
+    )
+
+
+@cli.command(short_help="Go back to an older version of a recommender.")
+@click.option("--repository", type=PATH, required=True, help="A Triton model repository, served or not.")
+@click.option("--name", required=True, help="Name of the recommender.")
+@click.option("--version", type=int, help="The version to go back to. [default: the one before the newest]")
+def rollback(repository: Path, name: str, version: int | None) -> None:
+    """Go back to an older version: newer ones are withdrawn, and a running `serve` changes over by itself.
+
+    Nothing is deleted: version 7 becomes `.withdrawn-7` in the model's folders; renaming it back undoes the rollback.
+
+    \b
+    Example:
+      ncf rollback --repository model_repository --name ncf_first
+    """
+    from ncf.publish import rollback as withdraw
+
+    if not repository.is_dir():
+        raise InputError(f"{repository} is no folder; --repository takes a Triton model repository")
+    current, withdrawn = withdraw(repository, name, version)
+    numbers = ", ".join(map(str, withdrawn))
+    click.echo(f"{name} is at version {current} again; withdrawn: {numbers} (kept as .withdrawn-<version>)")
 
 
 def _prepare(level: int) -> None:

@@ -1,22 +1,28 @@
 """Export of a run into a Triton model repository: everything that knows TorchScript.
 
-Two models a recommender: `<name>` scores pairs, `<name>_topk` ranks the whole catalogue for a user. Both are scripted,
-not traced, so that they hold no device: what was exported beside a GPU runs on a CPU, and the other way round.
+Three models a recommender: `<name>` scores pairs, `<name>_topk` ranks the whole catalogue for a user, `<name>_query`
+does so under conditions, for a new user's history, or for an item. All are scripted, not traced, so that they hold no
+device: what was exported beside a GPU runs on a CPU, and the other way round.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ncf.checkpoint import Run
 from ncf.config import DEFAULT_K
 from ncf.exported_modules import TopK, TotalScorer
-from ncf.id_file import write_id_file
+from ncf.fold_in import fit_fold_in
+from ncf.id_file import write_column, write_counts, write_id_file
+from ncf.items import ItemColumn
 from ncf.models import SCORES_AT_ONCE
-from ncf.publish import check_request, free_version, place_config, publish, staging_folder
+from ncf.publish import check_request, free_version, part_names, place_config, place_warmup, publish, staging_folder
+from ncf.query import Query
 from ncf.triton_config import (
     INSTANCE_KINDS,
     TYPE_FP32,
@@ -32,63 +38,97 @@ from ncf.triton_config import Tensor as TensorConfig
 
 TOLERANCE = 1e-5
 # Rows of one Triton batch. Pairs are cheap; a top-K row scores the whole catalogue.
-MAX_BATCH_SIZE, MAX_BATCH_SIZE_TOPK = 16384, 256
+MAX_BATCH_SIZE, MAX_BATCH_SIZE_TOPK, MAX_BATCH_SIZE_QUERY = 16384, 256, 64
 QUEUE_DELAY_MICROSECONDS = 100
+# Queries that take every path through the module, so that no caller pays for a first time. Item 0 and 1 always exist.
+QUERY_WARMUP = {
+    "user": [(Query.USER, 0), (Query.EXCLUDE, 0), (Query.ALLOW, 1), (Query.WHERE, 0)],
+    "history": [(Query.HISTORY, 0), (Query.HISTORY, 1), (0, 0), (0, 0)],
+    "item": [(Query.SIMILAR, 0), (Query.EXCLUDE, 1), (0, 0), (0, 0)],
+}
 
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """Where an export went: the two model directories and the version in both."""
+    """Where an export went: the three model directories and the version in each."""
 
     score: Path
     topk: Path
+    query: Path
     version: int
     k: int
 
 
 def export(
-    run: Run, repository: Path, name: str, version: int | None = None, k: int = DEFAULT_K, device: str = "auto"
+    run: Run,
+    repository: Path,
+    name: str,
+    version: int | None = None,
+    k: int = DEFAULT_K,
+    device: str = "auto",
+    columns: Sequence[ItemColumn] = (),
 ) -> ExportedModel:
-    """Write `<name>` and `<name>_topk` into a model repository, each version whole or not at all.
+    """Write `<name>`, `<name>_topk` and `<name>_query` into a model repository, each version whole or not at all.
 
-    The version defaults to the next free one. Raises InputError for a name, version or k that cannot be.
+    The version defaults to the next free one; `columns` is what is known of the items. Raises InputError for a name,
+    version or k that cannot be.
     """
-    topk_name = f"{name}_topk"
     check_request(name, version, k)
+    names = part_names(name)
     k = min(k, len(run.items))
-    scorer = TotalScorer(run.model, len(run.users), len(run.items)).eval()
-    topk = TopK(run.model.catalogue(), run.known, len(run.users), k).eval()
+    codes = torch.from_numpy(np.array([column.codes for column in columns]).reshape(len(columns), len(run.items)))
+    modules = {
+        names.topk: TopK(run.model.catalogue(), run.known, len(run.users), k),
+        names.query: Query(
+            run.model.catalogue(), fit_fold_in(run.model, run.known), run.known, len(run.users), k, codes.long()
+        ),
+        names.score: TotalScorer(run.model, len(run.users), len(run.items)),
+    }
+    configs = {
+        names.topk: topk_config(k, device),
+        names.query: query_config(k, device),
+        names.score: score_config(device),
+    }
     with staging_folder(repository) as staging:
-        version = free_version(repository, name, topk_name, version)
-        for model_name, module, config in (
-            (topk_name, topk, topk_config(k, device)),
-            (name, scorer, score_config(device)),
-        ):
+        version = free_version(repository, names, version)
+        for model_name, module in modules.items():
             folder = staging / model_name / str(version)
             folder.mkdir(parents=True)
-            torch.jit.save(torch.jit.script(module), str(folder / "model.pt"))
-            place_config(config, staging / model_name, repository / model_name)
-        compare(run, staging / name / str(version) / "model.pt", staging / topk_name / str(version) / "model.pt", k)
+            torch.jit.save(torch.jit.script(module.eval()), str(folder / "model.pt"))
+            place_config(configs[model_name], staging / model_name, repository / model_name)
+        score_file, topk_file, query_file = (staging / part / str(version) / "model.pt" for part in names)
+        compare(run, score_file, topk_file, query_file, k)
+        place_warmup(QUERY_WARMUP, staging / names.query, repository / names.query)
         folder = staging / name / str(version)
         write_id_file(folder / "users.ids", run.users)
         write_id_file(folder / "items.ids", run.items)
-        (folder / "recommender.json").write_text(json.dumps({"topk_model": topk_name, "k": k}) + "\n")
-        # The scoring model goes last: its recommender.json is what makes the pair a recommender.
-        for model_name in (topk_name, name):
+        write_counts(folder / "items.counts", run.known.items.bincount(minlength=len(run.items)).numpy())
+        for number, column in enumerate(columns):
+            write_column(folder, number, column)
+        described = {
+            "topk_model": names.topk,
+            "query_model": names.query,
+            "k": k,
+            "columns": [{"name": column.name, "kind": column.kind} for column in columns],
+        }
+        (folder / "recommender.json").write_text(json.dumps(described) + "\n")
+        # The scoring model goes last: its recommender.json is what makes the three a recommender.
+        for model_name in modules:
             publish(staging / model_name, repository / model_name, version)
-    return ExportedModel(repository / name, repository / topk_name, version, k)
+    return ExportedModel(repository / names.score, repository / names.topk, repository / names.query, version, k)
 
 
 @torch.inference_mode()
-def compare(run: Run, score_file: Path, topk_file: Path, k: int, rows: int = 256) -> None:
+def compare(run: Run, score_file: Path, topk_file: Path, query_file: Path, k: int, rows: int = 256) -> None:
     """Check what was saved against the eager model on fresh random inputs, indices outside the data among them.
 
-    Raises RuntimeError if a score differs by more than 1e-5 of the largest (but of 1 at the least), or an item that was
-    seen comes back.
+    Raises RuntimeError if a score differs by more than 1e-5 of the largest (but of 1 at the least), an item that was
+    seen comes back, or a query that only names a user is answered otherwise than by the top-K model.
     """
     num_users, num_items = len(run.users), len(run.items)
     user, item = torch.randint(num_users, (rows, 1)), torch.randint(num_items, (rows, 1))
-    scorer, topk = (torch.jit.load(str(file)) for file in (score_file, topk_file))  # type: ignore[no-untyped-call]
+    files = (score_file, topk_file, query_file)
+    scorer, topk, query = (torch.jit.load(str(file)) for file in files)  # type: ignore[no-untyped-call]
     _require_close(scorer(user, item), run.model(user, item), "scores")
     outside = torch.tensor([[-1], [num_users], [2**63 - 1], [-(2**63)]])
     if not torch.isfinite(scorer(outside, outside)).all() or (topk(outside)[0] < 0).all(dim=1).any():
@@ -104,6 +144,9 @@ def compare(run: Run, score_file: Path, topk_file: Path, k: int, rows: int = 256
         raise RuntimeError("the exported top-K model does not leave out exactly the items that were seen")
     _require_close(score[filled], best[filled], "top-K scores")
     _require_close(expected.gather(1, item_index.clamp(min=0))[filled], best[filled], "scores of the top-K items")
+    asked = torch.cat([some, outside])
+    answered = query(torch.stack([torch.full_like(asked, Query.USER), asked], dim=2))
+    _require_close(answered[1], topk(asked)[1], "query scores")
 
 
 def _require_close(actual: Tensor, expected: Tensor, what: str) -> None:
@@ -131,11 +174,31 @@ def topk_config(k: int, device: str) -> ModelConfig:
     """The configuration of `<name>_topk`."""
     return _config(
         inputs={"user_index": TYPE_INT64},
-        outputs=[TensorConfig("item_index", TYPE_INT64, [k]), TensorConfig("score", TYPE_FP32, [k])],
+        outputs=_ranked(k),
         max_batch_size=MAX_BATCH_SIZE_TOPK,
         preferred=[8, 32],
         device=device,
     )
+
+
+def query_config(k: int, device: str) -> ModelConfig:
+    """The configuration of `<name>_query`."""
+    warmup = [
+        ModelWarmup(name, 1, {"query": WarmupInput(TYPE_INT64, [len(rows), 2], None, name)}, count=2)
+        for name, rows in QUERY_WARMUP.items()
+    ]
+    return ModelConfig(
+        max_batch_size=MAX_BATCH_SIZE_QUERY,
+        input=[TensorConfig("query", TYPE_INT64, [-1, 2])],
+        output=_ranked(k),
+        instance_group=[InstanceGroup(INSTANCE_KINDS[device])],
+        dynamic_batching=DynamicBatching([8], QUEUE_DELAY_MICROSECONDS),
+        model_warmup=warmup,
+    )
+
+
+def _ranked(k: int) -> list[TensorConfig]:
+    return [TensorConfig("item_index", TYPE_INT64, [k]), TensorConfig("score", TYPE_FP32, [k])]
 
 
 def _config(

@@ -1,6 +1,6 @@
-"""Writes the `.ids` file through which `serve` turns raw ids into indices and back.
+"""Writes the files `serve` maps: raw ids to indices and back, and what is known of the items.
 
-Layout, little-endian, one file so that a version's ids are complete or absent:
+Layout of an `.ids` file, little-endian, one file so that a version's ids are complete or absent:
 
     magic     8 bytes  b"NCFIDS1\\n"
     header    3 uint64 number of ids n, number of buckets m (a power of two), 1 if the ids are whole numbers else 0
@@ -22,7 +22,8 @@ from zlib import crc32
 import numpy as np
 import polars as pl
 
-from ncf.interactions import IdIndex
+from ncf.interactions import IdIndex, IntArray
+from ncf.items import ItemColumn
 
 MAGIC = b"NCFIDS1\n"
 
@@ -43,3 +44,14 @@ def write_id_file(path: Path, index: IdIndex) -> None:
         for array in (offsets, starts, entries):
             file.write(array.tobytes())
         file.write(b"".join(texts))
+
+
+def write_column(folder: Path, number: int, column: ItemColumn) -> None:
+    """Write a column of the items' metadata: its values as an id file, each item's code as int32, -1 for none."""
+    write_id_file(folder / f"column_{number}.ids", column.values)
+    (folder / f"column_{number}.codes").write_bytes(column.codes.astype("<i4").tobytes())
+
+
+def write_counts(path: Path, counts: IntArray) -> None:
+    """Write the interactions an item has, uint32 [num_items]: what users nobody knows are ranked by."""
+    path.write_bytes(counts.astype("<u4").tobytes())

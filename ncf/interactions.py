@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
+MAX_ID_CHARACTERS = 1024  # `serve` takes no longer ones
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".parquet")
 
@@ -111,9 +112,9 @@ def read_interactions(path: Path, columns: Columns | None = None) -> Interaction
     Raises InputError that names the file, the column, the first bad row and the remedy.
     """
     columns = columns or Columns()
-    frame = _read_frame(path)
-    table = pl.DataFrame({"user": _id_column(frame, columns.user_id, path, "--user-column")}).with_columns(
-        _id_column(frame, columns.item_id, path, "--item-column").alias("item")
+    frame = read_frame(path, "--data")
+    table = pl.DataFrame({"user": id_column(frame, columns.user_id, path, "--user-column")}).with_columns(
+        id_column(frame, columns.item_id, path, "--item-column").alias("item")
     )
     defaults = Columns()
     if columns.weight in frame.columns:
@@ -149,14 +150,16 @@ def from_table(table: pl.DataFrame, users: IdIndex | None = None, items: IdIndex
     )
 
 
-def _read_frame(path: Path) -> pl.DataFrame:
+def read_frame(path: Path, option: str) -> pl.DataFrame:
+    """A CSV, TSV or Parquet file with a header; text files with every value as text. Raises InputError."""
     if not path.exists():
-        raise InputError(f"{path} does not exist; --data takes a file or a folder in the NCF paper's format")
+        folder = " or a folder in the NCF paper's format" if option == "--data" else ""
+        raise InputError(f"{path} does not exist; {option} takes a file{folder}")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path} ends in '{path.suffix}'; give a file that ends in {', '.join(SUFFIXES)}")
     if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty; it needs a header (user_id, item_id, …) and rows")
+        raise InputError(f"{path} is empty; it needs a header and rows")
     try:
         if suffix == ".parquet":
             frame = pl.read_parquet(path)
@@ -179,7 +182,8 @@ def _bad_row(mask: pl.Series) -> int:
     return int(mask.arg_true()[0]) + 1
 
 
-def _id_column(frame: pl.DataFrame, name: str, path: Path, option: str) -> pl.Series:
+def id_column(frame: pl.DataFrame, name: str, path: Path, option: str) -> pl.Series:
+    """A column of ids, Int64 if all are whole numbers, else String. Raises InputError that names the first bad row."""
     if name not in frame.columns:
         raise _missing_column(frame, name, path, option)
     raw = frame[name]
@@ -197,6 +201,11 @@ def _id_column(frame: pl.DataFrame, name: str, path: Path, option: str) -> pl.Se
     if missing.fill_null(True).any():
         row = _bad_row(missing.fill_null(True))
         raise InputError(f"{path}: '{name}' is empty or NaN in row {row}; every row needs an id")
+    if (long := text.str.len_chars() > MAX_ID_CHARACTERS).any():
+        raise InputError(
+            f"{path}: '{name}' has an id of more than {MAX_ID_CHARACTERS:,} characters in row {_bad_row(long)}; "
+            "shorten it"
+        )
     # Whole numbers stay numbers only if writing them gives the same text back: 007 is a name.
     number = text.cast(pl.Int64, strict=False)
     return number if (number.cast(pl.String) == text).fill_null(False).all() else text

@@ -96,7 +96,10 @@ class NCF(nn.Module):
 
 
 class GMFCatalogue(nn.Module):
-    """GMF against all items as one matrix product: the prediction weights are folded into the item factors."""
+    """GMF against all items as one matrix product: the prediction weights are folded into the item factors.
+
+    User embeddings [B, num_factors] -> scores [B, num_items].
+    """
 
     item_factors: Tensor
 
@@ -105,14 +108,18 @@ class GMFCatalogue(nn.Module):
         self.user_embedding = branch.user_embedding
         self.register_buffer("item_factors", branch.item_embedding.weight * weight)
 
-    def forward(self, user_index: Tensor) -> Tensor:
-        return torch.matmul(self.user_embedding(user_index), self.item_factors.t())
+    def forward(self, user: Tensor) -> Tensor:
+        return torch.matmul(user, self.item_factors.t())
+
+    def items(self) -> Tensor:
+        return self.item_factors
 
 
 class MLPCatalogue(nn.Module):
     """The tower against all items, the item half of its first layer computed once.
 
-    Works through the items in blocks so that an intermediate [B, block, hidden] stays in cache whatever the catalogue.
+    User embeddings [B, embedding_size] -> scores [B, num_items]. Works through the items in blocks so that an
+    intermediate [B, block, hidden] stays in cache whatever the catalogue.
     """
 
     item_hidden: Tensor
@@ -127,8 +134,8 @@ class MLPCatalogue(nn.Module):
         self.register_buffer("weight", weight.clone())
         self.block_floats = BLOCK_FLOATS
 
-    def forward(self, user_index: Tensor) -> Tensor:
-        user = self.user_half(self.user_embedding(user_index)).unsqueeze(1)
+    def forward(self, user: Tensor) -> Tensor:
+        user = self.user_half(user).unsqueeze(1)
         num_items, hidden = self.item_hidden.size(0), self.item_hidden.size(1)
         block = max(1, self.block_floats // (max(1, user.size(0)) * hidden))
         score = torch.empty((user.size(0), num_items), dtype=user.dtype, device=user.device)
@@ -137,9 +144,12 @@ class MLPCatalogue(nn.Module):
             score[:, start : start + block] = torch.matmul(self.rest(user + item), self.weight)
         return score
 
+    def items(self) -> Tensor:
+        return self.item_hidden
+
 
 class Catalogue(nn.Module):
-    """Sum of the branches' scores for users [B] against all items: -> [B, num_items]."""
+    """Users against all items: `forward(user_index [B]) -> [B, num_items]`, the sum of the branches' scores."""
 
     bias: Tensor
 
@@ -149,10 +159,31 @@ class Catalogue(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, user_index: Tensor) -> Tensor:
-        score = self.bias
+        return self.scores(self.embeddings(user_index))
+
+    def embeddings(self, user_index: Tensor) -> list[Tensor]:
+        """The users' embedding in each branch, [B, size of that branch]."""
+        found: list[Tensor] = []
         for part in self.parts:
-            score = score + part(user_index)
+            found.append(part.user_embedding(user_index))  # type: ignore[operator]
+        return found
+
+    def scores(self, user: list[Tensor]) -> Tensor:
+        """Scores [B, num_items] of users given by one embedding a branch."""
+        score = self.bias
+        for number, part in enumerate(self.parts):
+            score = score + part(user[number])
         return score
+
+    def likeness(self, item_index: Tensor) -> Tensor:
+        """Products [B, num_items] of items' representations with those of all items.
+
+        An item's representation is what a user meets of it: its factors in GMF, its half of the first layer in the MLP.
+        """
+        like = torch.zeros((1, 1), dtype=self.bias.dtype, device=self.bias.device)
+        for part in self.parts:
+            like = like + torch.matmul(part.items()[item_index], part.items().t())  # type: ignore[operator]
+        return like
 
 
 def build_model(

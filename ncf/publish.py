@@ -9,8 +9,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ncf.errors import InputError
 from ncf.triton_config import ModelConfig
@@ -22,26 +25,43 @@ def check_request(name: str, version: int | None, k: int) -> None:
         raise InputError(
             f"'{name}' is no model name; use letters, digits, '.', '_' and '-', starting with a letter or digit"
         )
-    if name.endswith("_topk"):
-        raise InputError(f"'{name}' ends in _topk, which is kept for the second model of a recommender")
+    for suffix in ("_topk", "_query"):
+        if name.endswith(suffix):
+            raise InputError(f"'{name}' ends in {suffix}, which is kept for the other models of a recommender")
     if version is not None and not 1 <= version < 2**31:
         raise InputError(f"version is {version}; it must be at least 1 and below 2147483648")
     if k < 1:
         raise InputError(f"k is {k}; it must be at least 1")
 
 
-def free_version(repository: Path, name: str, topk_name: str, version: int | None) -> int:
-    """The version to write, by default the next that neither model has. Raises InputError if one has it."""
-    taken = versions(repository / name) | versions(repository / topk_name)
+class PartNames(NamedTuple):
+    """The models of one recommender."""
+
+    score: str
+    topk: str
+    query: str
+
+
+def part_names(name: str) -> PartNames:
+    return PartNames(name, f"{name}_topk", f"{name}_query")
+
+
+def free_version(repository: Path, names: PartNames, version: int | None) -> int:
+    """The version to write, by default the next that no part has or had. Raises InputError if one has it."""
+    taken = set[int]().union(*(versions(repository / part) for part in names))
     if version is None:
         return max(taken, default=0) + 1
     if version in taken:
-        raise InputError(f"{repository / name} has a version {version} already; the next free is {max(taken) + 1}")
+        raise InputError(
+            f"{repository / names.score} has or had a version {version}; the next free is {max(taken) + 1}"
+        )
     return version
 
 
 def versions(model: Path) -> set[int]:
-    return {int(folder.name) for folder in model.glob("*") if re.fullmatch(r"[0-9]{1,10}", folder.name)}
+    """The versions a model has, and those that were withdrawn from it."""
+    found = (re.fullmatch(r"(?:\.withdrawn-)?([0-9]{1,10})", folder.name) for folder in model.glob("*"))
+    return {int(match[1]) for match in found if match}
 
 
 @contextmanager
@@ -81,6 +101,15 @@ def place_config(config: ModelConfig, staged: Path, existing: Path) -> None:
         )
 
 
+def place_warmup(rows: dict[str, list[tuple[int, int]]], staged: Path, existing: Path) -> None:
+    """Stage the files a new model's warm-up reads: int64, row after row."""
+    if existing.exists():
+        return
+    (staged / "warmup").mkdir()
+    for name, values in rows.items():
+        (staged / "warmup" / name).write_bytes(np.array(values, "<i8").tobytes())
+
+
 def _parse(config: Path | str) -> Any:
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2  # slow to import, and needed for a second version only
@@ -101,3 +130,39 @@ def publish(staged: Path, target: Path, version: int) -> None:
     else:
         staged.chmod(0o755)
         staged.rename(target)
+
+
+def rollback(repository: Path, name: str, version: int | None = None) -> tuple[int, list[int]]:
+    """Withdraw the versions newer than `version`, by default the newest: -> the version that counts now, and those.
+
+    A withdrawn version is renamed to `.withdrawn-<version>`, which neither Triton nor `serve` looks at; nothing is
+    deleted. Raises InputError where there is nothing to go back to.
+    """
+    names = part_names(name)
+    with staging_folder(repository):
+        there = [_visible(repository / part) for part in names]
+        whole = sorted(set.intersection(*there))
+        if not whole:
+            raise InputError(f"{repository} has no version of a recommender '{name}'; `ncf export` writes one")
+        newest = max(set.union(*there))
+        target = version if version is not None else max((each for each in whole if each < newest), default=None)
+        if target is None:
+            raise InputError(f"{name} has version {newest} only in {repository}; there is nothing to go back to")
+        if target not in whole:
+            raise InputError(f"{name} has no whole version {target} in {repository}; there is {_listed(whole)}")
+        if target == newest:
+            raise InputError(f"version {target} is the newest of {name} already; to go back choose an older one")
+        withdrawn = sorted(each for each in set.union(*there) if each > target)
+        # The scoring model first: without its recommender.json the version no longer counts for `serve`.
+        for each, part in product(reversed(withdrawn), names):
+            if (repository / part / str(each)).exists():
+                (repository / part / str(each)).rename(repository / part / f".withdrawn-{each}")
+    return target, withdrawn
+
+
+def _visible(model: Path) -> set[int]:
+    return {int(folder.name) for folder in model.glob("*") if re.fullmatch(r"[0-9]{1,10}", folder.name)}
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -45,9 +45,12 @@ class DynamicBatching:
 
 @dataclass(frozen=True)
 class WarmupInput:
+    """Zeros, or the bytes of a file in the model's folder `warmup`; exactly one of the two."""
+
     data_type: Word
     dims: list[int]
-    zero_data: bool = True
+    zero_data: bool | None = True
+    input_data_file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class ModelConfig:
 
 def _message(message: Any, indent: str) -> Iterator[str]:
     for f in fields(message):
+        if getattr(message, f.name) is None:
+            continue
         yield from _field(f.name, getattr(message, f.name), indent)
 
 

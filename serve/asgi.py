@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from a2wsgi import WSGIMiddleware
@@ -10,6 +11,7 @@ from uvicorn_worker import UvicornWorker
 
 from serve.control_plane import create_control_plane
 from serve.data_plane import DataPlane, Receive, Scope, Send
+from serve.served import ServedFile
 from serve.settings import Settings
 from serve.triton import TritonPool
 from serve.triton_admin import TritonAdmin
@@ -35,8 +37,10 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 class Application:
     """One ASGI callable: the data plane for its few paths, Flask for the rest."""
 
-    def __init__(self, settings: Settings, triton: TritonPool, health: TritonPool, admin: TritonAdmin) -> None:
-        self.data_plane = DataPlane(settings, triton, health)
+    def __init__(
+        self, settings: Settings, served: ServedFile, triton: TritonPool, health: TritonPool, admin: TritonAdmin
+    ) -> None:
+        self.data_plane = DataPlane(settings, served, triton, health)
         flask: Any = create_control_plane(settings, admin)  # a2wsgi and Flask type the WSGI environment differently
         self.control_plane = WSGIMiddleware(flask, workers=CONTROL_THREADS)
 
@@ -47,8 +51,9 @@ class Application:
             await self.control_plane(scope, receive, send)  # type: ignore[arg-type]
 
 
-def create_app(triton_host: str, http_port: int, grpc_port: int) -> Application:
+def create_app(triton_host: str, http_port: int, grpc_port: int, served_file: str) -> Application:
     """The application of one worker; gunicorn calls it in the worker, after the fork."""
     settings = Settings.from_environment(os.environ)
     triton, health = TritonPool(triton_host, http_port), TritonPool(triton_host, http_port)
-    return Application(settings, triton, health, TritonAdmin(triton_host, grpc_port))
+    served = ServedFile(Path(served_file), settings.model_repository)
+    return Application(settings, served, triton, health, TritonAdmin(triton_host, grpc_port))

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from array import array
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
 
-from serve import codec, recommend, tensors
-from serve.errors import BadRequest, BodyTooLarge, MethodNotAllowed, ServeError, TritonFailed, Unavailable
-from serve.recommend import RecommendRequest, ScoreRequest
-from serve.repository import Recommender, Repository
+from serve import codec, compression, kserve
+from serve.errors import BadRequest, BodyTooLarge, MethodNotAllowed, ServeError, Unavailable, UnsupportedMediaType
+from serve.recommenders import Recommenders, RequestHeaders, triton_message
+from serve.served import ServedFile
 from serve.settings import Settings
-from serve.target_model import target_model
-from serve.triton import TritonPool, TritonResponse
+from serve.triton import TritonPool
 
 log = logging.getLogger("serve")
 
@@ -25,7 +23,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Headers = list[tuple[bytes, bytes]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-
+JSON_TYPE = b"application/json"
 # SageMaker gives /ping two seconds.
 PING_SECONDS = 1.5
 
@@ -39,16 +37,16 @@ class DataPlane:
 
     PATHS = frozenset(("/ping", "/ping/", "/invocations"))
 
-    def __init__(self, settings: Settings, triton: TritonPool, health: TritonPool) -> None:
+    def __init__(self, settings: Settings, served: ServedFile, triton: TritonPool, health: TritonPool) -> None:
         """`health` is a pool for /ping alone: it must not wait behind requests for inference."""
         self.settings = settings
+        self.served = served
         self.triton = triton
         self.health = health
-        self._repository = Repository.scan(settings.model_repository)
-        self._recommenders: dict[str, Recommender] = {}
+        self.recommenders = Recommenders(settings, served, triton)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: Headers = [(b"content-type", codec.JSON)]
+        headers: Headers = [(b"content-type", JSON_TYPE)]
         try:
             if scope["path"] == "/invocations":
                 if scope["method"] != "POST":
@@ -72,8 +70,8 @@ class DataPlane:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def ping(self, method: str) -> tuple[int, bytes]:
-        """200 with an empty body when requests can be answered: nothing is loading any more, and the default model,
-        or at least one model where there is no default, is ready. A model that failed to load costs only itself."""
+        """200 with an empty body when requests can be answered: the first loading is over, and the default model, or at
+        least one model where there is no default, is ready. A model that failed to load costs only itself."""
         if method not in ("GET", "HEAD", "POST"):
             raise MethodNotAllowed(f"{method} /ping is not possible; use GET", "GET, HEAD, POST")
         try:
@@ -85,36 +83,64 @@ class DataPlane:
         return 200, b""
 
     async def ready(self) -> bool:
+        served = self.served.current()
+        if not served.ready:
+            return False
         if (await self.health.request(b"GET", "/v2/health/ready")).status == 200:
             return True
         answer = await self.health.request(b"POST", "/v2/repository/index")
         if answer.status != 200:
             return False
-        states = {model["name"]: model.get("state") for model in orjson.loads(answer.body)}
+        ready = {
+            (model["name"], model.get("version"))
+            for model in orjson.loads(answer.body)
+            if model.get("state") == "READY"
+        }
         default = self.settings.default_model_name
-        ready = [name for name, state in states.items() if state == "READY"]
-        return "LOADING" not in states.values() and bool(default in ready if default else ready)
+        live = [
+            name
+            for name, version in ready
+            if name not in served.recommenders or version == str(served.recommenders[name])
+        ]
+        return default in live if default else bool(live)
 
     async def invocations(self, scope: Scope, receive: Receive) -> tuple[int, Headers, bytes]:
         """Status, headers and body of the answer to one request."""
-        headers = dict(scope["headers"])
+        headers: RequestHeaders = dict(scope["headers"])
         body = await self.read_body(headers, receive)
-        document = codec.parse_json(body)
-        is_object = isinstance(document, dict)
-        name = self.choose(document.pop("model", None) if is_object else None, headers)
-        if is_object and "inputs" in document:
-            tensors.check_kserve(document, len(body))
-            return await self.pass_through(name, body if b'"model"' not in body else codec.to_json(document))
-        request = recommend.parse_request(document)
-        recommender = await self.recommender(name)
-        recommend.check_size(request, recommender)
-        if isinstance(request, RecommendRequest):
-            answer = await self.recommend(request, recommender)
+        if b"content-encoding" in headers:
+            body = compression.unpack(body, headers[b"content-encoding"], self.settings.max_body_bytes)
+        header_length = kserve.binary_header_length(headers, len(body))
+        if header_length is not None:
+            status, answered, answer = await self.pass_binary(body, header_length, headers)
         else:
-            answer = await self.score(request, recommender)
-        return 200, [(b"content-type", codec.JSON)], codec.to_json(answer)
+            asked, decoded = self.decode(headers.get(b"content-type"), body)
+            document = decoded.requests[0]
+            if not decoded.many and type(document) is dict and "inputs" in document:
+                status, answered, answer = await self.pass_json(document, body, headers)
+            else:
+                wanted = codec.answer_format(headers.get(b"accept"), asked)
+                answers = await self.recommenders.answer(decoded, headers)
+                status, answered, answer = 200, [(b"content-type", wanted.header)], wanted.encode(answers, decoded.many)
+        if len(answer) >= compression.MIN_GZIP_BYTES and compression.accepts_gzip(headers.get(b"accept-encoding")):
+            answer = compression.pack(answer)
+            answered.append((b"content-encoding", b"gzip"))
+        return status, answered, answer
 
-    async def read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    def decode(self, content_type: bytes | None, body: bytes) -> tuple[codec.Format, codec.Decoded]:
+        """The format of a body, and the requests in it."""
+        try:
+            asked = codec.request_format(content_type, body)
+        except UnsupportedMediaType:  # but KServe-v2 is taken under any type, as SageMaker's examples send it
+            if not codec.is_json_object(body):
+                raise
+            decoded = codec.JSON.decode(body, self.settings.max_list_items)
+            if decoded.many or "inputs" not in decoded.requests[0]:
+                raise
+            return codec.JSON, decoded
+        return asked, asked.decode(body, self.settings.max_list_items)
+
+    async def read_body(self, headers: RequestHeaders, receive: Receive) -> bytes:
         """The whole body. Raises BodyTooLarge as soon as the limit is known to be passed."""
         limit = self.settings.max_body_bytes
         declared = headers.get(b"content-length")
@@ -135,77 +161,36 @@ class DataPlane:
                 raise BodyTooLarge(f"the body has more than {limit:,} bytes; at most {limit:,} are taken")
         return b"".join(parts)
 
-    def choose(self, body_model: object, headers: dict[bytes, bytes]) -> str:
-        return target_model(body_model, headers, self.settings.default_model_name, self._repository)
+    async def pass_json(
+        self, document: dict[str, Any], body: bytes, headers: RequestHeaders
+    ) -> tuple[int, Headers, bytes]:
+        """A KServe-v2 body in JSON, unchanged but for our own field `model`."""
+        named = "model" in document
+        name = self.recommenders.choose(document.pop("model", None), headers)
+        kserve.check_kserve(document, len(body))
+        return await self.pass_through(name, codec.to_json(document) if named else body, None)
 
-    async def pass_through(self, name: str, body: bytes) -> tuple[int, Headers, bytes]:
-        """A KServe-v2 body to the model as it is, and its answer back as it is."""
-        answer = await self.triton.request(b"POST", f"/v2/models/{name}/infer", body)
+    async def pass_binary(self, body: bytes, header_length: int, headers: RequestHeaders) -> tuple[int, Headers, bytes]:
+        """A KServe-v2 body in Triton's binary form; with a JSON part of 0 bytes it is one raw tensor."""
+        document = codec.parse_json(body[:header_length], "the JSON part") if header_length else {}
+        named = isinstance(document, dict) and "model" in document
+        name = self.recommenders.choose(document.pop("model") if named else None, headers)
+        if header_length:
+            kserve.check_kserve(document, len(body))
+        if named:
+            header = codec.to_json(document)
+            body, header_length = header + body[header_length:], len(header)
+        return await self.pass_through(name, body, header_length)
+
+    async def pass_through(self, name: str, body: bytes, header_length: int | None) -> tuple[int, Headers, bytes]:
+        """A body to a model as it is, and the model's answer back as it is."""
+        answer = await self.triton.request(b"POST", f"/v2/models/{name}/infer", body, header_length)
         headers = [(b"content-type", answer.content_type)]
         if answer.header_length is not None:
-            headers.append((b"inference-header-content-length", b"%d" % answer.header_length))
+            headers = [
+                (b"content-type", b"%s;json-header-size=%d" % (kserve.BINARY, answer.header_length)),
+                (b"inference-header-content-length", b"%d" % answer.header_length),
+            ]
         if answer.status == 500 and b"Unable to parse" in answer.body:  # JSON of a wrong form: the caller's mistake
-            raise BadRequest(self.message(answer))
+            raise BadRequest(triton_message(answer))
         return answer.status, headers, answer.body
-
-    async def recommender(self, name: str) -> Recommender:
-        """The version of a recommender that Triton serves, with the ids of that same version."""
-        found = self._recommenders.get(name)
-        if found is not None:
-            return found
-        if name not in self._repository.recommenders:
-            choices = ", ".join(self._repository.recommenders) or "none"
-            raise BadRequest(f"{name} is no recommender (there are: {choices}); send it a KServe-v2 body with inputs")
-        metadata = await self.triton.request(b"GET", f"/v2/models/{name}")
-        config = await self.triton.request(b"GET", f"/v2/models/{name}/config")
-        versions = orjson.loads(metadata.body).get("versions") if metadata.status == config.status == 200 else None
-        if not versions:
-            raise Unavailable(f"{name} is not ready; the log of the server says why")
-        max_pairs = orjson.loads(config.body)["max_batch_size"]
-        try:
-            found = Recommender.open(self.settings.model_repository, name, max(versions, key=int), max_pairs)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Unavailable(f"the files of {name} cannot be read: {error}") from error
-        self._recommenders[name] = found
-        return found
-
-    async def recommend(self, request: RecommendRequest, recommender: Recommender) -> dict[str, Any]:
-        user = recommend.user_column(request, recommender)
-        outputs = await self.infer(recommender, recommender.topk_model, tensors.encode_int64(user_index=user))
-        return recommend.recommendations(request, recommender, user[0] >= 0, outputs)
-
-    async def score(self, request: ScoreRequest, recommender: Recommender) -> dict[str, Any]:
-        columns = recommend.pair_columns(request, recommender)
-        if not columns.user_index:
-            return recommend.scores(request, recommender, columns, array("f"))
-        columns_sent = tensors.encode_int64(user_index=columns.user_index, item_index=columns.item_index)
-        outputs = await self.infer(recommender, recommender.name, columns_sent)
-        return recommend.scores(request, recommender, columns, outputs["score"])
-
-    async def infer(
-        self, recommender: Recommender, model: str, request: tensors.TensorRequest
-    ) -> dict[str, array[Any]]:
-        """Run one of the recommender's two models, at the version whose ids were used."""
-        path = f"/v2/models/{model}/versions/{recommender.version}/infer"
-        answer = await self.triton.request(b"POST", path, request.body, request.header_length)
-        if answer.status != 200:
-            self._recommenders.pop(recommender.name, None)  # the next request looks which version is there now
-            raise self.failure(model, answer)
-        return tensors.decode_outputs(answer.body, answer.header_length)
-
-    @classmethod
-    def failure(cls, model: str, answer: TritonResponse) -> ServeError:
-        """Triton's error as one of ours: the caller's mistake, not ready, or a fault of the model."""
-        message = cls.message(answer)
-        if answer.status == 503 or "is not ready" in message or "unknown model" in message:
-            return Unavailable(f"{model} is not ready: {message}")
-        if answer.status == 400:
-            return BadRequest(f"{model}: {message}")
-        return TritonFailed(f"{model}: {message}")
-
-    @staticmethod
-    def message(answer: TritonResponse) -> str:
-        try:
-            return str(orjson.loads(answer.body)["error"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            return f"status {answer.status}"

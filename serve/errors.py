@@ -4,9 +4,12 @@ ServeError                500  internal
 ├── BadRequest            400  bad_request
 ├── UnknownModel          404  unknown_model
 ├── MethodNotAllowed      405  method_not_allowed
+├── NotAcceptable         406  not_acceptable          Accept leaves no format that the answer fits in
 ├── BodyTooLarge          413  body_too_large
-├── TritonFailed          502  model_failed      Triton answered with an error of its own
-└── Unavailable           503  unavailable       Triton, or the model asked for, is not ready
+├── UnsupportedMediaType  415  unsupported_media_type  Content-Type, charset or Content-Encoding cannot be read
+├── TritonFailed          502  model_failed            Triton answered with an error of its own
+└── Unavailable           503  unavailable             Triton, or the model asked for, is not ready
+    └── VersionGone       503  unavailable             the model's version was just replaced by another
 """
 
 from __future__ import annotations
@@ -46,9 +49,19 @@ class MethodNotAllowed(ServeError):
         self.allow = allow
 
 
+class NotAcceptable(ServeError):
+    status = 406
+    code = "not_acceptable"
+
+
 class BodyTooLarge(ServeError):
     status = 413
     code = "body_too_large"
+
+
+class UnsupportedMediaType(ServeError):
+    status = 415
+    code = "unsupported_media_type"
 
 
 class TritonFailed(ServeError):
@@ -59,3 +72,7 @@ class TritonFailed(ServeError):
 class Unavailable(ServeError):
     status = 503
     code = "unavailable"
+
+
+class VersionGone(Unavailable):
+    pass

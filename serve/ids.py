@@ -1,6 +1,6 @@
-"""Reads the `.ids` file of a model version: raw ids to indices and back, straight from the mapped file.
+"""Reads the files beside a version's weights, straight from where they are mapped: ids, and what is known of the items.
 
-The layout is described in the writer, `ncf/id_file.py`. A look-up is one checksum and about one comparison; the pages
+The layouts are described in the writer, `ncf/id_file.py`. A look-up is one checksum and about one comparison; the pages
 are shared by all processes.
 """
 
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 from zlib import crc32
 
 MAGIC = b"NCFIDS1\n"
@@ -58,3 +60,57 @@ class IdFile:
         """The raw id of an index, as it was in the data."""
         text = self._bytes[self._text + self._offsets[index] : self._text + self._offsets[index + 1]].decode()
         return int(text) if self._whole_numbers else text
+
+
+Value = str | int | float | bool | None
+
+
+class Column:
+    """One column of the items' metadata, such as the category."""
+
+    def __init__(self, folder: Path, number: int, name: str, kind: str, num_items: int) -> None:
+        """Map the files. Raises OSError or ValueError if they are not whole."""
+        self.name, self.kind = name, kind
+        self.values = IdFile(folder / f"column_{number}.ids")
+        self._codes = _numbers(folder / f"column_{number}.codes", "i", num_items)
+
+    def code(self, value: Value) -> int:
+        """The code of a value: -1 stands for items without one (null), UNKNOWN_CODE for a value no item has."""
+        if value is None:
+            return -1
+        if isinstance(value, bool):
+            text = str(value).lower() if self.kind == "boolean" else ""
+        elif self.kind == "number" and not isinstance(value, str):
+            text = repr(float(value))
+        else:
+            text = str(value)
+        code = self.values.index(text)
+        return UNKNOWN_CODE if code < 0 else code
+
+    def value(self, item_index: int) -> Value:
+        """An item's value, as it was in the file; None where it has none."""
+        code = self._codes[item_index]
+        if code < 0:
+            return None
+        text = str(self.values.raw(code))
+        if self.kind == "integer":
+            return int(text)
+        if self.kind == "number":
+            return float(text)
+        return text == "true" if self.kind == "boolean" else text
+
+
+UNKNOWN_CODE = -2
+
+
+def read_counts(path: Path, num_items: int) -> Sequence[int]:
+    """Interactions an item has, unsigned [num_items]. Raises OSError or ValueError if the file is not whole."""
+    return _numbers(path, "I", num_items)
+
+
+def _numbers(path: Path, kind: Literal["i", "I"], count: int) -> memoryview[int]:
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if len(mapped) != 4 * count:
+        raise ValueError(f"{path} has {len(mapped):,} bytes instead of {4 * count:,}; export the model again")
+    return memoryview(mapped).cast(kind)

@@ -1,163 +1,237 @@
-"""Recommendation requests in raw ids: checked, turned into indices, answered; no I/O."""
+"""Requests in raw ids to rows for a recommender's models, and the models' outputs to answers in raw ids; no I/O."""
 
 from __future__ import annotations
 
 import difflib
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from serve.errors import BadRequest, show
-from serve.repository import Recommender
+from serve.fields import DEFAULT_K, RawId
+from serve.repository import Part, Recommender
+from serve.requests import CandidatesRequest, RankRequest, Request, ScoreRequest
 
-DEFAULT_K = 10
-EXAMPLES = '{"user_id": "u17", "k": 10} or {"pairs": [{"user_id": "u17", "item_id": "pizza-03"}]}'
-UNKNOWN = -1
+Outputs = Mapping[str, Sequence[Any]]
+Answer = dict[str, Any]
 
-
-@dataclass(frozen=True)
-class RecommendRequest:
-    """The k best items for one user; without a k as many as is usual and the model has."""
-
-    user_id: int | str
-    k: int | None = None
+# Kinds of a query's rows, as `ncf/query.py` reads them; a test compares the two.
+USER, HISTORY, SIMILAR, ALLOW, EXCLUDE, INCLUDE_SEEN, WHERE = 1, 2, 3, 4, 5, 6, 16
+# Queries are filled up to one of few lengths, because Triton merges requests of one shape only.
+SHORTEST_QUERY = 4
 
 
 @dataclass(frozen=True)
-class ScoreRequest:
-    """Scores of (user, item) pairs, raw ids, in order."""
+class Plan:
+    """What a request needs: rows for one part of the recommender, and the answer made from that part's outputs.
 
-    pairs: tuple[tuple[int | str, int | str], ...]
+    `columns` are the part's inputs, flat, with `shape` for one row; `rows` 0 needs no model at all.
+    """
 
-
-def parse_request(document: Any) -> RecommendRequest | ScoreRequest:
-    """A request from its JSON. Raises BadRequest that names the field, the value and what is expected."""
-    if not isinstance(document, dict):
-        raise BadRequest(f"the body is a JSON {_kind(document)}; send an object such as {EXAMPLES}")
-    if "pairs" in document:
-        _only(document, ("model", "pairs"))
-        return ScoreRequest(_pairs(document["pairs"]))
-    if "user_id" in document:
-        _only(document, ("model", "user_id", "k"))
-        k = document.get("k")
-        if "k" in document and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
-            raise BadRequest(f"k is {show(k)}; it must be a whole number of at least 1")
-        return RecommendRequest(_id(document["user_id"], "user_id"), k)
-    _only(document, ("model", "user_id", "k", "pairs"))
-    raise BadRequest(f"the body asks for nothing; send {EXAMPLES}")
+    part: Part
+    rows: int
+    columns: dict[str, array[int]]
+    shape: tuple[int, ...]
+    finish: Callable[[Outputs], Answer]
 
 
-def check_size(request: RecommendRequest | ScoreRequest, recommender: Recommender) -> None:
-    """Raises BadRequest for more than the models take or return."""
+def plan(request: Request, recommender: Recommender) -> Plan:
+    """Raises BadRequest for more than the models return and for columns they do not know."""
     if isinstance(request, ScoreRequest):
-        if len(request.pairs) > recommender.max_pairs:
-            raise BadRequest(
-                f"pairs holds {len(request.pairs):,} pairs; {recommender.name} takes at most "
-                f"{recommender.max_pairs:,} a request (max_batch_size in its config.pbtxt)"
-            )
-    elif request.k is not None and request.k > recommender.k:
+        return _plan_score(request, recommender)
+    _check(request, recommender)
+    if isinstance(request, CandidatesRequest):
+        return _plan_candidates(request, recommender)
+    simple = request.user_id is not None and request.exclude_seen and not request.exclude
+    if simple and request.allow is None and not request.where:
+        user = recommender.users.index(request.user_id)  # type: ignore[arg-type]
+        return Plan(
+            recommender.topk,
+            1,
+            {"user_index": array("q", (user,))},
+            (1,),
+            lambda outputs: _ranked(request, recommender, outputs, user >= 0, ()),
+        )
+    return _plan_query(request, recommender)
+
+
+def _check(request: RankRequest | CandidatesRequest, recommender: Recommender) -> None:
+    if request.k is not None and request.k > recommender.k and isinstance(request, RankRequest):
         whole = recommender.k == len(recommender.items)
         raise BadRequest(
             f"k is {request.k}; {recommender.name} "
             + (f"knows {recommender.k} items" if whole else f"returns at most {recommender.k} (`ncf export --k`)")
         )
+    wanted = [("with", column) for column in request.columns]
+    if isinstance(request, RankRequest):
+        wanted += [("where", column) for column, _ in request.where]
+    for field, column in wanted:
+        if column not in recommender.columns:
+            near = difflib.get_close_matches(column[:40], recommender.columns, 1)
+            known = ", ".join(recommender.columns) or "none (`ncf export --items`)"
+            hint = f"did you mean '{near[0]}'?" if near else f"its columns: {known}"
+            raise BadRequest(f"{field} names {show(column)}, which {recommender.name} has no column for; {hint}")
 
 
-def user_column(request: RecommendRequest, recommender: Recommender) -> array[int]:
-    """Input of the top-K model: the user's index, -1 for an unknown one."""
-    return array("q", (recommender.users.index(request.user_id),))
+def _plan_query(request: RankRequest, recommender: Recommender) -> Plan:
+    """Any condition at all: a query of (kind, value) rows."""
+    index_of = recommender.items.index
+    rows = array("q")
+    unknown: list[RawId] = []
 
+    def add(kind: int, ids: Sequence[RawId]) -> int:
+        known = 0
+        for raw in ids:
+            index = index_of(raw)
+            if index < 0:
+                unknown.append(raw)
+            else:
+                known += 1
+                rows.extend((kind, index))
+        return known
 
-def recommendations(
-    request: RecommendRequest, recommender: Recommender, known: bool, outputs: Mapping[str, array[Any]]
-) -> dict[str, Any]:
-    """The answer to a RecommendRequest from the top-K model's outputs; places the model left empty are dropped."""
-    raw = recommender.items.raw
-    ranked = zip(outputs["item_index"][: request.k or DEFAULT_K], outputs["score"], strict=False)
-    answer: dict[str, Any] = {
-        "model_name": recommender.name,
-        "model_version": recommender.version,
-        "reason": "personal" if known else "popular",
-        "recommendations": [{"item_id": raw(index), "score": score} for index, score in ranked if index >= 0],
-    }
-    if not known:
-        answer["message"] = (
-            f"user_id {show(request.user_id)} is unknown to {recommender.name}: these are its most popular items, "
-            "scored by their number of interactions"
-        )
-    return answer
+    found = False
+    if request.user_id is not None:
+        user = recommender.users.index(request.user_id)
+        found = user >= 0
+        rows.extend((USER, user))
+    if request.history is not None:
+        found = add(HISTORY, request.history) > 0
+    if request.item_id is not None:
+        found = add(SIMILAR, (request.item_id,)) > 0
+    add(EXCLUDE, request.exclude)
+    if request.allow is not None and not add(ALLOW, request.allow):
+        rows.extend((ALLOW, -1))  # a list of which nothing is known still allows nothing else
+    if not request.exclude_seen:
+        rows.extend((INCLUDE_SEEN, 0))
+    empty = []
+    for column, value in request.where:
+        number, values = recommender.columns[column]
+        code = values.code(value)
+        if code < -1:
+            empty.append(f"no item has {show(value)} in {show(column)}")
+        rows.extend((WHERE + number, code))
+    length = SHORTEST_QUERY
+    while length * 2 < len(rows):
+        length *= 4
+    rows.extend((0,) * (2 * length - len(rows)))
 
-
-@dataclass(frozen=True)
-class PairColumns:
-    """Indices of the pairs whose ids are both known, and for each pair its row there or why it has none."""
-
-    user_index: array[int]
-    item_index: array[int]
-    unknown: dict[int, str]
-
-
-def pair_columns(request: ScoreRequest, recommender: Recommender) -> PairColumns:
-    columns = PairColumns(array("q"), array("q"), {})
-    user_of, item_of = recommender.users.index, recommender.items.index
-    for row, (user_id, item_id) in enumerate(request.pairs):
-        user, item = user_of(user_id), item_of(item_id)
-        if user >= 0 and item >= 0:
-            columns.user_index.append(user)
-            columns.item_index.append(item)
-        else:
-            what = ("user_id", user_id) if user < 0 else ("item_id", item_id)
-            columns.unknown[row] = f"{what[0]} {show(what[1])} is unknown"
-    return columns
-
-
-def scores(
-    request: ScoreRequest, recommender: Recommender, columns: PairColumns, score: array[float]
-) -> dict[str, Any]:
-    """The answer to a ScoreRequest: scores in order, null where an id is unknown, and why."""
-    answer: dict[str, Any] = {"model_name": recommender.name, "model_version": recommender.version}
-    if not columns.unknown:
-        answer["scores"] = score.tolist()
+    def finish(outputs: Outputs) -> Answer:
+        answer = _ranked(request, recommender, outputs, found, tuple(dict.fromkeys(unknown)))
+        if empty:
+            answer["message"] = "; ".join(empty)
         return answer
-    known = iter(score)
-    answer["scores"] = [None if row in columns.unknown else next(known) for row in range(len(request.pairs))]
-    answer["unknown"] = [{"row": row, "message": why} for row, why in columns.unknown.items()]
+
+    return Plan(recommender.query, 1, {"query": rows}, (length, 2), finish)
+
+
+def _ranked(
+    request: RankRequest, recommender: Recommender, outputs: Outputs, found: bool, unknown: tuple[RawId, ...]
+) -> Answer:
+    """The answer to a RankRequest; places the model left empty are dropped."""
+    answer = _answer(recommender)
+    places = zip(outputs["item_index"][: request.k or DEFAULT_K], outputs["score"], strict=False)
+    if not found:
+        answer["reason"] = "popular"
+    elif request.user_id is not None:
+        answer["reason"] = "personal"
+    else:
+        answer["reason"] = "history" if request.history is not None else "similar"
+    ranked = [(index, score) for index, score in places if index >= 0]
+    answer["recommendations"] = _items(ranked, recommender, request.columns)
+    if not found:
+        if request.history is not None:
+            who = "no item of the history is known"
+        elif request.user_id is not None:
+            who = f"user_id {show(request.user_id)} is unknown"
+        else:
+            who = f"item_id {show(request.item_id)} is unknown"
+        answer["message"] = (
+            f"{who} to {recommender.name}: these are its most popular items, scored by their number of interactions"
+        )
+    if unknown:
+        answer["unknown_items"] = list(unknown)
     return answer
 
 
-def _pairs(value: Any) -> tuple[tuple[int | str, int | str], ...]:
-    if not isinstance(value, list) or not value:
-        raise BadRequest('pairs must be a list such as [{"user_id": "u17", "item_id": "pizza-03"}]')
-    pairs = []
-    for row, pair in enumerate(value):
-        try:
-            user_id, item_id = pair["user_id"], pair["item_id"]
-            extra = len(pair) > 2
-        except (KeyError, TypeError):
-            raise BadRequest(f"pairs[{row}] is {show(pair)}; it needs user_id and item_id") from None
-        if extra:
-            _only(pair, ("user_id", "item_id"), f"pairs[{row}].")
-        pairs.append((_id(user_id, "user_id", row), _id(item_id, "item_id", row)))
-    return tuple(pairs)
+def _items(
+    ranked: Sequence[tuple[int, float]], recommender: Recommender, names: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    raw = recommender.items.raw
+    if not names:
+        return [{"item_id": raw(index), "score": score} for index, score in ranked]
+    columns = [recommender.columns[name][1] for name in names]
+    return [
+        {"item_id": raw(index), "score": score, **{column.name: column.value(index) for column in columns}}
+        for index, score in ranked
+    ]
 
 
-def _id(value: Any, field: str, row: int | None = None) -> int | str:
-    kind = type(value)
-    if kind is str or kind is int:
-        raw: int | str = value
-        return raw
-    where = field if row is None else f"pairs[{row}].{field}"
-    raise BadRequest(f"{where} is {show(value)}; an id is a text or a whole number")
+def _plan_candidates(request: CandidatesRequest, recommender: Recommender) -> Plan:
+    user = recommender.users.index(request.user_id)
+    index_of = recommender.items.index
+    places = [(index_of(raw), raw) for raw in request.candidates]
+    known = array("q", [index for index, _ in places if index >= 0])
+    unknown = [raw for index, raw in places if index < 0]
+
+    def finish(outputs: Outputs) -> Answer:
+        score = outputs["score"] if user >= 0 else [float(recommender.counts[index]) for index in known]
+        answer = _answer(recommender)
+        answer["reason"] = "personal" if user >= 0 else "popular"
+        best = sorted(zip(known, score, strict=True), key=lambda place: -place[1])  # stable: ties stay as they came
+        ranked = _items(best[: request.k], recommender, request.columns)
+        if request.k is None or len(ranked) < request.k:
+            ranked += [{"item_id": raw} for raw in unknown][: None if request.k is None else request.k - len(ranked)]
+        answer["recommendations"] = ranked
+        if user < 0:
+            answer["message"] = (
+                f"user_id {show(request.user_id)} is unknown to {recommender.name}: the items are in the order of "
+                "their popularity, scored by their number of interactions"
+            )
+        if unknown:
+            answer["unknown_items"] = unknown
+        return answer
+
+    if user < 0 or not known:
+        return Plan(recommender.score, 0, {}, (1,), finish)
+    columns = {"user_index": array("q", (user,)) * len(known), "item_index": known}
+    return Plan(recommender.score, len(known), columns, (1,), finish)
 
 
-def _only(document: Mapping[str, Any], known: tuple[str, ...], where: str = "") -> None:
-    for name in document:
-        if name not in known:
-            near = difflib.get_close_matches(name[:40], known, 1)  # its cost grows with the length of the name
-            hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
-            raise BadRequest(f"field {show(where + name)} is unknown; {hint}")
+def _plan_score(request: ScoreRequest, recommender: Recommender) -> Plan:
+    users, items = _indices(request.user, recommender.users), _indices(request.item, recommender.items)
+    unknown: dict[int, str] = {}
+    if min(users) < 0 or min(items) < 0:
+        for row, (user, item) in enumerate(zip(users, items, strict=True)):
+            if user < 0 or item < 0:
+                field, raw = ("user_id", request.user[row]) if user < 0 else ("item_id", request.item[row])
+                unknown[row] = f"{field} {show(raw)} is unknown"
+        kept = [row for row in range(len(users)) if row not in unknown]
+        users = array("q", [users[row] for row in kept])
+        items = array("q", [items[row] for row in kept])
+
+    def finish(outputs: Outputs) -> Answer:
+        answer = _answer(recommender)
+        score = outputs["score"]
+        if not unknown:
+            answer["scores"] = list(score)
+            return answer
+        known = iter(score)
+        answer["scores"] = [None if row in unknown else next(known) for row in range(len(request.user))]
+        answer["unknown"] = [{"row": row, "message": why} for row, why in unknown.items()]
+        return answer
+
+    return Plan(recommender.score, len(users), {"user_index": users, "item_index": items}, (1,), finish)
 
 
-def _kind(value: Any) -> str:
-    return {list: "list", str: "text", bool: "truth value", type(None): "null"}.get(type(value), "number")
+def _indices(ids: list[RawId] | array[int], file: Any) -> array[int]:
+    """Indices of raw ids; an index given as such is unknown (-1) if it lies outside the data."""
+    if isinstance(ids, array):
+        size = len(file)
+        return array("q", [index if 0 <= index < size else -1 for index in ids])
+    return array("q", map(file.index, ids))
+
+
+def _answer(recommender: Recommender) -> Answer:
+    return {"model_name": recommender.name, "model_version": recommender.version}

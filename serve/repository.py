@@ -1,19 +1,52 @@
-"""What a Triton model repository on disk holds: models, and which of them are recommenders."""
+"""What a Triton model repository on disk holds: models, and the versions of those that are recommenders."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from serve.ids import IdFile
+from serve.ids import Column, IdFile, read_counts
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class RepositoryError(Exception):
-    """The repository cannot be served; the message says why in one line."""
+    """The repository, or a version in it, cannot be served; the message says why in one line."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """One whole version of a recommender: every part of it has this version."""
+
+    name: str
+    version: int
+    parts: tuple[str, ...]
+
+    @classmethod
+    def read(cls, repository: Path, name: str, version: int) -> Release:
+        """Raises RepositoryError if the version is not whole."""
+        try:
+            described = describe(repository / name / str(version))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RepositoryError(f"version {version} has no readable recommender.json: {error!r}") from error
+        parts = (name, str(described["topk_model"]), str(described["query_model"]))
+        for part in parts:
+            if not (repository / part / str(version) / "model.pt").exists():
+                raise RepositoryError(f"version {version} is not whole: {part}/{version}/model.pt is missing")
+        return cls(name, version, parts)
+
+    def stamp(self, repository: Path) -> tuple[Any, ...]:
+        """Sizes and times of its files: another stamp is another content."""
+        found = []
+        for part in self.parts:
+            for path in sorted((repository / part / str(self.version)).iterdir()):
+                status = path.stat()
+                found.append((part, path.name, status.st_size, status.st_mtime_ns))
+        return (self.name, self.version, *found)
 
 
 @dataclass(frozen=True)
@@ -34,45 +67,21 @@ class Repository:
         return cls(
             path,
             tuple(models),
-            tuple(name for name in models if any((path / name).glob("*/recommender.json"))),
+            tuple(name for name in models if any((path / name).glob("[0-9]*/recommender.json"))),
             tuple(name for name in names if name not in models),
         )
 
-    def halves(self, name: str) -> tuple[str, ...]:
-        """The models a request to `name` needs: a recommender's two, or itself."""
-        newest = max(self._versions(name, "recommender.json"), default=None)
-        if newest is None:
-            return (name,)
-        try:
-            described = json.loads((self.path / name / str(newest) / "recommender.json").read_text())
-            return (name, str(described["topk_model"]))
-        except (OSError, ValueError, KeyError, TypeError):  # reported when the recommender is opened
-            return (name,)
-
-    def _versions(self, name: str, file: str) -> set[int]:
-        found = {path.parent.name for path in (self.path / name).glob(f"*/{file}")}
-        return {int(version) for version in found if version.isascii() and version.isdecimal()}
-
-    def link_into(self, view: Path, models: tuple[str, ...]) -> None:
-        """Lay out the models to load as links in an empty folder, the repository Triton gets to see.
-
-        A recommender's two models must be of one version. Where the newest version of one has no partner, as when an
-        export was killed between the two, the newest that both have is linked in alone.
-        """
-        alone: dict[str, int] = {}
-        for name in self.recommenders:
-            versions = [self._versions(half, "model.pt") for half in self.halves(name)]
-            common = set.intersection(*versions)
-            if common and any(max(each) not in common for each in versions):
-                alone |= dict.fromkeys(self.halves(name), max(common))
-        for name in models:
-            source = (self.path / name).absolute()
-            if name not in alone:
-                (view / name).symlink_to(source)
-                continue
-            (view / name).mkdir()
-            for part in ("config.pbtxt", str(alone[name])):
-                (view / name / part).symlink_to(source / part)
+    def releases(self, name: str) -> list[Release | RepositoryError]:
+        """A recommender's versions, newest first; the error in the place of one that is not whole."""
+        found = {path.parent.name for path in (self.path / name).glob("*/recommender.json")}
+        versions = sorted((int(each) for each in found if each.isascii() and each.isdecimal()), reverse=True)
+        releases: list[Release | RepositoryError] = []
+        for version in versions:
+            try:
+                releases.append(Release.read(self.path, name, version))
+            except RepositoryError as error:
+                releases.append(error)
+        return releases
 
     def to_load(self, default_model_name: str | None) -> tuple[str, ...]:
         """The models Triton shall load: all where there are recommenders, else the default or only one.
@@ -104,28 +113,58 @@ class Repository:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One of a recommender's models, and the rows a request to it may have."""
+
+    model_name: str
+    max_batch_size: int
+
+
+@dataclass(frozen=True)
 class Recommender:
-    """One version of a recommender: the models behind it and its ids."""
+    """One version of a recommender: its parts, its ids, and what is known of its items."""
 
     name: str
     version: str
-    topk_model: str
     k: int
-    max_pairs: int
+    score: Part
+    topk: Part
+    query: Part
     users: IdFile
     items: IdFile
+    counts: Sequence[int]
+    columns: dict[str, tuple[int, Column]]
 
     @classmethod
-    def open(cls, repository: Path, name: str, version: str, max_pairs: int) -> Recommender:
+    def open(cls, repository: Path, name: str, version: int, max_batch_size: dict[str, int]) -> Recommender:
         """Open a version. Raises OSError, ValueError, KeyError or TypeError if its files are not whole."""
-        folder = repository / name / version
-        described = json.loads((folder / "recommender.json").read_text())
+        folder = repository / name / str(version)
+        described = describe(folder)
+        items = IdFile(folder / "items.ids")
+        score, topk, query = (
+            Part(part, max_batch_size[part]) for part in (name, described["topk_model"], described["query_model"])
+        )
+        columns = {
+            column["name"]: (number, Column(folder, number, column["name"], column["kind"], len(items)))
+            for number, column in enumerate(described["columns"])
+        }
         return cls(
             name,
-            version,
-            described["topk_model"],
+            str(version),
             described["k"],
-            max_pairs,
+            score,
+            topk,
+            query,
             IdFile(folder / "users.ids"),
-            IdFile(folder / "items.ids"),
+            items,
+            read_counts(folder / "items.counts", len(items)),
+            columns,
         )
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """A version's recommender.json. Raises OSError, ValueError, KeyError or TypeError."""
+    described = json.loads((folder / "recommender.json").read_text())
+    if "query_model" not in described:
+        raise ValueError("it was exported by an older ncf; export the run again")
+    return {key: described[key] for key in ("topk_model", "query_model", "k", "columns")}

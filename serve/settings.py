@@ -90,6 +90,11 @@ SETTINGS = (
         "Largest request body; a larger one is answered 413. SageMaker's own limit is 25 MB.",
     ),
     Setting(
+        "SERVE_MAX_LIST_ITEMS", "max_list_items", whole_number(1, 2**31), "5000",
+        "a whole number from 1 to 2147483648",
+        "Most requests in one body, and most ids in one of a request's lists (candidates, allow, exclude, history).",
+    ),
+    Setting(
         "SAGEMAKER_BATCH", "batch", str, "false", "true or false",
         "Set by SageMaker in a batch-transform job; decides how /execution-parameters spells the strategy.",
     ),
@@ -108,6 +113,7 @@ class Settings:
     triton_log_info: bool
     workers: int
     max_body_bytes: int
+    max_list_items: int
     batch: str
 
     @classmethod

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -24,6 +25,7 @@ from types import FrameType
 from serve.child import Child, StartError, spawn
 from serve.errors import Unavailable
 from serve.repository import Repository, RepositoryError
+from serve.rollout import NO_REASON, Rollout
 from serve.settings import Settings
 from serve.triton_admin import ModelState, TritonAdmin
 from serve.triton_runtime import RuntimeNotFoundError, find_runtime
@@ -48,6 +50,7 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.stopping = False
+        self.ended = threading.Event()
 
     def run(self) -> int:
         began = time.monotonic()
@@ -60,7 +63,7 @@ class Supervisor:
         prefix = f"serve_{secrets.token_hex(4)}_"
         children: list[Child] = []
         try:
-            repository, models = self._models(scratch / "models")
+            rollout, models = self._models(scratch)
             public = self._bind()
             http_port, grpc_port = free_ports(2, self.settings.safe_port_range)
             runtime = find_runtime(scratch)
@@ -70,7 +73,7 @@ class Supervisor:
             children.append(triton)
             gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, http_port, grpc_port, scratch))
             children.insert(0, gunicorn)
-            self._watch(triton, gunicorn, TritonAdmin(LOOPBACK, grpc_port), repository, models, began)
+            self._watch(triton, gunicorn, TritonAdmin(LOOPBACK, grpc_port), rollout, began)
             log.info("stopping: no new connections, requests in flight are finished")
             public.close()
             return 0
@@ -78,6 +81,7 @@ class Supervisor:
             log.error("%s", error)
             return getattr(error, "exit_code", 1)
         finally:
+            self.ended.set()
             for child in children:
                 child.stop(GUNICORN_SECONDS + 2 if child.name == "gunicorn" else TRITON_SECONDS)
             shutil.rmtree(scratch, ignore_errors=True)
@@ -89,8 +93,8 @@ class Supervisor:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
 
-    def _models(self, view: Path) -> tuple[Repository, tuple[str, ...]]:
-        """The repository and the models to load, laid out under `view` as Triton shall see them."""
+    def _models(self, scratch: Path) -> tuple[Rollout, tuple[str, ...]]:
+        """The rollout of the repository's recommenders, and the models Triton shall load at its start."""
         path = self.settings.model_repository
         if not path.is_dir():
             raise StartError(f"SERVE_MODEL_REPOSITORY {path} is no folder; `ncf export --repository {path}` makes one")
@@ -98,9 +102,8 @@ class Supervisor:
         for name in repository.passed_over:
             log.error("%s is passed over: name a model with letters, digits, '.', '_' and '-' only", path / name)
         models = repository.to_load(self.settings.default_model_name)
-        view.mkdir()
-        repository.link_into(view, models)
-        return repository, models
+        rollout = Rollout(path, scratch / "models", scratch / "served.json")
+        return rollout, rollout.lay_out(models)
 
     def _bind(self) -> socket.socket:
         address, port = self.settings.bind_address, self.settings.port
@@ -139,7 +142,7 @@ class Supervisor:
     ) -> subprocess.Popen[bytes]:
         command = [
             sys.executable, "-m", "gunicorn",
-            f"serve.asgi:create_app('{LOOPBACK}', {http_port}, {grpc_port})",
+            f"serve.asgi:create_app('{LOOPBACK}', {http_port}, {grpc_port}, '{scratch}/served.json')",
             "--bind", f"fd://{public.fileno()}",
             "--workers", str(self.settings.workers),
             "--worker-class", "serve.asgi.Worker",
@@ -157,44 +160,45 @@ class Supervisor:
         triton: Child,
         gunicorn: Child,
         admin: TritonAdmin,
-        repository: Repository,
-        models: tuple[str, ...],
+        rollout: Rollout,
         began: float,
     ) -> None:
         """Until a signal comes: restart what dies, say when the models are ready. Raises StartError."""
-        ready = ever_ready = False
+        watcher: threading.Thread | None = None
+        ready = False
         while not self.stopping:
-            if triton.check(may_restart=ever_ready):
+            if triton.check(may_restart=watcher is not None):
+                rollout.pause()
                 ready = False
                 began = time.monotonic()
             gunicorn.check(may_restart=True)
             if not ready and admin.is_live():
-                self._report(admin, repository, models, time.monotonic() - began)
-                ready = ever_ready = True
+                self._report(admin, rollout, began)
+                ready = True
+                if watcher is None:
+                    watcher = threading.Thread(target=rollout.watch, args=(admin, self.ended), daemon=True)
+                    watcher.start()
             time.sleep(TICK)
 
-    def _report(self, admin: TritonAdmin, repository: Repository, models: tuple[str, ...], seconds: float) -> None:
+    def _report(self, admin: TritonAdmin, rollout: Rollout, began: float) -> None:
         """Say what is served. Raises StartError if no request could be answered, or not one to the default model."""
         try:
-            states: dict[str, ModelState] = {state.name: state for state in admin.index()}
+            failed = rollout.settle(admin)
+            states: dict[str, ModelState] = {state.name: state for state in admin.index() if state.ready}
+            reasons = {state.name: state.reason for state in admin.index() if not state.ready}
         except Unavailable as error:
             raise StartError("tritonserver came up and went away again") from error
-        failed = [name for name in models if not (name in states and states[name].ready)]
-        for name in failed:
-            log.error("%s is not served: %s", name, self._reason(states.get(name)))
+        for name in rollout.plain:
+            if name not in states:
+                log.error("%s is not served: %s", name, rollout.one_line(reasons.get(name, NO_REASON)))
+                failed[name] = ""
         default = self.settings.default_model_name
-        wanted = [default] if default else list(repository.recommenders or models)
-        if all(set(repository.halves(name)) & set(failed) for name in wanted):
+        wanted = [default] if default else list(rollout.served.choices)
+        if all(name in failed for name in wanted):
             raise StartError(f"no request can be answered without {' or '.join(wanted)}")
-        names = ", ".join(name for name in models if name not in failed)
         where = f"http://{self.settings.bind_address}:{self.settings.port}"
-        log.info("ready after %.1f s on %s: %s", seconds, where, names)
-
-    def _reason(self, state: ModelState | None) -> str:
-        """Triton's reason without its traceback, the caller's repository in place of the links Triton was given."""
-        reason = (state.reason if state else "") or "Triton gave no reason; SAGEMAKER_TRITON_LOG_INFO=true shows more"
-        reason = " ".join(reason.partition("\n\nAt:")[0].split())
-        return re.sub(r"\S*/serve-\w+/models(?=/)", str(self.settings.model_repository), reason)
+        names = ", ".join(sorted(states))
+        log.info("ready after %.1f s on %s: %s", time.monotonic() - began, where, names)
 
 
 def free_ports(count: int, safe_range: tuple[int, int] | None) -> list[int]:

@@ -5,32 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from serve.errors import BadRequest, UnknownModel, show
-from serve.repository import Repository
+from serve.served import Served
 
 CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
 TARGET_MODEL = b"x-amzn-sagemaker-target-model"
 
 
 def target_model(
-    body_model: object, headers: Mapping[bytes, bytes], default_model_name: str | None, repository: Repository
+    body_model: object, headers: Mapping[bytes, bytes], default_model_name: str | None, served: Served
 ) -> str:
     """The body's `model`, else `model=` in Custom-Attributes, else Target-Model, else the default, else the only one.
 
     With a single recommender Target-Model changes nothing: a single-model container ignores it (contract C38).
     Raises UnknownModel for a name that is not there, BadRequest where nothing decides.
     """
-    choices = repository.recommenders or repository.models
+    choices = served.choices
     if body_model is not None:
         if not isinstance(body_model, str):
             raise BadRequest(f"model is {show(body_model)}; it must be a name: {', '.join(choices)}")
-        return _known(body_model, "model", repository)
+        return _known(body_model, "model", served)
     if (named := _from_attributes(headers.get(CUSTOM_ATTRIBUTES, b""))) is not None:
-        return _known(named, "model in X-Amzn-SageMaker-Custom-Attributes", repository)
+        return _known(named, "model in X-Amzn-SageMaker-Custom-Attributes", served)
     if len(choices) > 1 and (header := headers.get(TARGET_MODEL)):
         named = header.decode("latin-1")
         # A multi-model endpoint's name is that of an archive: ncf_food_model.model.tar.gz means ncf_food_model.
         short = named.removesuffix(".tar.gz").removesuffix(".model")
-        return _known(short if named not in repository.models else named, "X-Amzn-SageMaker-Target-Model", repository)
+        return _known(short if named not in served.models else named, "X-Amzn-SageMaker-Target-Model", served)
     if default_model_name is not None:
         return default_model_name
     if len(choices) == 1:
@@ -47,8 +47,8 @@ def _from_attributes(text: bytes) -> str | None:
     return None
 
 
-def _known(name: str, where: str, repository: Repository) -> str:
-    if name not in repository.models:
-        choices = repository.recommenders or repository.models
+def _known(name: str, where: str, served: Served) -> str:
+    if name not in served.models:
+        choices = served.choices
         raise UnknownModel(f"{where} is {show(name)}, which is not served here; there are {', '.join(choices)}")
     return name

@@ -1,4 +1,4 @@
-"""Tensors to Triton and back, in its binary form, and the guard in front of KServe-v2 bodies.
+"""Tensors to Triton and back, in its binary form.
 
 The binary tensor extension
 (https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md) is a JSON header,
@@ -8,30 +8,13 @@ then the raw tensors. It spares both servers the printing and parsing of numbers
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import orjson
 
-from serve.errors import BadRequest, TritonFailed, show
-
-
-def check_kserve(document: dict[str, Any], size: int) -> None:
-    """Refuse a KServe-v2 body whose shapes promise more numbers than a body of `size` bytes can hold.
-
-    Triton allocates what a shape says before it looks at the data; a large one kills the server for everybody
-    (docs/log.md). Raises BadRequest.
-    """
-    inputs = document["inputs"]
-    if not isinstance(inputs, list):
-        raise BadRequest(f"inputs is {show(inputs)}; it must be a list")
-    for number, tensor in enumerate(inputs):
-        shape = tensor.get("shape") if isinstance(tensor, dict) else None
-        if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
-            raise BadRequest(f"inputs[{number}] needs a shape, a list of whole numbers of at least 0")
-        if "data" in tensor and prod(shape) > size:
-            raise BadRequest(f"inputs[{number}] has shape {shape[:8]}, which is more than its data can fill")
+from serve.errors import TritonFailed
 
 
 @dataclass(frozen=True)
@@ -42,12 +25,12 @@ class TensorRequest:
     header_length: int
 
 
-def encode_int64(**columns: array[int]) -> TensorRequest:
-    """INT64 inputs [B, 1] by name, all of one length; every output is asked for in binary."""
+def encode_int64(rows: int, shape: tuple[int, ...], columns: Mapping[str, array[int]]) -> TensorRequest:
+    """INT64 inputs [rows, *shape] by name; every output is asked for in binary."""
     inputs = [
         {
             "name": name,
-            "shape": [len(values), 1],
+            "shape": [rows, *shape],
             "datatype": "INT64",
             "parameters": {"binary_data_size": 8 * len(values)},
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import tritonclient.grpc as triton_grpc
@@ -10,6 +11,12 @@ from tritonclient.utils import InferenceServerException
 from serve.errors import Unavailable
 
 SECONDS = 5.0
+# A model of gigabytes on a busy machine; SageMaker itself gives a load 360 s.
+LOAD_SECONDS = 300.0
+
+
+class LoadFailed(Exception):
+    """Triton could not load or unload a model; the message is its reason."""
 
 
 @dataclass(frozen=True)
@@ -48,3 +55,22 @@ class TritonAdmin:
         except InferenceServerException as error:
             raise Unavailable("the inference server is not ready; try again shortly") from error
         return [ModelState(m.name, m.version, m.state, m.reason) for m in models if m.state]
+
+    def load(self, name: str) -> None:
+        """Load a model, or see to it that the versions in its folder are what is loaded.
+
+        Raises LoadFailed, or Unavailable if Triton does not answer.
+        """
+        self._change(self._client.load_model, name)
+
+    def unload(self, name: str) -> None:
+        """Raises LoadFailed, or Unavailable if Triton does not answer."""
+        self._change(self._client.unload_model, name)
+
+    def _change(self, change: Callable[..., None], name: str) -> None:
+        try:
+            change(name, client_timeout=LOAD_SECONDS)
+        except InferenceServerException as error:
+            if error.status() in ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"):
+                raise Unavailable("the inference server is not ready; try again shortly") from error
+            raise LoadFailed(error.message() or str(error)) from error

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from ncf import export as export_module
 from ncf.checkpoint import Run
 from ncf.config import MODEL_NAMES
 from ncf.errors import InputError
-from ncf.export import export, score_config, topk_config
+from ncf.export import export, query_config, score_config, topk_config
 from ncf.exported_modules import TopK, TotalScorer
 from ncf.models import build_model
 from ncf.negatives import SeenItems
@@ -32,8 +33,8 @@ def pbtxt(path: Path) -> model_config_pb2.ModelConfig:
 
 def test_config_is_what_triton_reads(food_run: Run, tmp_path: Path) -> None:
     exported = export(food_run, tmp_path, "m", device="cpu")
-    score, topk = pbtxt(exported.score / "config.pbtxt"), pbtxt(exported.topk / "config.pbtxt")
-    for config in (score, topk):
+    score, topk, query = (pbtxt(path / "config.pbtxt") for path in (exported.score, exported.topk, exported.query))
+    for config in (score, topk, query):
         assert config.platform == "pytorch_libtorch"
         assert config.name == ""  # the directory's name counts
         assert config.dynamic_batching.max_queue_delay_microseconds > 0
@@ -45,18 +46,23 @@ def test_config_is_what_triton_reads(food_run: Run, tmp_path: Path) -> None:
     assert [(t.name, list(t.dims)) for t in score.output] == [("score", [1])]
     assert [(t.name, list(t.dims)) for t in topk.output] == [("item_index", [100]), ("score", [100])]
     assert topk.output[0].data_type == model_config_pb2.TYPE_INT64
+    assert list(query.output) == list(topk.output)
+    assert [(t.name, list(t.dims)) for t in query.input] == [("query", [-1, 2])]
+    for warmup in query.model_warmup:
+        wanted = warmup.inputs["query"]
+        assert (exported.query / "warmup" / wanted.input_data_file).stat().st_size == 8 * math.prod(wanted.dims)
 
 
 @pytest.mark.parametrize(("device", "kind"), [("cpu", "KIND_CPU"), ("gpu", "KIND_GPU"), ("auto", "KIND_AUTO")])
 def test_device_decides_the_instance_group(device: str, kind: str) -> None:
-    for config in (score_config(device), topk_config(5, device)):
+    for config in (score_config(device), topk_config(5, device), query_config(5, device)):
         parsed = text_format.Parse(config.to_pbtxt(), model_config_pb2.ModelConfig())
         assert model_config_pb2.ModelInstanceGroup.Kind.Name(parsed.instance_group[0].kind) == kind
 
 
 def test_inputs_are_the_arguments_of_forward_and_no_device_is_baked_in(food_run: Run, tmp_path: Path) -> None:
     exported = export(food_run, tmp_path, "m")
-    for folder in (exported.score, exported.topk):
+    for folder in (exported.score, exported.topk, exported.query):
         module = torch.jit.load(str(folder / "1" / "model.pt"))
         arguments = [argument.name for argument in module.forward.schema.arguments][1:]
         assert arguments == [tensor.name for tensor in pbtxt(folder / "config.pbtxt").input]
@@ -128,9 +134,10 @@ def test_versions_count_up_and_a_tuned_config_stays(food_run: Run, tmp_path: Pat
         ({"name": "no/slash"}, "is no model name"),
         ({"name": ".hidden"}, "is no model name"),
         ({"name": "m_topk"}, "ends in _topk"),
+        ({"name": "m_query"}, "ends in _query"),
         ({"version": 0}, "version is 0"),
         ({"version": 10**19}, "version is 10000000000000000000"),
-        ({"version": 1}, "has a version 1 already; the next free is 2"),
+        ({"version": 1}, "has or had a version 1; the next free is 2"),
         ({"k": 0}, "k is 0"),
         ({"k": 7}, "export with the same k or under a new --name"),
     ],
@@ -189,6 +196,7 @@ def test_exports_at_the_same_time_get_a_version_each(food_run: Run, tmp_path: Pa
     assert [process.wait(60) for process in running] == [0, 0, 0]
     for name in ("m", "m_topk"):
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["1", "2", "3", "config.pbtxt"]
+    assert sorted(path.name for path in (tmp_path / "m_query").iterdir()) == ["1", "2", "3", "config.pbtxt", "warmup"]
 
 
 def test_a_module_that_differs_from_eager_is_not_written(
@@ -220,4 +228,4 @@ def test_a_killed_export_leaves_no_half_model(food_run: Run, tmp_path: Path) -> 
     assert len(left) == 1
     assert left[0].startswith(".export-")
     export(food_run, tmp_path, "m")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "m_topk"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "m_query", "m_topk"]

@@ -1,112 +1,198 @@
 from __future__ import annotations
 
+import json
 from array import array
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
-from ncf.id_file import write_id_file
+from ncf.id_file import write_column, write_counts, write_id_file
 from ncf.interactions import IdIndex
+from ncf.items import read_items
+from ncf.query import Query
 from serve import recommend
 from serve.errors import BadRequest
-from serve.ids import IdFile
-from serve.recommend import RecommendRequest, ScoreRequest, parse_request
+from serve.recommend import Plan, plan
 from serve.repository import Recommender
+from serve.requests import parse_request
 
 
 @pytest.fixture
 def recommender(tmp_path: Path) -> Recommender:
-    for name, raw in (("users", ["ann", "bob"]), ("items", [10, 20, 30])):
-        write_id_file(tmp_path / f"{name}.ids", IdIndex.of(pl.Series(raw)))
-    return Recommender("m", "4", "m_topk", 3, 5, IdFile(tmp_path / "users.ids"), IdFile(tmp_path / "items.ids"))
+    """Users ann and bob; items 10, 20, 30 with 5, 9 and 0 interactions, and a kind and a price each."""
+    folder = tmp_path / "m" / "4"
+    folder.mkdir(parents=True)
+    users, items = IdIndex.of(pl.Series(["ann", "bob"])), IdIndex.of(pl.Series([10, 20, 30]))
+    write_id_file(folder / "users.ids", users)
+    write_id_file(folder / "items.ids", items)
+    write_counts(folder / "items.counts", pl.Series([5, 9, 0]).to_numpy())
+    (tmp_path / "items.csv").write_text("item_id,kind,price\n30,soup,9.5\n10,salad,7\n20,soup,\n")
+    columns = read_items(tmp_path / "items.csv", items)
+    for number, column in enumerate(columns):
+        write_column(folder, number, column)
+    described = {
+        "topk_model": "m_topk",
+        "query_model": "m_query",
+        "k": 3,
+        "columns": [{"name": column.name, "kind": column.kind} for column in columns],
+    }
+    (folder / "recommender.json").write_text(json.dumps(described))
+    return Recommender.open(tmp_path, "m", 4, {"m": 4, "m_topk": 2, "m_query": 2})
 
 
-def test_requests_are_read() -> None:
-    assert parse_request({"user_id": "u", "model": "m"}) == RecommendRequest("u", None)
-    assert parse_request({"user_id": 7, "k": 3}) == RecommendRequest(7, 3)
-    assert parse_request({"pairs": [{"user_id": 1, "item_id": "x"}]}) == ScoreRequest(((1, "x"),))
+def planned(recommender: Recommender, **document: Any) -> Plan:
+    return plan(parse_request(document, 100), recommender)
+
+
+def rows(made: Plan) -> list[tuple[int, int]]:
+    """The (kind, value) rows of a query, without the filling."""
+    flat = made.columns["query"].tolist()
+    assert len(flat) == made.shape[0] * 2
+    return [pair for pair in zip(flat[::2], flat[1::2], strict=True) if pair != (0, 0)]
+
+
+RANKED = {"item_index": array("q", [2, 0, -1]), "score": array("f", [1.5, 0.5, -3e38])}
+VERSION = {"model_name": "m", "model_version": "4"}
+
+
+def test_kinds_are_those_of_the_exported_module() -> None:
+    for name in ("USER", "HISTORY", "SIMILAR", "ALLOW", "EXCLUDE", "INCLUDE_SEEN", "WHERE"):
+        assert getattr(recommend, name) == getattr(Query, name)
+
+
+def test_a_plain_user_asks_the_topk_model(recommender: Recommender) -> None:
+    made = planned(recommender, user_id="bob", k=3)
+    assert (made.part.model_name, made.rows, made.shape) == ("m_topk", 1, (1,))
+    assert made.columns == {"user_index": array("q", [1])}
+    assert made.finish(RANKED) == {
+        **VERSION,
+        "reason": "personal",
+        "recommendations": [{"item_id": 30, "score": 1.5}, {"item_id": 10, "score": 0.5}],
+    }
+    unknown = planned(recommender, user_id="zoe", k=1)
+    assert unknown.columns == {"user_index": array("q", [-1])}
+    answer = unknown.finish(RANKED)
+    assert answer["reason"] == "popular"
+    assert "user_id 'zoe' is unknown to m" in answer["message"]
+    assert len(answer["recommendations"]) == 1
+
+
+def test_conditions_become_rows_of_a_query(recommender: Recommender) -> None:
+    made = planned(recommender, user_id="bob", exclude=[10, "nix"], allow=["20", 30], exclude_seen=False)
+    assert (made.part.model_name, made.rows) == ("m_query", 1)
+    assert rows(made) == [
+        (recommend.USER, 1),
+        (recommend.EXCLUDE, 0),
+        (recommend.ALLOW, 1),
+        (recommend.ALLOW, 2),
+        (recommend.INCLUDE_SEEN, 0),
+    ]
+    assert made.finish(RANKED)["unknown_items"] == ["nix"]
+
+
+def test_a_list_of_unknown_items_only_still_allows_nothing_else(recommender: Recommender) -> None:
+    assert rows(planned(recommender, user_id="bob", allow=["nix"])) == [(recommend.USER, 1), (recommend.ALLOW, -1)]
+
+
+def test_queries_have_one_of_few_lengths(recommender: Recommender) -> None:
+    lengths = {planned(recommender, user_id="bob", exclude=[10] * count).shape for count in range(1, 100)}
+    assert lengths == {(4, 2), (16, 2), (64, 2), (256, 2)}
+
+
+def test_new_users_and_similar_items(recommender: Recommender) -> None:
+    made = planned(recommender, history=["20", "nix"])
+    assert rows(made) == [(recommend.HISTORY, 1)]
+    answer = made.finish(RANKED)
+    assert (answer["reason"], answer["unknown_items"]) == ("history", ["nix"])
+    lost = planned(recommender, history=["nix"]).finish(RANKED)
+    assert lost["reason"] == "popular"
+    assert lost["message"].startswith("no item of the history is known to m")
+    similar = planned(recommender, item_id=30)
+    assert rows(similar) == [(recommend.SIMILAR, 2)]
+    assert similar.finish(RANKED)["reason"] == "similar"
+    assert planned(recommender, item_id=31).finish(RANKED)["unknown_items"] == [31]
+
+
+def test_metadata_is_returned_and_filtered_by(recommender: Recommender) -> None:
+    made = planned(recommender, user_id="ann", where={"kind": "soup", "price": 9.5}, **{"with": ["price", "kind"]})
+    kind, price = recommender.columns["kind"][1], recommender.columns["price"][1]
+    where = [(recommend.WHERE, kind.code("soup")), (recommend.WHERE + 1, price.code(9.5))]
+    assert rows(made) == [(recommend.USER, 0), *where]
+    assert made.finish(RANKED)["recommendations"] == [
+        {"item_id": 30, "score": 1.5, "price": 9.5, "kind": "soup"},
+        {"item_id": 10, "score": 0.5, "price": 7.0, "kind": "salad"},
+    ]
+    assert price.code("9.5") == price.code(9.5) >= 0
+    assert price.code(7) == price.code(7.0) >= 0
+    assert price.value(1) is None
+    assert rows(planned(recommender, user_id="ann", where={"price": None}))[1] == (recommend.WHERE + 1, -1)
+    for nobodys in ("stew", 9.5, True):
+        made = planned(recommender, user_id="ann", where={"kind": nobodys})
+        assert rows(made)[1] == (recommend.WHERE, -2)
+        assert made.finish(RANKED)["message"].startswith("no item has ")
 
 
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ([1], "the body is a JSON list"),
-        ("x", "the body is a JSON text"),
-        (None, "the body is a JSON null"),
-        ({}, "asks for nothing"),
-        ({"model": "m"}, "asks for nothing"),
-        ({"user_id": "u", "k": 0}, "k is 0; it must be a whole number of at least 1"),
-        ({"user_id": "u", "k": -3}, "k is -3;"),
-        ({"user_id": "u", "k": None}, "k is None;"),
-        ({"user_id": "u", "k": 2.5}, "k is 2.5;"),
-        ({"user_id": "u", "k": "5"}, "k is '5';"),
-        ({"user_id": "u", "k": True}, "k is True;"),
-        ({"user_id": None}, "user_id is None; an id is a text or a whole number"),
-        ({"user_id": 1.5}, "user_id is 1.5;"),
-        ({"user_id": True}, "user_id is True;"),
-        ({"user_id": ["u"]}, "user_id is a list;"),
-        ({"user_id": "u", "topk": 3}, "field 'topk' is unknown"),
-        ({"user": "u"}, "field 'user' is unknown; did you mean 'user_id'?"),
-        ({"user_id": "u", "kk": 3}, "did you mean 'k'?"),
-        ({"pairs": []}, "pairs must be a list"),
-        ({"pairs": {"user_id": "u"}}, "pairs must be a list"),
-        ({"pairs": [{"user_id": "u"}]}, "pairs[0] is an object; it needs user_id and item_id"),
-        ({"pairs": [{"user_id": "u", "item_id": 1}, 5]}, "pairs[1] is 5;"),
-        ({"pairs": [["u", "i"]]}, "pairs[0] is"),
-        ({"pairs": [{"user_id": "u", "item_id": None}]}, "pairs[0].item_id is None;"),
-        ({"pairs": [{"user_id": "u", "item_id": 1, "items": 2}]}, "field 'pairs[0].items' is unknown"),
-        ({"pairs": [{"user_id": "u", "item_id": 1}], "user_id": "u"}, "field 'user_id' is unknown"),
+        ({"user_id": "ann", "k": 4}, "k is 4; m knows 3 items"),
+        ({"user_id": "ann", "k": 10**9}, "k is 1000000000; m knows 3 items"),
+        ({"user_id": "ann", "where": {"knd": 1}}, "where names 'knd', which m has no column for; did you mean 'kind'?"),
+        ({"user_id": "ann", "with": ["colour"]}, "names 'colour', which m has no column for; its columns: kind, price"),
+        ({"user_id": "ann", "candidates": [10], "with": ["x"]}, "with names 'x'"),
     ],
 )
-def test_a_bad_request_names_field_value_and_remedy(document: object, message: str) -> None:
+def test_what_the_models_cannot_give_is_refused(recommender: Recommender, document: Any, message: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        parse_request(document)
+        planned(recommender, **document)
     assert message in str(caught.value)
-    assert len(str(caught.value)) < 400
 
 
-def test_a_long_value_is_shortened_in_the_message() -> None:
-    with pytest.raises(BadRequest) as caught:
-        parse_request({"user_id": ["x" * 10_000]})
-    assert len(str(caught.value)) < 200
-
-
-def test_k_beyond_what_is_served(recommender: Recommender) -> None:
-    recommend.check_size(RecommendRequest("ann", 3), recommender)
-    recommend.check_size(RecommendRequest("ann"), recommender)  # fewer than the usual ten are no mistake
-    with pytest.raises(BadRequest, match="k is 4; m knows 3 items"):
-        recommend.check_size(RecommendRequest("ann", 4), recommender)
-    smaller = Recommender("m", "4", "m_topk", 2, 5, recommender.users, recommender.items)
+def test_k_beyond_what_was_exported(recommender: Recommender) -> None:
+    planned(recommender, user_id="ann")  # fewer than the usual ten are no mistake
     with pytest.raises(BadRequest, match="returns at most 2"):
-        recommend.check_size(RecommendRequest("ann", 3), smaller)
-    with pytest.raises(BadRequest, match="holds 6 pairs; m takes at most 5"):
-        recommend.check_size(ScoreRequest((("ann", 10),) * 6), recommender)
+        planned(replace(recommender, k=2), user_id="ann", k=3)
 
 
-def test_recommendations_are_raw_ids_without_empty_places(recommender: Recommender) -> None:
-    outputs = {"item_index": array("q", [2, 0, -1]), "score": array("f", [1.5, 0.5, -3e38])}
-    answer = recommend.recommendations(RecommendRequest("bob", 3), recommender, True, outputs)
+def test_candidates_are_ranked_and_unknown_ones_come_last(recommender: Recommender) -> None:
+    made = planned(recommender, user_id="ann", candidates=["nix", 30, "10", "nax"])
+    assert (made.part.model_name, made.rows) == ("m", 2)
+    assert made.columns == {"user_index": array("q", [0, 0]), "item_index": array("q", [2, 0])}
+    answer = made.finish({"score": array("f", [0.5, 1.5])})
     assert answer == {
-        "model_name": "m",
-        "model_version": "4",
+        **VERSION,
         "reason": "personal",
-        "recommendations": [{"item_id": 30, "score": 1.5}, {"item_id": 10, "score": 0.5}],
+        "recommendations": [
+            {"item_id": 10, "score": 1.5},
+            {"item_id": 30, "score": 0.5},
+            {"item_id": "nix"},
+            {"item_id": "nax"},
+        ],
+        "unknown_items": ["nix", "nax"],
     }
-    popular = recommend.recommendations(RecommendRequest("zoe", 1), recommender, False, outputs)
-    assert popular["reason"] == "popular"
-    assert "user_id 'zoe' is unknown to m" in popular["message"]
-    assert len(popular["recommendations"]) == 1
+    popular = planned(recommender, user_id="zoe", candidates=[10, 20, "nix", 30], k=3)
+    assert popular.rows == 0
+    answer = popular.finish({"score": array("f")})
+    assert answer["reason"] == "popular"
+    assert [(one["item_id"], one["score"]) for one in answer["recommendations"]] == [(20, 9.0), (10, 5.0), (30, 0.0)]
 
 
 def test_scores_keep_their_order_and_say_why_one_is_missing(recommender: Recommender) -> None:
-    request = ScoreRequest((("ann", 10), ("zoe", 10), ("bob", "20"), ("bob", 99)))
-    columns = recommend.pair_columns(request, recommender)
-    assert columns.user_index.tolist() == [0, 1]
-    assert columns.item_index.tolist() == [0, 1]
-    answer = recommend.scores(request, recommender, columns, array("f", [0.5, 1.5]))
+    pairs = {"user_id": ["ann", "zoe", "bob", "bob"], "item_id": [10, 10, "20", 99]}
+    made = planned(recommender, pairs=pairs)
+    assert made.columns == {"user_index": array("q", [0, 1]), "item_index": array("q", [0, 1])}
+    answer = made.finish({"score": array("f", [0.5, 1.5])})
     assert answer["scores"] == [0.5, None, 1.5, None]
     assert answer["unknown"] == [
         {"row": 1, "message": "user_id 'zoe' is unknown"},
         {"row": 3, "message": "item_id 99 is unknown"},
     ]
+
+
+def test_indices_outside_the_data_are_unknown(recommender: Recommender) -> None:
+    made = planned(recommender, pairs_index=(array("q", [0, 2, -1]), array("q", [2, 0, 0])))
+    assert made.columns == {"user_index": array("q", [0]), "item_index": array("q", [2])}
+    assert made.finish({"score": array("f", [0.25])})["scores"] == [0.25, None, None]

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from serve.repository import Repository, RepositoryError
+from serve.repository import Release, Repository, RepositoryError
 
 
-def model(folder: Path, name: str, recommender: bool = False) -> None:
-    (folder / name / "1").mkdir(parents=True)
+def model(folder: Path, name: str, recommender: bool = False, version: int = 1) -> None:
+    (folder / name / str(version)).mkdir(parents=True)
     (folder / name / "config.pbtxt").touch()
+    (folder / name / str(version) / "model.pt").touch()
     if recommender:
-        (folder / name / "1" / "recommender.json").touch()
+        described = {"topk_model": f"{name}_topk", "query_model": f"{name}_query", "k": 3, "columns": []}
+        (folder / name / str(version) / "recommender.json").write_text(json.dumps(described))
 
 
 def test_scan_finds_models_and_recommenders_and_passes_over_the_rest(tmp_path: Path) -> None:
@@ -49,3 +52,33 @@ def test_c056_a_model_without_its_folder(tmp_path: Path) -> None:
     (tmp_path / "config.pbtxt").touch()
     with pytest.raises(RepositoryError, match="Incorrect directory structure"):
         Repository.scan(tmp_path).to_load(None)
+
+
+def test_a_release_is_a_version_that_every_part_has(tmp_path: Path) -> None:
+    for version in (1, 2, 10):
+        for name in ("b", "b_topk", "b_query"):
+            model(tmp_path, name, name == "b", version)
+    (tmp_path / "b_query" / "10" / "model.pt").unlink()
+    (tmp_path / "b" / "2").rename(tmp_path / "b" / ".withdrawn-2")
+    newest, oldest = Repository.scan(tmp_path).releases("b")
+    assert isinstance(newest, RepositoryError)
+    assert str(newest) == "version 10 is not whole: b_query/10/model.pt is missing"
+    assert oldest == Release("b", 1, ("b", "b_topk", "b_query"))
+
+
+def test_an_export_of_an_older_ncf_says_so(tmp_path: Path) -> None:
+    model(tmp_path, "b", recommender=True)
+    (tmp_path / "b" / "1" / "recommender.json").write_text('{"topk_model": "b_topk", "k": 3}')
+    (found,) = Repository.scan(tmp_path).releases("b")
+    assert "exported by an older ncf; export the run again" in str(found)
+
+
+def test_a_stamp_changes_with_the_files(tmp_path: Path) -> None:
+    for name in ("b", "b_topk", "b_query"):
+        model(tmp_path, name, name == "b")
+    (release,) = Repository.scan(tmp_path).releases("b")
+    assert isinstance(release, Release)
+    before = release.stamp(tmp_path)
+    assert before == release.stamp(tmp_path)
+    (tmp_path / "b_query" / "1" / "model.pt").write_bytes(b"x")
+    assert release.stamp(tmp_path) != before

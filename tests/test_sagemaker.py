@@ -34,7 +34,11 @@ def test_c097_to_c104_a_job_trains_and_leaves_a_repository(food_csv: Path, tmp_p
     base = job(tmp_path, food_csv, values)
     ended = run_train(base)
     assert ended.returncode == 0, ended.stderr
-    assert sorted(path.name for path in (base / "model").iterdir()) == ["ncf_food_model", "ncf_food_model_topk"]
+    assert sorted(path.name for path in (base / "model").iterdir()) == [
+        "ncf_food_model",
+        "ncf_food_model_query",
+        "ncf_food_model_topk",
+    ]
     assert (base / "output" / "data" / "run" / "metrics.jsonl").exists()
     assert re.search(r"HR=(.*?);", ended.stderr)
     assert re.search(r"NDCG=(.*?);", ended.stderr)

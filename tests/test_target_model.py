@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from serve.errors import BadRequest, UnknownModel
-from serve.repository import Repository
+from serve.served import Served
 from serve.target_model import CUSTOM_ATTRIBUTES, TARGET_MODEL, target_model
 
-TWO = Repository(Path("r"), ("a", "a_topk", "b", "b_topk", "plain"), ("a", "b"))
-ONE = Repository(Path("r"), ("a", "a_topk"), ("a",))
+TWO = Served(True, ("a", "a_topk", "b", "b_topk", "plain"), {"a": 1, "b": 1})
+ONE = Served(True, ("a", "a_topk"), {"a": 1})
 
 
 def test_the_order_of_precedence() -> None:

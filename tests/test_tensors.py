@@ -11,7 +11,8 @@ from serve.errors import TritonFailed
 
 
 def test_inputs_are_a_json_header_and_raw_tensors() -> None:
-    request = tensors.encode_int64(user_index=array("q", [1, -1]), item_index=array("q", [2**62, 5]))
+    columns = {"user_index": array("q", [1, -1]), "item_index": array("q", [2**62, 5])}
+    request = tensors.encode_int64(2, (1,), columns)
     header = orjson.loads(request.body[: request.header_length])
     assert [(t["name"], t["shape"], t["datatype"]) for t in header["inputs"]] == [
         ("user_index", [2, 1], "INT64"),

@@ -18,18 +18,20 @@ ROOMS = {
     "a2wsgi": {"serve.asgi"},
     "uvicorn_worker": {"serve.asgi"},
     "httptools": {"serve.triton"},
-    "tritonclient": {"serve.triton_admin", "ncf.publish"},
+    "tritonclient": {"serve.triton_admin", "serve.model_config", "ncf.publish"},
     "subprocess": {"serve.child", "serve.supervisor", "serve.triton_runtime"},
     "click": {"ncf.cli", "serve.__main__"},
     "rich": {"ncf.cli", "ncf.progress"},
-    "polars": {"ncf.interactions", "ncf.splits", "ncf.checkpoint", "ncf.id_file", "ncf.sample"},
+    "polars": {"ncf.interactions", "ncf.splits", "ncf.checkpoint", "ncf.id_file", "ncf.sample", "ncf.items"},
     "ncf.export": {"ncf.cli", "ncf.sagemaker"},
-    "ncf.publish": {"ncf.export", "ncf.sagemaker"},
+    "ncf.publish": {"ncf.export", "ncf.sagemaker", "ncf.cli"},
     "ncf.sagemaker": {"ncf.cli"},
     "serve.child": {"serve.supervisor"},
     "serve.supervisor": {"serve.__main__"},
     "serve.control_plane": {"serve.asgi"},
     "serve.data_plane": {"serve.asgi"},
+    "serve.recommenders": {"serve.data_plane"},
+    "serve.rollout": {"serve.supervisor"},
 }
 # Pure modules: no I/O of any kind, and nothing that drags one in.
 PURE = {
@@ -38,8 +40,18 @@ PURE = {
     "ncf.metrics",
     "ncf.negatives",
     "ncf.triton_config",
+    "ncf.query",
+    "ncf.fold_in",
+    "serve.codec",
+    "serve.compression",
+    "serve.fields",
+    "serve.json_format",
+    "serve.kserve",
+    "serve.npy_format",
     "serve.recommend",
-    "serve.target_model",
+    "serve.requests",
+    "serve.table_formats",
+    "serve.tensors",
 }
 OUTSIDE_WORLDS = {"os", "asyncio", "socket", "http", "urllib", "flask", "httptools", "tritonclient", "subprocess"}
 

@@ -1,0 +1,99 @@
+"""Items' metadata: a file with one row an item, such as its title and category, beside a trained model."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ncf.errors import InputError
+from ncf.interactions import IdIndex, IntArray, id_column, read_frame
+
+log = logging.getLogger(__name__)
+
+MAX_COLUMNS = 32
+# What an answer calls its own fields.
+RESERVED = ("item_id", "score")
+# 007 and 1e3 stay text: written back they would look different.
+DECIMAL = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?$"
+
+
+@dataclass(frozen=True)
+class ItemColumn:
+    """One column: its distinct values as text, and each item's index among them, int64 [num_items], -1 for none.
+
+    `kind` is what the values were before they became text: text, integer, number or boolean.
+    """
+
+    name: str
+    kind: str
+    values: IdIndex
+    codes: IntArray
+
+
+def read_items(path: Path, items: IdIndex, item_column: str = "item_id") -> list[ItemColumn]:
+    """The columns of a CSV, TSV or Parquet file for the items of a model; rows of other items are left out.
+
+    Raises InputError that names the file, the column and the remedy.
+    """
+    frame = read_frame(path, "--items")
+    ids = id_column(frame, item_column, path, "--item-column")
+    if (repeated := ids.is_duplicated()).any():
+        raise InputError(f"{path} has item '{ids.filter(repeated)[0]}' in more than one row; keep one row an item")
+    names = [name for name in frame.columns if name != item_column]
+    if not names:
+        raise InputError(f"{path} has no column beside '{item_column}'; add one, such as title or category")
+    if len(names) > MAX_COLUMNS:
+        raise InputError(f"{path} has {len(names)} columns beside '{item_column}'; at most {MAX_COLUMNS} are taken")
+    for name in names:
+        if name in RESERVED:
+            raise InputError(f"{path} has a column '{name}', which is a name of the answers' own; rename it")
+    row = IdIndex(ids).encode(items.ids)
+    known = row >= 0
+    if not known.any():
+        raise InputError(f"{path} has none of the model's {len(items):,} items (such as '{items.ids[0]}')")
+    if not known.all():
+        missing = items.ids[int(np.flatnonzero(~known)[0])]
+        log.warning("%s has no row for %d of %d items, such as '%s'", path, (~known).sum(), len(items), missing)
+    return [_column(frame[name], row, known, path) for name in names]
+
+
+def _column(raw: pl.Series, row: IntArray, known: np.typing.NDArray[np.bool_], path: Path) -> ItemColumn:
+    kind, text = _as_text(raw, path)
+    values = IdIndex.of(text.drop_nulls())
+    codes = np.full(len(row), -1, np.int64)
+    # encode() gives -1 for a null
+    codes[known] = values.encode(text.gather(row[known]))
+    return ItemColumn(raw.name, kind, values, codes)
+
+
+def _as_text(raw: pl.Series, path: Path) -> tuple[str, pl.Series]:
+    """What the values are, and their text; empty text counts as none."""
+    if raw.dtype in (pl.Categorical, pl.Enum):
+        raw = raw.cast(pl.String)
+    if raw.dtype == pl.String:
+        text = raw.set(raw.str.strip_chars() == "", None)
+        present = text.drop_nulls()
+        number = present.cast(pl.Int64, strict=False)
+        if len(present) and (number.cast(pl.String) == present).fill_null(False).all():
+            return "integer", text
+        if len(present) and present.is_in(["true", "false"]).all():
+            return "boolean", text
+        if len(present) and present.str.contains(DECIMAL).all():
+            return "number", _decimals(text.cast(pl.Float64))
+        return "text", text
+    if raw.dtype.is_integer():
+        return "integer", raw.cast(pl.String)
+    if raw.dtype.is_float():
+        return "number", _decimals(raw.set(~raw.is_finite().fill_null(False), None))
+    if raw.dtype == pl.Boolean:
+        return "boolean", raw.cast(pl.String)
+    raise InputError(f"{path}: column '{raw.name}' is of type {raw.dtype}; give text, numbers or true/false")
+
+
+def _decimals(raw: pl.Series) -> pl.Series:
+    """As Python writes them, which is how `serve` writes the number of a filter."""
+    return pl.Series(raw.name, [None if value is None else repr(float(value)) for value in raw], pl.String)

@@ -1,0 +1,58 @@
+"""Rows of many requests in as few calls to Triton as its batch sizes allow; no I/O of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from serve.recommend import Answer, Plan
+from serve.repository import Part
+from serve.tensors import TensorRequest, encode_int64
+
+Infer = Callable[[Part, TensorRequest], Awaitable["dict[str, array[Any]]"]]
+
+
+async def answer_plans(plans: Sequence[Plan], infer: Infer) -> list[Answer]:
+    """The answers of plans for one recommender, in order; whatever `infer` raises is raised."""
+    if len(plans) == 1 and 0 < plans[0].rows <= plans[0].part.max_batch_size:  # most requests
+        only = plans[0]
+        return [only.finish(await infer(only.part, encode_int64(only.rows, only.shape, only.columns)))]
+    groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for place, each in enumerate(plans):
+        groups.setdefault((each.part.model_name, each.shape), []).append(place)
+    answers: list[Answer] = [{} for _ in plans]
+    await asyncio.gather(
+        *(_answer_group([(place, plans[place]) for place in places], infer, answers) for places in groups.values())
+    )
+    return answers
+
+
+async def _answer_group(group: Sequence[tuple[int, Plan]], infer: Infer, answers: list[Answer]) -> None:
+    """Plans for one part with rows of one shape: joined, cut into calls of its batch size, and taken apart again."""
+    part, shape = group[0][1].part, group[0][1].shape
+    columns: dict[str, array[int]] = {}
+    for _, each in group:
+        for name, values in each.columns.items():
+            columns.setdefault(name, array("q")).extend(values)
+    rows = sum(each.rows for _, each in group)
+    outputs: dict[str, array[Any]] = {}
+    if rows:
+        calls = []
+        for start in range(0, rows, part.max_batch_size):
+            size = min(part.max_batch_size, rows - start)
+            width = {name: len(values) // rows for name, values in columns.items()}
+            cut = {name: values[start * width[name] : (start + size) * width[name]] for name, values in columns.items()}
+            calls.append(infer(part, encode_int64(size, shape, cut)))
+        for answered in await asyncio.gather(*calls):
+            for name, values in answered.items():
+                outputs.setdefault(name, array(values.typecode)).extend(values)
+    row = 0
+    for place, each in group:
+        parts = {}
+        for name, values in outputs.items():
+            width_out = len(values) // rows
+            parts[name] = values[row * width_out : (row + each.rows) * width_out]
+        answers[place] = each.finish(parts if each.rows else {"score": array("f")})
+        row += each.rows

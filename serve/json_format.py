@@ -1,0 +1,144 @@
+"""JSON and JSON Lines, and what every format shares: the form of decoded requests and of answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import orjson
+
+from serve.errors import BadRequest, ServeError, show
+
+Answer = dict[str, Any]
+
+BOM = b"\xef\xbb\xbf"
+EXAMPLE = '{"user_id": "u17", "k": 10}'
+
+
+class Decoded(NamedTuple):
+    """The JSON documents of one body; in the place of one that cannot be read stands the error.
+
+    `many` says whether the answers are wanted as several, which a body with several places is even if it has one.
+    A tuple, because it is made for every request and a frozen dataclass takes three times as long to make.
+    """
+
+    requests: list[Any]
+    many: bool
+
+
+def parse_json(body: bytes, where: str = "the body") -> Any:
+    """The body as JSON. Raises BadRequest that says where it stops being JSON, or which name an object has twice."""
+    body = body.removeprefix(BOM)
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(_not_json(body, where, error)) from error
+    colons = body.count(b":")
+    if (type(document) is not dict or colons != len(document)) and not _has_keys(document, colons):
+        _refuse_repeated_keys(body, where)
+    return document
+
+
+def to_json(document: Any) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError as error:  # nested deeper than it can be written, which only a caller can have sent
+        raise BadRequest(f"the body cannot be passed on: {error}") from error
+
+
+def decode_json(body: bytes, max_requests: int) -> Decoded:
+    """One request; or many in `{"requests": […], "model": …}`, whose model is for those that name none."""
+    document = parse_json(body)
+    if type(document) is not dict or "requests" not in document:
+        return Decoded([document], False)
+    requests = document["requests"]
+    for name in document:
+        if name not in ("requests", "model"):
+            raise BadRequest(f"field {show(name)} is unknown beside requests; known here: requests, model")
+    if not isinstance(requests, list) or not requests:
+        what = "empty" if requests == [] else show(requests)
+        raise BadRequest(f"requests is {what}; it must be a list such as [{EXAMPLE}]")
+    _check_number(len(requests), max_requests)
+    model = document.get("model")
+    if model is not None:
+        for request in requests:
+            if isinstance(request, dict) and request.get("model") is None:
+                request["model"] = model
+    return Decoded(requests, True)
+
+
+def decode_json_lines(body: bytes, max_requests: int) -> Decoded:
+    """One request a line; a line that cannot be read fails alone, and empty ones at the end are none."""
+    body = body.removeprefix(BOM).rstrip()
+    if not body:
+        raise BadRequest(f"the body is empty; send one JSON object a line, such as {EXAMPLE}")
+    _check_number(body.count(b"\n") + 1, max_requests)
+    return Decoded([_json_line(line, number) for number, line in enumerate(body.split(b"\n"), 1)], True)
+
+
+def encode_json(answers: list[Answer], many: bool) -> bytes:
+    """The answer; several as `{"responses": […]}`, in the order of the requests."""
+    return to_json({"responses": answers} if many else answers[0])
+
+
+def encode_json_lines(answers: list[Answer], many: bool) -> bytes:
+    """One answer a line, every line with its end."""
+    return b"".join([orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE) for answer in answers])
+
+
+def _json_line(line: bytes, number: int) -> Any:
+    if not line or line.isspace():
+        return BadRequest(f"line {number} is empty; leave it out")
+    try:
+        return parse_json(line, f"line {number}")
+    except ServeError as error:
+        return error
+
+
+def _check_number(number: int, max_requests: int) -> None:
+    if number > max_requests:
+        raise BadRequest(f"the body has {number:,} requests; at most {max_requests:,} are taken at once")
+
+
+def _not_json(body: bytes, where: str, error: orjson.JSONDecodeError) -> str:
+    if not body or body.isspace():
+        return f"{where} is empty; send JSON such as {EXAMPLE}"
+    if "depth limit" in error.msg:
+        return f"{where} is nested more than 1,024 levels deep; a request needs four at the most"
+    if "valid UTF-8" in error.msg:
+        return f"{where} is not UTF-8; send the text in UTF-8"
+    position = str(error) if where == "the body" else f"{error.msg}: column {error.colno}"
+    return f"{where} is not JSON: {position}"
+
+
+def _has_keys(document: Any, colons: int) -> bool:
+    """Whether as many keys are found as there are colons. Then none was repeated: a key that is sent has one colon,
+    and of repeats orjson keeps one. Colons in texts, or keys in lists that begin with a number, make it False."""
+    keys, level = 0, [document]
+    while level and keys < colons:
+        objects = level if set(map(type, level)) == {dict} else [part for part in level if type(part) is dict]
+        keys += sum(map(len, objects))
+        if keys < colons:
+            lists = [part for part in level if type(part) is list and part and type(part[0]) in (dict, list)]
+            level = [part for one in objects for part in one.values() if type(part) in (dict, list)]
+            level += [part for one in lists for part in one]
+    return keys == colons
+
+
+def _refuse_repeated_keys(body: bytes, where: str) -> None:
+    """The slow and certain way: Python's own parser shows every pair."""
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        if len(dict(pairs)) != len(pairs):
+            seen: set[str] = set()
+            for name, _ in pairs:
+                if name in seen:
+                    raise BadRequest(f"{where} has the field {show(name)} more than once in an object; send it once")
+                seen.add(name)
+
+    try:  # numbers are not looked at, and Python's int would refuse thousands of digits
+        json.loads(body.decode(), object_pairs_hook=check, parse_int=len, parse_float=len)
+    except RecursionError:
+        raise BadRequest(
+            f"{where} is nested too deep for its fields to be checked; a request needs four levels"
+        ) from None

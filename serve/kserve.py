@@ -1,0 +1,73 @@
+"""KServe-v2 bodies, JSON or Triton's binary type, on their way through to Triton; no I/O.
+
+SageMaker forwards no header that could carry the length of a binary body's JSON part, so its type carries it:
+`application/vnd.sagemaker-triton.binary+json;json-header-size=N`. Triton itself has a header for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from serve.errors import BadRequest, show
+
+BINARY = b"application/vnd.sagemaker-triton.binary+json"
+BINARY_TYPE = re.compile(
+    rb"application/vnd\.sagemaker-triton\.binary\+json\s*;\s*json-header-size\s*=([^;]*)(;.*)?", re.IGNORECASE
+)
+LENGTH_HEADER = b"inference-header-content-length"
+
+
+def binary_header_length(headers: Mapping[bytes, bytes], size: int) -> int | None:
+    """Length of the JSON part of a body of `size` bytes in binary form, None for a body in another form.
+
+    Raises BadRequest for a length that cannot be.
+    """
+    content_type = headers.get(b"content-type", b"")
+    if BINARY in content_type.lower():
+        match = BINARY_TYPE.fullmatch(content_type.strip())
+        if match is None:
+            raise BadRequest(
+                f"Content-Type is {show(content_type.decode('latin-1'))}; it must be "
+                f"{BINARY.decode()};json-header-size=N, N the bytes of the JSON part"
+            )
+        text = match[1]
+    elif LENGTH_HEADER in headers:
+        text = headers[LENGTH_HEADER]
+    else:
+        return None
+    digits = text.strip()
+    if not re.fullmatch(rb"[0-9]{1,10}", digits) or int(digits) > size:
+        raise BadRequest(
+            f"the JSON part is said to have {show(text.decode('latin-1'))} bytes; it must be a whole number from 0 to "
+            f"the body's {size:,}"
+        )
+    return int(digits)
+
+
+def check_kserve(document: Any, size: int) -> None:
+    """Refuse a KServe-v2 body that would hurt others: shapes that promise more numbers than `size` bytes can hold, and
+    shared memory, which belongs to this machine's own processes.
+
+    Triton allocates what a shape says before it looks at the data; a large one kills the server for everybody
+    (docs/log.md). Raises BadRequest.
+    """
+    inputs = document.get("inputs") if isinstance(document, dict) else None
+    if not isinstance(inputs, list):
+        raise BadRequest(f"inputs is {show(inputs)}; it must be a list")
+    for number, tensor in enumerate(inputs):
+        shape = tensor.get("shape") if isinstance(tensor, dict) else None
+        if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
+            raise BadRequest(f"inputs[{number}] needs a shape, a list of whole numbers of at least 0")
+        if prod(shape) > size:
+            raise BadRequest(f"inputs[{number}] has shape {shape[:8]}, which is more than its data can fill")
+    outputs = document.get("outputs")
+    for field, tensors in (("inputs", inputs), ("outputs", outputs if isinstance(outputs, list) else [])):
+        for number, tensor in enumerate(tensors):
+            parameters = tensor.get("parameters") if isinstance(tensor, dict) else None
+            if isinstance(parameters, dict) and any(name.startswith("shared_memory") for name in parameters):
+                raise BadRequest(
+                    f"{field}[{number}] names shared memory, which requests cannot use; send the data itself"
+                )

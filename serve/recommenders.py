@@ -1,0 +1,149 @@
+"""Answers requests by the recommenders that are live: one version a recommender for all of one body's requests."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from serve import codec, recommend, tensors
+from serve.batches import Infer, answer_plans
+from serve.errors import BadRequest, ServeError, TritonFailed, Unavailable, VersionGone
+from serve.repository import Part, Recommender
+from serve.requests import Request, parse_request
+from serve.served import ServedFile
+from serve.settings import Settings
+from serve.target_model import target_model
+from serve.triton import TritonPool, TritonResponse
+
+RequestHeaders = dict[bytes, bytes]
+INFERENCE_ID = b"x-amzn-sagemaker-inference-id"
+
+
+class Recommenders:
+    """The recommenders of one worker."""
+
+    def __init__(self, settings: Settings, served: ServedFile, triton: TritonPool) -> None:
+        self.settings = settings
+        self.served = served
+        self.triton = triton
+        prefix = os.urandom(6).hex()
+        self._request_ids = (f"{prefix}-{number}" for number in itertools.count(1))
+
+    def choose(self, body_model: object, headers: RequestHeaders) -> str:
+        """The model a request means."""
+        return target_model(body_model, headers, self.settings.default_model_name, self.served.current())
+
+    async def answer(self, decoded: codec.Decoded, headers: RequestHeaders) -> list[recommend.Answer]:
+        """The answers to one body's requests, in order.
+
+        Of several, each that fails has `{"error": {"code", "message"}}` in its place; of one, the error is raised.
+        """
+        inference_id = headers.get(INFERENCE_ID)
+        request_id = inference_id.decode("latin-1") if inference_id else next(self._request_ids)
+        answers: list[recommend.Answer | ServeError] = []
+        groups: dict[str, list[tuple[int, Request]]] = {}
+        for place, document in enumerate(decoded.requests):
+            try:
+                if isinstance(document, ServeError):
+                    raise document
+                named = type(document) is dict and "model" in document
+                name = self.choose(document.pop("model") if named else None, headers)
+                groups.setdefault(name, []).append((place, parse_request(document, self.settings.max_list_items)))
+                answers.append({})
+            except ServeError as error:
+                answers.append(error)
+        if len(groups) == 1:
+            ((name, group),) = groups.items()
+            await self.recommend(name, group, answers)
+        else:
+            await asyncio.gather(*(self.recommend(name, group, answers) for name, group in groups.items()))
+        finished = []
+        for answer in answers:
+            if not isinstance(answer, ServeError):
+                answer["request_id"] = request_id
+                finished.append(answer)
+            elif decoded.many:
+                described = {"code": answer.code, "message": str(answer)}
+                finished.append({"error": described, "request_id": request_id})
+            else:
+                raise answer
+        return finished
+
+    async def recommend(
+        self, name: str, group: Sequence[tuple[int, Request]], answers: list[recommend.Answer | ServeError]
+    ) -> None:
+        """Answer requests to one recommender, all by the same version; a version that is just being replaced by
+        another leaves Triton, and then all of them are asked again."""
+        found: list[recommend.Answer | ServeError]
+        for last in (False, True):
+            plans, places = [], []
+            try:
+                recommender = self.recommender(name)
+                for place, request in group:
+                    try:
+                        plans.append(recommend.plan(request, recommender))
+                        places.append(place)
+                    except BadRequest as error:
+                        answers[place] = error
+                found = [*await answer_plans(plans, self.infer_with(recommender))]
+            except VersionGone as error:
+                if not last:
+                    continue
+                found = [error] * len(places)
+            except ServeError as error:
+                places = [place for place, _ in group]
+                found = [error] * len(places)
+            for place, answer in zip(places, found, strict=True):
+                answers[place] = answer
+            return
+
+    def recommender(self, name: str) -> Recommender:
+        """The live version of a recommender, with the ids of that version."""
+        served = self.served.current()
+        if name not in served.recommenders:
+            choices = ", ".join(served.recommenders) or "none"
+            raise BadRequest(f"{name} is no recommender (there are: {choices}); send it a KServe-v2 body with inputs")
+        try:
+            found = self.served.recommender(name)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Unavailable(f"the files of {name} cannot be read: {error}") from error
+        if found is None:
+            raise Unavailable(f"{name} is not ready; the log of the server says why")
+        return found
+
+    def infer_with(self, recommender: Recommender) -> Infer:
+        async def infer(part: Part, request: tensors.TensorRequest) -> dict[str, array[Any]]:
+            """Run one of the recommender's models, at the version whose ids were used."""
+            path = f"/v2/models/{part.model_name}/versions/{recommender.version}/infer"
+            answer = await self.triton.request(b"POST", path, request.body, request.header_length)
+            if answer.status != 200:
+                raise failure(part.model_name, answer)
+            return tensors.decode_outputs(answer.body, answer.header_length)
+
+        return infer
+
+
+def failure(model: str, answer: TritonResponse) -> ServeError:
+    """Triton's error as one of ours: the caller's mistake, not ready, or a fault of the model."""
+    message = triton_message(answer)
+    if "unknown model" in message or "not at ready state" in message or "is not ready" in message:
+        return VersionGone(f"{model} is not ready: {message}")
+    if answer.status == 503:
+        return Unavailable(f"{model} is not ready: {message}")
+    if answer.status == 400:
+        return BadRequest(f"{model}: {message}")
+    return TritonFailed(f"{model}: {message}")
+
+
+def triton_message(answer: TritonResponse) -> str:
+    """What Triton says is wrong."""
+    try:
+        return str(orjson.loads(answer.body)["error"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return f"status {answer.status}"

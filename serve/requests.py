@@ -1,0 +1,151 @@
+"""Requests in raw ids: JSON, checked, as one of the records below; no I/O."""
+
+from __future__ import annotations
+
+import difflib
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from serve.errors import BadRequest, show
+from serve.fields import ASKS, FIELDS, MAX_ID_CHARACTERS, Ask, RawId, raw_id
+
+EXAMPLES = '{"user_id": "u17", "k": 10} or {"pairs": [{"user_id": "u17", "item_id": "pizza-03"}]}'
+
+
+@dataclass(frozen=True)
+class RankRequest:
+    """The k best items of the whole catalogue: for a user, for a history, or like an item; exactly one of the three."""
+
+    user_id: RawId | None = None
+    history: tuple[RawId, ...] | None = None
+    item_id: RawId | None = None
+    k: int | None = None
+    exclude_seen: bool = True
+    exclude: tuple[RawId, ...] = ()
+    allow: tuple[RawId, ...] | None = None
+    where: tuple[tuple[str, Any], ...] = ()
+    columns: tuple[str, ...] = ()  # the field `with`
+
+
+@dataclass(frozen=True)
+class CandidatesRequest:
+    """The given items, best first for a user."""
+
+    user_id: RawId
+    candidates: tuple[RawId, ...]
+    k: int | None = None
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Scores of (user, item) pairs in order; raw ids, or indices."""
+
+    user: list[RawId] | array[int]
+    item: list[RawId] | array[int]
+
+
+Request = RankRequest | CandidatesRequest | ScoreRequest
+
+
+# Which ask is meant: the first of these that a request has.
+_LEADING = ("pairs", "candidates", "history", "user_id", "item_id")
+_ASK_OF = {"pairs": ASKS[2], "candidates": ASKS[1], "history": ASKS[3], "user_id": ASKS[0], "item_id": ASKS[4]}
+_KNOWN = {id(ask): frozenset((*ask.required, *ask.optional)) for ask in ASKS}
+
+
+def parse_request(document: Any, max_items: int) -> Request:
+    """A request from its JSON, without its `model`.
+
+    Lists of items may have `max_items`. Raises BadRequest that names the field, the value and what is expected.
+    """
+    if not isinstance(document, dict):
+        raise BadRequest(f"the body is a JSON {_kind(document)}; send an object such as {EXAMPLES}")
+    if type(document.get("pairs_index")) is tuple:  # from an NPY body; JSON has no tuples
+        return ScoreRequest(*document["pairs_index"])
+    leading = next((name for name in _LEADING if name in document), None)
+    if leading is None:
+        _only(document, tuple(FIELDS))
+        raise BadRequest(f"the body asks for nothing; send {EXAMPLES}")
+    if leading == "pairs":
+        _only(document, ("pairs",))
+        return _pairs(document["pairs"])
+    if leading == "user_id" and type(document["user_id"]) is list and type(document.get("item_id")) is list:
+        _only(document, ("user_id", "item_id"))
+        return _pairs(document)
+    ask = _ASK_OF[leading]
+    if not document.keys() <= _KNOWN[id(ask)]:
+        _refuse(document, ask)
+    if not all(name in document for name in ask.required):
+        raise BadRequest('candidates needs a user_id; for a new user send {"history": […], "allow": […]}')
+    read = {name: FIELDS[name].read(value, name, max_items) for name, value in document.items()}
+    if "with" in read:
+        read["columns"] = read.pop("with")
+    return CandidatesRequest(**read) if leading == "candidates" else RankRequest(**read)
+
+
+def _refuse(document: Mapping[str, Any], ask: Ask) -> None:
+    """Raises BadRequest for the first field that does not belong to the ask."""
+    for name in document:
+        if name in _KNOWN[id(ask)]:
+            continue
+        if name in FIELDS:
+            lead = "history" if ask.required == ("history",) else " and ".join(ask.required)
+            raise BadRequest(f"{name} does not go with {lead}, which takes {', '.join(ask.optional)}")
+        _only({name: None}, (*ask.required, *ask.optional, "model"))
+
+
+def _pairs(value: Any) -> ScoreRequest:
+    if isinstance(value, dict):
+        return _columns(value)
+    if not isinstance(value, list) or not value:
+        raise BadRequest('pairs must be a list such as [{"user_id": "u17", "item_id": "pizza-03"}]')
+    users, items = [], []
+    for row, pair in enumerate(value):
+        try:
+            user_id, item_id = pair["user_id"], pair["item_id"]
+            extra = len(pair) > 2
+        except (KeyError, TypeError):
+            raise BadRequest(f"pairs[{row}] is {show(pair)}; it needs user_id and item_id") from None
+        if extra:
+            _only(pair, ("user_id", "item_id"), f"pairs[{row}].")
+        users.append(user_id)
+        items.append(item_id)
+    return ScoreRequest(_checked(users, "pairs[{}].user_id"), _checked(items, "pairs[{}].item_id"))
+
+
+def _columns(value: Mapping[str, Any]) -> ScoreRequest:
+    """Pairs as two columns."""
+    _only(value, ("user_id", "item_id"), "pairs.")
+    users, items = value.get("user_id"), value.get("item_id")
+    if type(users) is not list or type(items) is not list or not users or len(users) != len(items):
+        raise BadRequest(
+            'pairs as columns needs two lists of one length: {"user_id": ["u17"], "item_id": ["pizza-03"]}'
+        )
+    return ScoreRequest(_checked(users, "pairs.user_id[{}]"), _checked(items, "pairs.item_id[{}]"))
+
+
+def _checked(ids: list[Any], place: str) -> list[RawId]:
+    """The same list, every id looked at; the loop that names the bad one runs only if there is one."""
+    kinds = set(map(type, ids))
+    if not (
+        kinds == {int}
+        or (kinds == {str} and len(min(ids, key=len)) > 0 and len(max(ids, key=len)) <= MAX_ID_CHARACTERS)
+    ):
+        for row, each in enumerate(ids):
+            raw_id(each, place.format(row))
+    return ids
+
+
+def _only(document: Mapping[str, Any], known: tuple[str, ...], where: str = "") -> None:
+    for name in document:
+        if name not in known:
+            near = difflib.get_close_matches(name[:40], known, 1)  # its cost grows with the length of the name
+            hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+            raise BadRequest(f"field {show(where + name)} is unknown; {hint}")
+
+
+def _kind(value: Any) -> str:
+    return {list: "list", str: "text", bool: "truth value", type(None): "null"}.get(type(value), "number")

@@ -1,0 +1,72 @@
+"""What is served right now: written by the supervisor into one small file, read by every worker.
+
+A worker looks at the file's time for each request and reads it when it is another one, so all workers change over to a
+new version at once and none keeps a table of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from serve.repository import Recommender
+
+
+@dataclass(frozen=True)
+class Served:
+    """The models Triton was given, and each recommender's live version, None where none could be loaded.
+
+    `max_batch_size` has the rows a request to a recommender's part may have.
+    """
+
+    ready: bool = False
+    models: tuple[str, ...] = ()
+    recommenders: dict[str, int | None] = field(default_factory=dict)
+    max_batch_size: dict[str, int] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Replace the file in one step."""
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(asdict(self)))
+        new.replace(path)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What a request can name: the recommenders, or the models where there are none."""
+        return tuple(self.recommenders) or self.models
+
+
+class ServedFile:
+    """A worker's view of the file, and the recommenders it has opened."""
+
+    def __init__(self, path: Path, repository: Path) -> None:
+        self.path, self.repository = path, repository
+        self._stamp: tuple[int, int] | None = None
+        self._current = Served()
+        self._open: dict[str, Recommender] = {}
+
+    def current(self) -> Served:
+        status = os.stat(self.path)  # noqa: PTH116  for every request, and a Path takes three times as long
+        stamp = (status.st_mtime_ns, status.st_ino)
+        if stamp != self._stamp:
+            read = json.loads(self.path.read_text())
+            self._current = Served(read["ready"], tuple(read["models"]), read["recommenders"], read["max_batch_size"])
+            self._stamp = stamp
+        return self._current
+
+    def recommender(self, name: str) -> Recommender | None:
+        """The live version of a recommender, None where none could be loaded.
+
+        Raises OSError, ValueError, KeyError or TypeError if its files are not whole.
+        """
+        served = self.current()
+        version = served.recommenders[name]
+        if version is None:
+            return None
+        found = self._open.get(name)
+        if found is None or found.version != str(version):
+            found = Recommender.open(self.repository, name, version, served.max_batch_size)
+            self._open[name] = found
+        return found

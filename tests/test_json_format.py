@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serve.codec import JSON, JSON_LINES, parse_json
+from serve.errors import BadRequest
+
+BOM = b"\xef\xbb\xbf"
+anything = settings(deadline=None, database=None)
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda parts: st.lists(parts, max_size=4) | st.dictionaries(st.text(max_size=3), parts, max_size=4),
+    max_leaves=20,
+)
+
+
+def refusal(body: bytes) -> str:
+    with pytest.raises(BadRequest) as caught:
+        parse_json(body)
+    message = str(caught.value)
+    assert len(message) < 200
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "the body is empty; send JSON such as"),
+        (b" \r\n", "the body is empty"),
+        (BOM, "the body is empty"),
+        (b"{x", "is not JSON: unexpected character, expected a string key: line 1 column 2"),
+        (b'{"a": 1}{', "is not JSON"),
+        (b'{"a": NaN}', "is not JSON"),
+        (b'{"a": -Infinity}', "is not JSON"),
+        (b'{"a": 1e999}', "is not JSON"),
+        (b'{"a": "\\ud800"}', "is not JSON"),
+        (b'{"a": 1,}', "is not JSON"),
+        (b"{'a': 1}", "is not JSON"),
+        (b'{"user_id": "\xff"}', "the body is not UTF-8; send the text in UTF-8"),
+        ('{"user_id": "é"}'.encode("latin-1"), "the body is not UTF-8"),
+        ('{"user_id": "u"}'.encode("utf-16"), "the body is not"),
+    ],
+)
+def test_what_is_no_json_says_so(body: bytes, message: str) -> None:
+    assert message in refusal(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b'{"k": 1, "k": 1}', "'k'"),
+        (b'{"k": 1, "\\u006b": 2}', "'k'"),
+        (b'{"pairs": [{"user_id": 1, "item_id": 2}, {"user_id": 1, "item_id": 2, "user_id": 3}]}', "'user_id'"),
+        (b'{"model": "m", "requests": [{"k": 1}], "model": "n"}', "'model'"),
+        (b'[[], {"a": 1, "a": 2}]', "'a'"),
+        (b'[1, {"a": 1, "a": 2}]', "'a'"),
+        (b'{"a": "x:y", "b": {"c": 1, "d": [[{"e": 1, "e": 2}]]}}', "'e'"),
+        # texts and lists must not be counted as if they were keys
+        (b'{"pairs": ["ab"], "a": 1, "a": 2}', "'a'"),
+        (b'{"pairs": [["ab", "cd"]], "a": 1, "a": 2}', "'a'"),
+    ],
+)
+def test_a_name_that_an_object_has_twice_is_refused(body: bytes, name: str) -> None:
+    assert f"the body has the field {name}" in refusal(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"user_id": "a:b"}',
+        b'{"user_id": ":", "k": {}}',
+        b'[1, {"a": 1}]',
+        b'{"a": [1, {"b": ":"}], "b": 1}',
+        b'{"inputs": [{"name": "a", "shape": [1], "parameters": {"x": 1}, "data": [[1], [2]]}], "id": ":"}',
+        b"7",
+        b"null",
+    ],
+)
+def test_names_that_come_once_pass_whatever_colons_there_are(body: bytes) -> None:
+    assert parse_json(body) == json.loads(body)
+
+
+def test_extremes_of_size() -> None:
+    for deep in (b"[" * 10_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000):
+        assert refusal(deep).startswith("the body is nested more than 1,024 levels deep")
+    assert "is not JSON" in refusal(b"," * 10_000_000)
+    assert parse_json(b"[" * 1000 + b"]" * 1000)
+    assert parse_json(b'{"id": "' + b"x:" * 500_000 + b'"}') == {"id": "x:" * 500_000}
+    assert parse_json(b'{"a": ":", "n": ' + b"1" * 300 + b"}")["n"] == float("1" * 300)
+    name = b'"' + b"x" * 1_000_000 + b'": 1'
+    assert "has the field 'xxx" in refusal(b"{" + name + b"," + name + b"}")
+    names = b", ".join(b'"%d": 1' % number for number in range(100_000))
+    assert "has the field '7'" in refusal(b"{" + names + b', "7": 1}')
+
+
+def test_deep_documents_with_colons_are_read_or_refused() -> None:
+    for depth in (100, 500, 1000, 1023):
+        with contextlib.suppress(BadRequest):
+            parse_json(b'{":":' * depth + b'":"' + b"}" * depth)
+    assert parse_json(b'{":":' * 100 + b'":"' + b"}" * 100)
+
+
+@anything
+@given(values)
+def test_json_is_read_as_pythons_own_parser_reads_it(value: Any) -> None:
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=1)):
+        assert parse_json(BOM + text.encode()) == json.loads(text)
+
+
+@anything
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc:"), st.sampled_from(['"x:"', "1", "[1]", '{"a":1}', '[{"b":2}]'])), max_size=4
+    )
+)
+def test_repeats_are_found_whatever_stands_beside_them(fields: list[tuple[str, str]]) -> None:
+    body = ("{" + ", ".join(f'"{name}": {value}' for name, value in fields) + "}").encode()
+    if len(dict(fields)) == len(fields):
+        assert len(parse_json(body)) == len(fields)
+    else:
+        assert "more than once" in refusal(body)
+
+
+VALID = (
+    b'{"model": "m", "user_id": "u17", "k": 10}',
+    b'{"requests": [{"user_id": "u:1", "k": 1}, {"user_id": 2}], "model": "m"}',
+    b'{"user_id": "u1"}\n{"user_id": 7, "k": 3}\n',
+)
+
+
+@anything
+@given(st.sampled_from(VALID), st.binary(max_size=12), st.integers(0, 60), st.integers(0, 12))
+def test_any_bytes_are_read_or_refused(valid: bytes, noise: bytes, at: int, width: int) -> None:
+    for body in (noise, valid[:at] + noise + valid[at + width :]):
+        for format in (JSON, JSON_LINES):
+            with contextlib.suppress(BadRequest):
+                decoded = format.decode(body, 3)
+                assert 1 <= len(decoded.requests) <= 3
+                assert decoded.many or format is JSON
+
+
+def test_one_request_or_many() -> None:
+    assert JSON.decode(b'{"user_id": "u"}', 1) == ([{"user_id": "u"}], False)
+    assert JSON.decode(b"[1]", 1) == ([[1]], False)  # what a request must be is not the codec's matter
+    decoded = JSON.decode(b'{"model": "m", "requests": [{"a": 1}, {"model": "n"}, {"model": null}, 7]}', 4)
+    assert decoded == ([{"a": 1, "model": "m"}, {"model": "n"}, {"model": "m"}, 7], True)
+    assert JSON.decode(b'{"requests": [{"a": 1}]}', 4) == ([{"a": 1}], True)
+    large = b'{"user_id": "' + b"x" * 1_000_000 + b'"}'
+    assert len(JSON.decode(large, 1).requests[0]["user_id"]) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"requests": []}', "requests is empty; it must be a list such as"),
+        (b'{"requests": {}}', "requests is an object; it must be a list"),
+        (b'{"requests": null}', "requests is None;"),
+        (b'{"requests": [1], "k": 5}', "field 'k' is unknown beside requests; known here: requests, model"),
+        (b'{"requests": [1, 2, 3, 4, 5]}', "the body has 5 requests; at most 4 are taken at once"),
+    ],
+)
+def test_a_wrong_list_of_requests_is_refused(body: bytes, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        JSON.decode(body, 4)
+
+
+def test_a_bad_line_fails_alone() -> None:
+    body = BOM + b'{"user_id": 1}\r\n\n{x\n{"k": 1, "k": 2}\n' + b"[" * 10_000 + b'\n"\xff"\n \n7\n\n \r\n\n'
+    requests, many = JSON_LINES.decode(body, 8)
+    assert many
+    assert (requests[0], requests[7]) == ({"user_id": 1}, 7)
+    assert list(map(str, requests[1:7])) == [
+        "line 2 is empty; leave it out",
+        "line 3 is not JSON: unexpected character, expected a string key: column 2",
+        "line 4 has the field 'k' more than once in an object; send it once",
+        "line 5 is nested more than 1,024 levels deep; a request needs four at the most",
+        "line 6 is not UTF-8; send the text in UTF-8",
+        "line 7 is empty; leave it out",
+    ]
+    assert all(isinstance(request, BadRequest) for request in requests[1:7])
+    assert JSON_LINES.decode(b'{"user_id": 1}', 1) == ([{"user_id": 1}], True)
+
+
+@pytest.mark.parametrize("body", [b"", b"\n\n", BOM + b" \r\n"])
+def test_no_lines_are_no_requests(body: bytes) -> None:
+    with pytest.raises(BadRequest, match="the body is empty; send one JSON object a line"):
+        JSON_LINES.decode(body, 1)
+
+
+def test_too_many_lines_are_counted_before_they_are_read() -> None:
+    with pytest.raises(BadRequest, match=r"the body has 3,000,001 requests; at most 1,000 are taken at once"):
+        JSON_LINES.decode(b"{\n" * 3_000_000 + b"{", 1000)
+
+
+@anything
+@given(st.lists(values, min_size=1, max_size=5))
+def test_json_answers_are_read_back(documents: list[Any]) -> None:
+    answers = [{"answer": document} for document in documents]
+    assert json.loads(JSON.encode(answers, True)) == {"responses": answers}
+    assert json.loads(JSON.encode(answers, False)) == answers[0]
+    assert JSON.decode(JSON.encode(answers[:1], False), 1) == (answers[:1], False)
+    written = JSON_LINES.encode(answers, True)
+    assert [json.loads(line) for line in written.split(b"\n")[:-1]] == answers
+    assert written.endswith(b"\n")
+    assert JSON_LINES.decode(written, 5) == (answers, True)
