@@ -75,13 +75,12 @@ def export(
     """
     check_request(name, version, k)
     names = part_names(name)
-    k = min(k, len(run.items))
     codes = torch.from_numpy(np.array([column.codes for column in columns]).reshape(len(columns), len(run.items)))
+    catalogue = run.model.catalogue()
+    fold_in = fit_fold_in(run.model, run.known, [part.items() for part in catalogue.parts])  # type: ignore[operator]
     modules = {
         names.topk: TopK(run.model.catalogue(), run.known, len(run.users), k),
-        names.query: Query(
-            run.model.catalogue(), fit_fold_in(run.model, run.known), run.known, len(run.users), k, codes.long()
-        ),
+        names.query: Query(catalogue, fold_in, run.known, len(run.users), k, codes.long()),
         names.score: TotalScorer(run.model, len(run.users), len(run.items)),
     }
     configs = {
@@ -138,9 +137,11 @@ def compare(run: Run, score_file: Path, topk_file: Path, query_file: Path, k: in
     expected = run.model(some, torch.arange(num_items).unsqueeze(0))
     for row, index in enumerate(some[:, 0].tolist()):
         expected[row, run.known.items[run.known.indptr[index] : run.known.indptr[index + 1]]] = float("-inf")
-    best = expected.topk(k)[0]
+    best = expected.topk(min(k, num_items))[0]
     filled = torch.isfinite(best)
-    if not torch.equal(filled, item_index >= 0):
+    ranked = best.shape[1]
+    item_index, score, nothing = item_index[:, :ranked], score[:, :ranked], item_index[:, ranked:]
+    if not torch.equal(filled, item_index >= 0) or (nothing != -1).any():
         raise RuntimeError("the exported top-K model does not leave out exactly the items that were seen")
     _require_close(score[filled], best[filled], "top-K scores")
     _require_close(expected.gather(1, item_index.clamp(min=0))[filled], best[filled], "scores of the top-K items")

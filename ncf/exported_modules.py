@@ -48,17 +48,18 @@ class TopK(nn.Module):
         self.register_buffer("seen_items", seen.items)
         self.num_users = num_users
         self.k = k
+        self.num_ranked = min(k, seen.num_items)  # K stays as it is while a small catalogue grows
         self.lowest = torch.finfo(torch.float32).min
         self.users_at_once = max(1, SCORES_AT_ONCE // seen.num_items)
 
     def forward(self, user_index: Tensor) -> tuple[Tensor, Tensor]:
         user = user_index.reshape(-1)
-        item_index = torch.empty((user.size(0), self.k), dtype=torch.int64, device=user.device)
-        score = torch.empty((user.size(0), self.k), dtype=torch.float32, device=user.device)
+        item_index = torch.full((user.size(0), self.k), -1, dtype=torch.int64, device=user.device)
+        score = torch.full((user.size(0), self.k), self.lowest, dtype=torch.float32, device=user.device)
         for start in range(0, user.size(0), self.users_at_once):
             part_item, part_score = self.rank(user[start : start + self.users_at_once])
-            item_index[start : start + self.users_at_once] = part_item
-            score[start : start + self.users_at_once] = part_score
+            item_index[start : start + self.users_at_once, : self.num_ranked] = part_item
+            score[start : start + self.users_at_once, : self.num_ranked] = part_score
         return item_index, score
 
     def rank(self, user: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +68,7 @@ class TopK(nn.Module):
         scores = torch.where(known.unsqueeze(1), personal, self.popularity)
         row, position = seen_positions(self.seen_indptr, torch.where(known, user, self.num_users))
         scores[row, self.seen_items[position]] = self.lowest
-        score, item_index = torch.topk(scores, self.k)
+        score, item_index = torch.topk(scores, self.num_ranked)
         return torch.where(score == self.lowest, -1, item_index), score
 
 

@@ -96,8 +96,8 @@ def place_config(config: ModelConfig, staged: Path, existing: Path) -> None:
     there, new = _parse(existing / "config.pbtxt"), _parse(text)
     if list(there.input) != list(new.input) or list(there.output) != list(new.output):
         raise InputError(
-            f"{existing / 'config.pbtxt'} describes other inputs or outputs than this export (another --k, or a "
-            "catalogue smaller than k); export with the same k or under a new --name"
+            f"{existing / 'config.pbtxt'} describes other inputs or outputs than this export (another --k?); "
+            "export with the same k or under a new --name"
         )
 
 

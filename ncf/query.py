@@ -65,17 +65,18 @@ class Query(nn.Module):
         self.num_users = num_users
         self.num_items = seen.num_items
         self.k = k
+        self.num_ranked = min(k, seen.num_items)
         self.lowest = torch.finfo(torch.float32).min
         self.queries_at_once = max(1, SCORES_AT_ONCE // seen.num_items)
 
     def forward(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        item_index = torch.empty((query.size(0), self.k), dtype=torch.int64, device=query.device)
-        score = torch.empty((query.size(0), self.k), dtype=torch.float32, device=query.device)
+        item_index = torch.full((query.size(0), self.k), -1, dtype=torch.int64, device=query.device)
+        score = torch.full((query.size(0), self.k), self.lowest, dtype=torch.float32, device=query.device)
         for start in range(0, query.size(0), self.queries_at_once):
             part = query[start : start + self.queries_at_once]
             part_item, part_score = self.rank(part[:, :, 0], part[:, :, 1])
-            item_index[start : start + self.queries_at_once] = part_item
-            score[start : start + self.queries_at_once] = part_score
+            item_index[start : start + self.queries_at_once, : self.num_ranked] = part_item
+            score[start : start + self.queries_at_once, : self.num_ranked] = part_score
         return item_index, score
 
     def rank(self, kind: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,5 +124,5 @@ class Query(nn.Module):
                 fits = self.codes[number].unsqueeze(0) == wanted.unsqueeze(1)
                 scores = torch.where(fits | (~asked).unsqueeze(1), scores, self.lowest)
 
-        score, item_index = torch.topk(scores, self.k)
+        score, item_index = torch.topk(scores, self.num_ranked)
         return torch.where(score == self.lowest, -1, item_index), score

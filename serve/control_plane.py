@@ -9,6 +9,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from serve.errors import ServeError
+from serve.served import ServedFile
 from serve.settings import Settings
 from serve.triton_admin import TritonAdmin
 
@@ -17,7 +18,7 @@ MAX_PAYLOAD_MB = 6
 MAX_CONCURRENT_TRANSFORMS = 100 // MAX_PAYLOAD_MB
 
 
-def create_control_plane(settings: Settings, admin: TritonAdmin) -> Flask:
+def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAdmin) -> Flask:
     """The Flask application of one worker."""
     app = Flask("serve", static_folder=None)
 
@@ -26,12 +27,16 @@ def create_control_plane(settings: Settings, admin: TritonAdmin) -> Flask:
         """What Triton has loaded, and apart from it what it could not load and why."""
         loaded: list[dict[str, str]] = []
         unavailable: list[dict[str, str]] = []
+        state = served.current()
+        for version, reason in state.failed.items():
+            name, _, number = version.rpartition("/")
+            unavailable.append({"modelName": name, "modelVersion": number, "reason": reason})
         for model in admin.index():
             named = {"modelName": model.name, "modelVersion": model.version}
             if model.ready:
                 loaded.append({**named, "modelUrl": str(settings.model_repository / model.name)})
-            else:
-                unavailable.append({**named, "state": model.state, "reason": model.reason})
+            elif model.name not in state.max_batch_size:  # of recommenders' parts the reason is above
+                unavailable.append({**named, "reason": model.reason or model.state})
         return _json({"models": loaded, "unavailable": unavailable})
 
     @app.get("/execution-parameters")

@@ -58,11 +58,7 @@ def plan(request: Request, recommender: Recommender) -> Plan:
 
 def _check(request: RankRequest | CandidatesRequest, recommender: Recommender) -> None:
     if request.k is not None and request.k > recommender.k and isinstance(request, RankRequest):
-        whole = recommender.k == len(recommender.items)
-        raise BadRequest(
-            f"k is {request.k}; {recommender.name} "
-            + (f"knows {recommender.k} items" if whole else f"returns at most {recommender.k} (`ncf export --k`)")
-        )
+        raise BadRequest(f"k is {request.k}; {recommender.name} returns at most {recommender.k} (`ncf export --k`)")
     wanted = [("with", column) for column in request.columns]
     if isinstance(request, RankRequest):
         wanted += [("where", column) for column, _ in request.where]

@@ -44,6 +44,7 @@ class Rollout:
     _live: dict[str, Release | None] = field(default_factory=dict)
     _failed: set[Any] = field(default_factory=set)  # stamps of versions that could not be loaded
     _seen: set[Any] = field(default_factory=set)  # stamps of new versions at the last look
+    _reasons: dict[str, str] = field(default_factory=dict)
     _said: set[Any] = field(default_factory=set)
     _retiring: list[tuple[float, Release]] = field(default_factory=list)
     _max_batch_size: dict[str, int] = field(default_factory=dict)
@@ -141,6 +142,7 @@ class Rollout:
         began = time.monotonic()
         log.info("%s: loading version %d", new.name, new.version)
         if not self._load(admin, new):
+            self._write(ready=True)
             if old:
                 log.error("%s: version %d stays", new.name, old.version)
             return
@@ -164,7 +166,7 @@ class Rollout:
             return False
         try:
             with ThreadPoolExecutor(len(release.parts)) as pool:
-                list(pool.map(admin.load, release.parts))
+                list(pool.map(lambda part: self._reload(admin, part), release.parts))
             ready = {(state.name, state.version) for state in admin.index() if state.ready}
             if not all((part, str(release.version)) in ready for part in release.parts):
                 raise LoadFailed(self._reason(admin, release))
@@ -179,10 +181,15 @@ class Rollout:
 
     def _give_up(self, admin: TritonAdmin, release: Release, reason: str) -> None:
         """Unload a version that cannot be served, and do not try it again until its files change."""
-        log.error("%s: version %d is not served: %s", release.name, release.version, self.one_line(reason))
-        with suppress(OSError):
-            self._failed.add(release.stamp(self.repository))
+        self._say_failed(release, reason)
         self._unload(admin, release)
+
+    def _say_failed(self, release: Release, reason: str) -> None:
+        reason = self.one_line(reason)
+        log.error("%s: version %d is not served: %s", release.name, release.version, reason)
+        self._reasons[f"{release.name}/{release.version}"] = reason
+        with suppress(OSError):  # withdrawn in this moment
+            self._failed.add(release.stamp(self.repository))
 
     def _retire(self, admin: TritonAdmin) -> None:
         now = time.monotonic()
@@ -197,11 +204,22 @@ class Rollout:
         for part in release.parts:
             try:
                 if any(path.name.isdecimal() for path in (self.view / part).iterdir()):
-                    admin.load(part)
+                    self._reload(admin, part)
                 else:
                     admin.unload(part)
             except (LoadFailed, OSError) as error:
                 log.error("%s version %d: %s", part, release.version, self.one_line(str(error)))
+
+    def _reload(self, admin: TritonAdmin, part: str) -> None:
+        """Have Triton look at a part's folder again. One link that leads nowhere would make it refuse all versions, so
+        the link to a version that was withdrawn while it is loaded follows it to its new name."""
+        for link in (self.view / part).iterdir():
+            if link.is_symlink() and not link.exists():
+                withdrawn = self.repository.absolute() / part / f".withdrawn-{link.name}"
+                link.unlink()
+                if withdrawn.exists():
+                    link.symlink_to(withdrawn)
+        admin.load(part)
 
     def _place(self, release: Release) -> bool:
         """Link a version into the view; the configuration is the one that is there now."""
@@ -219,9 +237,7 @@ class Rollout:
                     if wanted and not (folder / beside.name).is_symlink():
                         (folder / beside.name).symlink_to(beside)
         except (OSError, ValueError) as error:
-            log.error("%s: version %d is not served: %s", release.name, release.version, self.one_line(str(error)))
-            with suppress(OSError):
-                self._failed.add(release.stamp(self.repository))
+            self._say_failed(release, str(error))
             self._unlink(release)
             return False
         return True
@@ -233,7 +249,9 @@ class Rollout:
     def _write(self, ready: bool, models: tuple[str, ...] | None = None) -> None:
         names = models if models is not None else tuple(sorted({*self.served.models, *self.parts()}))
         live = {name: release.version if release else None for name, release in sorted(self._live.items())}
-        self.served = Served(ready, names, live, dict(self._max_batch_size))
+        live_now = {f"{name}/{version}" for name, version in live.items()}
+        failed = {version: reason for version, reason in self._reasons.items() if version not in live_now}
+        self.served = Served(ready, names, live, dict(self._max_batch_size), failed)
         self.served.write(self.served_file)
 
     def _reason(self, admin: TritonAdmin, release: Release) -> str:

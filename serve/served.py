@@ -18,13 +18,15 @@ from serve.repository import Recommender
 class Served:
     """The models Triton was given, and each recommender's live version, None where none could be loaded.
 
-    `max_batch_size` has the rows a request to a recommender's part may have.
+    `max_batch_size` has the rows a request to a recommender's part may have, `failed` the reason of each version
+    `<name>/<version>` that was tried and is not served.
     """
 
     ready: bool = False
     models: tuple[str, ...] = ()
     recommenders: dict[str, int | None] = field(default_factory=dict)
     max_batch_size: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Replace the file in one step."""
@@ -52,7 +54,7 @@ class ServedFile:
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp != self._stamp:
             read = json.loads(self.path.read_text())
-            self._current = Served(read["ready"], tuple(read["models"]), read["recommenders"], read["max_batch_size"])
+            self._current = Served(**{**read, "models": tuple(read["models"])})
             self._stamp = stamp
         return self._current
 

@@ -23,6 +23,7 @@ from ncf.export import export, query_config, score_config, topk_config
 from ncf.exported_modules import TopK, TotalScorer
 from ncf.models import build_model
 from ncf.negatives import SeenItems
+from ncf.query import Query
 
 OUTSIDE = torch.tensor([[-1], [-(2**63)], [2**63 - 1], [10**6]])
 
@@ -112,8 +113,16 @@ def test_users_are_worked_through_in_blocks(food_run: Run) -> None:
     torch.testing.assert_close(whole[1], parts[1], rtol=1e-5, atol=1e-5)
 
 
-def test_k_is_at_most_the_catalogue(tiny_run: Run, tmp_path: Path) -> None:
-    assert export(tiny_run, tmp_path, "m", k=100).k == len(tiny_run.items)
+def test_k_stays_where_the_catalogue_is_smaller(tiny_run: Run, tmp_path: Path) -> None:
+    """So that the next version, with more items, has the same outputs."""
+    exported = export(tiny_run, tmp_path, "m", k=100)
+    assert exported.k == 100
+    for folder in (exported.topk, exported.query):
+        module = torch.jit.load(str(folder / "1" / "model.pt"))
+        first = torch.tensor([[0]]) if folder == exported.topk else torch.tensor([[[Query.USER, 0]]])
+        item_index, score = module(first)
+        assert item_index.shape == score.shape == (1, 100)
+        assert (item_index[0, len(tiny_run.items) :] == -1).all()
 
 
 def test_versions_count_up_and_a_tuned_config_stays(food_run: Run, tmp_path: Path) -> None:
