@@ -9,6 +9,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from serve.errors import ServeError
+from serve.openapi import openapi_document
 from serve.served import ServedFile
 from serve.settings import Settings
 from serve.triton_admin import TritonAdmin
@@ -51,6 +52,10 @@ def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAd
                 "MaxPayloadInMB": MAX_PAYLOAD_MB,
             }
         )
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return _json(openapi_document(settings))
 
     @app.errorhandler(ServeError)
     def serve_error(error: ServeError) -> Response:

@@ -262,6 +262,6 @@ class Rollout:
         return NO_REASON
 
     def one_line(self, reason: str) -> str:
-        """Without Triton's traceback, the caller's repository in place of the links Triton was given."""
-        reason = " ".join(reason.partition("\n\nAt:")[0].split())
+        """Without a traceback of Python or libtorch, the caller's repository in place of the links Triton was given."""
+        reason = " ".join(re.split(r"\n\nAt:|Exception raised from", reason)[0].split())
         return re.sub(rf"{re.escape(str(self.view))}(?=/)", str(self.repository), reason)

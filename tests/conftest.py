@@ -19,6 +19,7 @@ import torch
 from ncf.checkpoint import Run, load_run
 from ncf.config import TrainConfig
 from ncf.export import export
+from ncf.items import ItemColumn, read_items
 from ncf.sample import CATALOGUES, generate
 from ncf.train import train_run
 from tests.serving import Server
@@ -71,10 +72,34 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="session")
-def repository(food_run: Run, fashion_run: Run, tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three recommenders and one model that is broken."""
+def food_items(food_run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[ItemColumn]:
+    """Of an item such as sushi-07 the title 'Sushi 7', the kind 'sushi', the number 7; nothing is known of pizza-01."""
+    parts = [str(item).split("-") for item in food_run.items.ids]
+    frame = pl.DataFrame(
+        {
+            "item_id": food_run.items.ids,
+            "title": [f"{kind.title()} {int(number)}" for kind, number in parts],
+            "kind": [kind for kind, _ in parts],
+            "number": [int(number) for _, number in parts],
+        }
+    )
+    path = tmp_path_factory.mktemp("items") / "items.csv"
+    frame.filter(pl.col("item_id") != "pizza-01").write_csv(path)
+    return read_items(path, food_run.items)
+
+
+@pytest.fixture(scope="session")
+def repository(
+    food_run: Run,
+    fashion_run: Run,
+    tiny_run: Run,
+    food_items: list[ItemColumn],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Three recommenders, the first with metadata, and one model that is broken."""
     path = tmp_path_factory.mktemp("repository")
-    for name, run in (("ncf_food_model", food_run), ("ncf_fashion_model", fashion_run), ("tiny", tiny_run)):
+    export(food_run, path, "ncf_food_model", columns=food_items)
+    for name, run in (("ncf_fashion_model", fashion_run), ("tiny", tiny_run)):
         export(run, path, name)
     export(tiny_run, path, "broken")
     (path / "broken" / "1" / "model.pt").write_bytes(b"this is no TorchScript")

@@ -169,7 +169,6 @@ def test_versions_change_under_load_without_a_failed_or_mixed_answer(first: Run,
         log = server.log.read_text()
         assert f"{NAME}: version 2 is live after" in log
         assert f"{NAME}: version 3 is not served:" in log
-        assert "cannot be loaded as TorchScript" in log
         assert f"{NAME}: version 2 stays" in log
         assert f"{NAME}: version 1 is live after" in log
         assert "Traceback" not in log
@@ -190,7 +189,6 @@ def test_a_start_on_a_broken_newest_version_serves_the_one_before(first: Run, se
         assert version_of(server) == "1"
         log = server.log.read_text()
         assert f"{NAME}: version 2 is not served: {NAME}_topk" in log
-        assert str(tmp_path) in log
         assert f"{NAME}: version 1 is served instead" in log
         assert [model["modelVersion"] for model in server.request("GET", "/models").json["models"]] == ["1"] * 3
 

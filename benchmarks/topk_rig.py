@@ -1,0 +1,233 @@
+"""Benchmark rig: random recommenders exported as real ones, real servers, and calls timed in interleaved rounds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import polars as pl
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from ncf.checkpoint import Run
+from ncf.config import TrainConfig
+from ncf.export import ExportedModel, export
+from ncf.interactions import IdIndex
+from ncf.models import build_model
+from ncf.negatives import SeenItems
+from serve.supervisor import LOOPBACK, free_ports
+from serve.triton_admin import TritonAdmin
+from serve.triton_runtime import NGC_SERVER, find_runtime
+
+SEEN_EACH = 150
+START_SECONDS = 180
+Times = list[float]
+Call = Callable[[], Awaitable[Times]]
+
+
+@dataclass
+class Report:
+    """One table of results; `record` is what goes into the JSON file."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+    targets: list[tuple[str, bool | None]] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every section needs."""
+
+    folder: Path
+    rounds: int
+    seconds: float
+    quick: bool
+    device: str
+    progress: Progress
+
+    def say(self, what: str) -> None:
+        self.progress.console.print(what, highlight=False)
+
+    @property
+    def backend(self) -> str:
+        return "libtorch" if NGC_SERVER.exists() else "stand-in"
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """A random model, exported; `repository` holds nothing else."""
+
+    name: str
+    run: Run
+    exported: ExportedModel
+    repository: Path
+
+    @property
+    def num_users(self) -> int:
+        return len(self.run.users)
+
+    @property
+    def num_items(self) -> int:
+        return len(self.run.items)
+
+    def seen(self, user: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        indptr = self.run.known.indptr
+        return self.run.known.items[indptr[user] : indptr[user + 1]].numpy()
+
+
+def text_ids(prefix: str, count: int) -> IdIndex:
+    """Sorted ids such as u0000017."""
+    return IdIndex(pl.select(pl.lit(prefix) + pl.int_range(count).cast(pl.String).str.zfill(8)).to_series())
+
+
+def random_recommender(bench: Bench, model: str, factors: int, users: int, items: int) -> Recommender:
+    name = f"{model}{factors}_{items}"
+    repository = bench.folder / name
+    task = bench.progress.add_task(f"exporting {model}, {factors} factors, {items:,} items", total=None)
+    torch.manual_seed(0)
+    user = torch.arange(users).repeat_interleave(SEEN_EACH)
+    known = SeenItems.of(user, torch.randint(items, (len(user),)), users, items)
+    run = Run(
+        Path(name),
+        TrainConfig(model=model, num_factors=factors),
+        text_ids("u", users),
+        text_ids("item-", items),
+        known,
+        build_model(model, users, items, factors).eval(),
+    )
+    exported = export(run, repository, name, device=bench.device)
+    bench.progress.remove_task(task)
+    return Recommender(name, run, exported, repository)
+
+
+@contextlib.contextmanager
+def triton(bench: Bench, repository: Path, *models: str) -> Iterator[int]:
+    """A tritonserver as `serve` starts it, with these models; its HTTP port."""
+    http_port, grpc_port = free_ports(2, None)
+    scratch = Path(tempfile.mkdtemp(dir=bench.folder))
+    runtime = find_runtime(scratch)
+    command = [
+        str(runtime.program), f"--model-repository={repository}", "--model-control-mode=explicit",
+        *(f"--load-model={model}" for model in models), f"--http-address={LOOPBACK}", f"--http-port={http_port}",
+        f"--grpc-address={LOOPBACK}", f"--grpc-port={grpc_port}", "--allow-metrics=false", "--log-info=false",
+        *runtime.arguments,
+    ]  # fmt: skip
+    task = bench.progress.add_task(f"starting tritonserver with {', '.join(models)}", total=None)
+    with process(command, runtime.environment, scratch / "log") as started:
+        admin = TritonAdmin(LOOPBACK, grpc_port)
+        wait_for(admin.is_live, started, scratch / "log")
+        not_ready = [state for state in admin.index() if not state.ready and state.name in models]
+        if not_ready:
+            raise click.ClickException(f"{not_ready[0].name}: {not_ready[0].reason}")
+        bench.progress.remove_task(task)
+        yield http_port
+
+
+@contextlib.contextmanager
+def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is sure to be gone afterwards."""
+    with log.open("wb") as file:
+        started = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+    try:
+        yield started
+    finally:
+        started.send_signal(signal.SIGTERM)
+        try:
+            started.wait(40)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+def wait_for(ready: Callable[[], bool], started: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not ready():
+        if started.poll() is not None or time.monotonic() > deadline:
+            raise click.ClickException(f"{started.args[0]} did not come up:\n{log.read_text()[-2000:]}")  # type: ignore[index]
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def serving(bench: Bench, repository: Path) -> Iterator[tuple[int, int]]:
+    """The whole `serve`; its public port and the HTTP port of its Triton."""
+    while True:  # Triton's own ports are the first two that are free in the range
+        public, low = free_ports(2, None)
+        with contextlib.suppress(Exception):
+            if free_ports(2, (low, low + 1)) == [low, low + 1] and public not in (low, low + 1):
+                break
+    environment = {
+        **os.environ,
+        "SERVE_MODEL_REPOSITORY": str(repository),
+        "SERVE_BIND_ADDRESS": LOOPBACK,
+        "SAGEMAKER_BIND_TO_PORT": str(public),
+        "SAGEMAKER_SAFE_PORT_RANGE": f"{low}-{low + 1}",
+    }
+    task = bench.progress.add_task("starting serve", total=None)
+    log = Path(tempfile.mkdtemp(dir=bench.folder)) / "log"
+    with process([str(Path(sys.executable).parent / "serve")], environment, log) as started:
+        wait_for(lambda: "serve: ready" in log.read_text(), started, log)
+        bench.progress.remove_task(task)
+        yield public, low
+
+
+async def timed(call: Callable[[], Awaitable[Any]], seconds: float, at_least: int = 3) -> Times:
+    """One call after the other for some seconds."""
+    times: Times = []
+    end = time.perf_counter() + seconds
+    while len(times) < at_least or time.perf_counter() < end:
+        began = time.perf_counter()
+        await call()
+        times.append(time.perf_counter() - began)
+    return times
+
+
+async def interleaved(bench: Bench, what: str, ways: dict[str, Call]) -> dict[str, list[Times]]:
+    """Every way warmed once, then all of them in each round, every second round backwards."""
+    results: dict[str, list[Times]] = {name: [] for name in ways}
+    task = bench.progress.add_task(what, total=(bench.rounds + 1) * len(ways))
+    for number in range(bench.rounds + 1):
+        for name, way in [*ways.items()][:: -1 if number % 2 else 1]:
+            times = await way()
+            if number:
+                results[name].append(times)
+            bench.progress.advance(task)
+    bench.progress.remove_task(task)
+    return results
+
+
+def share(times: Times, part: float) -> float:
+    return sorted(times)[min(len(times) - 1, int(len(times) * part))]
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Median, and the smallest and largest."""
+    return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
+
+
+def milliseconds(rounds: list[Times], part: float = 0.5) -> list[float]:
+    """A quantile of each round, in ms."""
+    return [1e3 * share(times, part) for times in rounds]
+
+
+def ratios(above: list[Times], below: list[Times]) -> list[float]:
+    """Round by round, how many times longer the median call takes."""
+    return [share(a, 0.5) / share(b, 0.5) for a, b in zip(above, below, strict=True)]
+
+
+def console(stderr: bool = False) -> Console:
+    return Console(stderr=stderr, width=None if stderr else 150, highlight=False)
