@@ -1,8 +1,8 @@
-"""What the top-K benchmark compares with, for the environment of requirements-bench.txt: implicit and a TorchServe handler.
+"""Runs in the environment of requirements-bench.txt: workers with implicit or a module, and a handler for TorchServe.
 
 As a program it is a worker that ranks one user after the other: `topk_peers.py implicit FACTORS.npz THREADS` or
-`topk_peers.py torchscript model.pt THREADS`. A line `[7, 3, …]` on standard input, user indices, is answered by one line
-of two lists: the seconds each call took, and the items of the last one.
+`topk_peers.py torchscript model.pt THREADS`. A line of user indices `[7, 3, …]` on standard input is answered by one
+line of two lists: the seconds each call took, and the items of the last one.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ import click
 import numpy as np
 import polars as pl
 import torch
-from rich.console import Console
 from rich.progress import Progress
 
 from ncf.checkpoint import Run
@@ -59,6 +58,7 @@ class Bench:
     quick: bool
     device: str
     progress: Progress
+    made: dict[str, Recommender] = field(default_factory=dict)
 
     def say(self, what: str) -> None:
         self.progress.console.print(what, highlight=False)
@@ -96,7 +96,10 @@ def text_ids(prefix: str, count: int) -> IdIndex:
 
 
 def random_recommender(bench: Bench, model: str, factors: int, users: int, items: int) -> Recommender:
+    """Made once for all sections."""
     name = f"{model}{factors}_{items}"
+    if name in bench.made:
+        return bench.made[name]
     repository = bench.folder / name
     task = bench.progress.add_task(f"exporting {model}, {factors} factors, {items:,} items", total=None)
     torch.manual_seed(0)
@@ -112,7 +115,8 @@ def random_recommender(bench: Bench, model: str, factors: int, users: int, items
     )
     exported = export(run, repository, name, device=bench.device)
     bench.progress.remove_task(task)
-    return Recommender(name, run, exported, repository)
+    bench.made[name] = Recommender(name, run, exported, repository)
+    return bench.made[name]
 
 
 @contextlib.contextmanager
@@ -158,7 +162,7 @@ def wait_for(ready: Callable[[], bool], started: subprocess.Popen[bytes], log: P
     deadline = time.monotonic() + START_SECONDS
     while not ready():
         if started.poll() is not None or time.monotonic() > deadline:
-            raise click.ClickException(f"{started.args[0]} did not come up:\n{log.read_text()[-2000:]}")  # type: ignore[index]
+            raise click.ClickException(f"a server did not come up:\n{log.read_text()[-2000:]}")
         time.sleep(0.1)
 
 
@@ -227,7 +231,3 @@ def milliseconds(rounds: list[Times], part: float = 0.5) -> list[float]:
 def ratios(above: list[Times], below: list[Times]) -> list[float]:
     """Round by round, how many times longer the median call takes."""
     return [share(a, 0.5) / share(b, 0.5) for a, b in zip(above, below, strict=True)]
-
-
-def console(stderr: bool = False) -> Console:
-    return Console(stderr=stderr, width=None if stderr else 150, highlight=False)

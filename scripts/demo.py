@@ -82,10 +82,22 @@ def prepare(name: str) -> None:
     if not (run / "result.json").exists():
         ncf("train", "--data", data, "--output", run)
         ncf("evaluate", "--run", run, "--data", data)
-    if not (REPOSITORY / model / "1" / "recommender.json").exists():
-        ncf("export", "--run", run, "--repository", REPOSITORY, "--name", model, "--version", 1)
+    if not any((REPOSITORY / f"{model}_query").glob("*/model.pt")):
+        items = WORK / f"{name}_items.csv"
+        describe_items(data, items)
+        ncf("export", "--run", run, "--repository", REPOSITORY, "--name", model, "--items", items)
     else:
         step(f"{model} is there already")
+
+
+def describe_items(data: Path, target: Path) -> None:
+    """A title and a category for every item of a catalogue: sushi-07 is 'Sushi no. 7', of category sushi."""
+    items = pl.read_csv(data).select(pl.col("item_id").unique().sort())
+    part = pl.col("item_id").str.split("-").list
+    number = part.last().str.strip_chars_start("0")
+    items.with_columns(
+        title=pl.format("{} no. {}", part.first().str.to_titlecase(), number), category=part.first()
+    ).write_csv(target)
 
 
 def ncf(*arguments: object) -> None:
@@ -145,6 +157,14 @@ def ask_and_show(url: str) -> None:
     for name, user in (("food", "u17"), ("fashion", 42)):
         answer = ask(url, {"model": f"ncf_{name}_model", "user_id": user, "k": 5})
         show(answer, f"{answer['model_name']} for {user} ({answer['reason']}); has had {history(name, user)}")
+    answer = ask(
+        url, {"model": "ncf_food_model", "user_id": "u17", "k": 3, "where": {"category": "soup"}, "with": ["title"]}
+    )
+    show(answer, "the same user, soups only, with their titles")
+    answer = ask(url, {"model": "ncf_food_model", "history": ["sushi-01", "sushi-05", "poke-02"], "k": 3})
+    show(answer, f"somebody the model was not trained with ({answer['reason']})")
+    answer = ask(url, {"model": "ncf_fashion_model", "item_id": "boots-01", "k": 3})
+    show(answer, f"items like boots-01 ({answer['reason']})")
     answer = ask(url, {"model": "ncf_food_model", "user_id": "nobody", "k": 3})
     show(answer, f"{answer['message']} ({answer['reason']})")
     pairs = [{"user_id": "u17", "item_id": item} for item in ("dumpling-01", "salad-01")]
@@ -164,9 +184,10 @@ def history(name: str, user: str | int) -> str:
 
 def show(answer: dict[str, Any], title: str) -> None:
     console.print(title, soft_wrap=True)
-    table = Table("", "item_id", "score")
+    names = list(answer["recommendations"][0])
+    table = Table("", *names)
     for place, item in enumerate(answer["recommendations"], start=1):
-        table.add_row(str(place), item["item_id"], f"{item['score']:.3f}")
+        table.add_row(str(place), *(f"{item[name]:.3f}" if name == "score" else str(item[name]) for name in names))
     console.print(table)
 
 

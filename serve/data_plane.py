@@ -14,7 +14,7 @@ from serve.errors import BadRequest, BodyTooLarge, MethodNotAllowed, ServeError,
 from serve.recommenders import Recommenders, RequestHeaders, triton_message
 from serve.served import ServedFile
 from serve.settings import Settings
-from serve.triton import TritonPool
+from serve.triton import TritonPool, TritonResponse
 
 log = logging.getLogger("serve")
 
@@ -183,8 +183,14 @@ class DataPlane:
         return await self.pass_through(name, body, header_length)
 
     async def pass_through(self, name: str, body: bytes, header_length: int | None) -> tuple[int, Headers, bytes]:
-        """A body to a model as it is, and the model's answer back as it is."""
-        answer = await self.triton.request(b"POST", f"/v2/models/{name}/infer", body, header_length)
+        """A body to a model as it is, and the model's answer back as it is.
+
+        A recommender's part is asked for its live version; if that was unloaded in this moment, for the next one.
+        """
+        version = self.served.current().versions.get(name)
+        answer = await self.infer(name, version, body, header_length)
+        if answer.status in (404, 503) and (now := self.served.current().versions.get(name)) != version:
+            answer = await self.infer(name, now, body, header_length)
         headers = [(b"content-type", answer.content_type)]
         if answer.header_length is not None:
             headers = [
@@ -194,3 +200,7 @@ class DataPlane:
         if answer.status == 500 and b"Unable to parse" in answer.body:  # JSON of a wrong form: the caller's mistake
             raise BadRequest(triton_message(answer))
         return answer.status, headers, answer.body
+
+    async def infer(self, name: str, version: int | None, body: bytes, header_length: int | None) -> TritonResponse:
+        path = f"/v2/models/{name}/infer" if version is None else f"/v2/models/{name}/versions/{version}/infer"
+        return await self.triton.request(b"POST", path, body, header_length)

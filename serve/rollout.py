@@ -104,7 +104,8 @@ class Rollout:
             try:
                 self.look(admin)
             except (Unavailable, OSError) as error:
-                log.error("cannot look for new versions: %s", error)
+                if not stopped.is_set():
+                    log.error("cannot look for new versions: %s", error)
 
     def look(self, admin: TritonAdmin) -> None:
         """One look: load what is new and has not changed since the last look, unload what has had its time."""
@@ -251,7 +252,8 @@ class Rollout:
         live = {name: release.version if release else None for name, release in sorted(self._live.items())}
         live_now = {f"{name}/{version}" for name, version in live.items()}
         failed = {version: reason for version, reason in self._reasons.items() if version not in live_now}
-        self.served = Served(ready, names, live, dict(self._max_batch_size), failed)
+        versions = {part: each.version for each in self._live.values() if each for part in each.parts}
+        self.served = Served(ready, names, live, versions, dict(self._max_batch_size), failed)
         self.served.write(self.served_file)
 
     def _reason(self, admin: TritonAdmin, release: Release) -> str:

@@ -18,13 +18,14 @@ from serve.repository import Recommender
 class Served:
     """The models Triton was given, and each recommender's live version, None where none could be loaded.
 
-    `max_batch_size` has the rows a request to a recommender's part may have, `failed` the reason of each version
-    `<name>/<version>` that was tried and is not served.
+    `versions` has the live version of each recommender's parts, `max_batch_size` the rows a request to one may have,
+    `failed` the reason of each version `<name>/<version>` that was tried and is not served.
     """
 
     ready: bool = False
     models: tuple[str, ...] = ()
     recommenders: dict[str, int | None] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
     max_batch_size: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 

@@ -97,3 +97,25 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert message in stderr
     assert "Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_metadata_and_rollback(food_run: Run, tmp_path: Path) -> None:
+    items = tmp_path / "items.csv"
+    items.write_text("sku,title\nsushi-01,Salmon\nsushi-02,Tuna\n")
+    arguments = ("--run", food_run.path, "--repository", tmp_path / "r", "--name", "m")
+    ended = run_ncf("export", *arguments, "--items", items, "--item-column", "sku")
+    assert ended.returncode == 0, ended.stderr
+    assert "version 1, K = 100, items with title" in ended.stdout
+    assert "has no row for 298 of 300 items" in ended.stderr
+    ended = run_ncf("rollback", "--repository", tmp_path / "r", "--name", "m")
+    assert ended.returncode == 2
+    assert "m has version 1 only" in ended.stderr
+    assert run_ncf("export", *arguments).returncode == 0
+    ended = run_ncf("rollback", "--repository", tmp_path / "r", "--name", "m")
+    assert (ended.returncode, ended.stdout.strip()) == (
+        0,
+        "m is at version 1 again; withdrawn: 2 (kept as .withdrawn-<version>)",
+    )
+    ended = run_ncf("rollback", "--repository", tmp_path / "nowhere", "--name", "m")
+    assert ended.returncode == 2
+    assert "is no folder" in ended.stderr

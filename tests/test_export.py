@@ -23,6 +23,7 @@ from ncf.export import export, query_config, score_config, topk_config
 from ncf.exported_modules import TopK, TotalScorer
 from ncf.models import build_model
 from ncf.negatives import SeenItems
+from ncf.publish import part_names, rollback
 from ncf.query import Query
 
 OUTSIDE = torch.tensor([[-1], [-(2**63)], [2**63 - 1], [10**6]])
@@ -238,3 +239,32 @@ def test_a_killed_export_leaves_no_half_model(food_run: Run, tmp_path: Path) -> 
     assert left[0].startswith(".export-")
     export(food_run, tmp_path, "m")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "m_query", "m_topk"]
+
+
+def test_rollback_withdraws_what_is_newer_and_deletes_nothing(food_run: Run, tmp_path: Path) -> None:
+    for _ in range(3):
+        export(food_run, tmp_path, "m")
+    assert rollback(tmp_path, "m") == (2, [3])
+    assert rollback(tmp_path, "m", 1) == (1, [2])
+    for part in part_names("m"):
+        assert {".withdrawn-2", ".withdrawn-3", "1"} <= {path.name for path in (tmp_path / part).iterdir()}
+    with pytest.raises(InputError, match=r"m has version 1 only in .*; there is nothing to go back to"):
+        rollback(tmp_path, "m")
+    assert export(food_run, tmp_path, "m").version == 4  # a withdrawn number is not used again
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "message"),
+    [
+        ("nobody", None, "has no version of a recommender 'nobody'"),
+        ("m", 7, "m has no whole version 7 in .*; there is 1, 2"),
+        ("m", 2, "version 2 is the newest of m already"),
+    ],
+)
+def test_a_rollback_that_cannot_be(food_run: Run, tmp_path: Path, name: str, version: int | None, message: str) -> None:
+    export(food_run, tmp_path, "m")
+    export(food_run, tmp_path, "m")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=message):
+        rollback(tmp_path, name, version)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -40,7 +40,7 @@ def run_demo(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_demo_trains_serves_asks_and_stops_and_a_second_run_reuses(copy: Path) -> None:
     first = run_demo(copy)
     assert first.returncode == 0, first.stdout + first.stderr
-    assert len(re.findall(r"^curl -d .*/invocations$", first.stdout, re.MULTILINE)) == 4
+    assert len(re.findall(r"^curl -d .*/invocations$", first.stdout, re.MULTILINE)) == 7
     for model in ("ncf_food_model", "ncf_fashion_model"):
         assert f"ncf export --run .demo/run_{model.split('_')[1]}" in first.stdout
         assert f"{model} for" in first.stdout
@@ -49,6 +49,9 @@ def test_the_demo_trains_serves_asks_and_stops_and_a_second_run_reuses(copy: Pat
     assert had is not None
     table = first.stdout.split("has had")[1].split("curl")[0]
     assert len(re.findall(rf"({had[1]}|{had[2]})-\d\d", table)) >= 4
+    assert "soup-" in first.stdout.split("soups only")[1].split("curl")[0]
+    assert "sushi-" in first.stdout.split("not trained with (history)")[1].split("curl")[0]
+    assert "boots-" in first.stdout.split("items like boots-01 (similar)")[1].split("curl")[0]
     assert "serve has stopped with exit code 0" in first.stdout
 
     second = run_demo(copy)

@@ -56,6 +56,12 @@ ASKS: list[Any] = [
     {"user_id": "u130", "candidates": [f"i{500 + n}" for n in range(10)]},
     {"history": ["i501", "i502"], "k": 4},
     {"item_id": "i510", "k": 4},
+    {
+        "inputs": [
+            {"name": "user_index", "datatype": "INT64", "shape": [1, 1], "data": [7]},
+            {"name": "item_index", "datatype": "INT64", "shape": [1, 1], "data": [7]},
+        ]
+    },
     {"requests": [{"user_id": "u120"}, {"item_id": "i510"}, {"pairs": [{"user_id": "u120", "item_id": "i510"}]}]},
 ]
 
