@@ -74,7 +74,7 @@ def compare(split: Split, config: TrainConfig, share: float, seed: int) -> None:
     history = seen(split)
     user = torch.as_tensor(held_out.user_index)
     began = time.perf_counter()
-    fold_in = fit_fold_in(base, seen(others, also_held_out=True))
+    fold_in = fit_fold_in(base.catalogue(), seen(others, also_held_out=True))
     seconds = time.perf_counter() - began
     scorers: dict[str, Scorer] = {"trained": trained}
     for most in (ALL, 20, 5, 1):

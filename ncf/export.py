@@ -77,7 +77,7 @@ def export(
     names = part_names(name)
     codes = torch.from_numpy(np.array([column.codes for column in columns]).reshape(len(columns), len(run.items)))
     catalogue = run.model.catalogue()
-    fold_in = fit_fold_in(run.model, run.known, [part.items() for part in catalogue.parts])  # type: ignore[operator]
+    fold_in = fit_fold_in(catalogue, run.known)
     modules = {
         names.topk: TopK(run.model.catalogue(), run.known, len(run.users), k),
         names.query: Query(catalogue, fold_in, run.known, len(run.users), k, codes.long()),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, pad
 
-from ncf.models import NCF, GMFBranch, MLPBranch
+from ncf.models import Catalogue
 from ncf.negatives import SeenItems, seen_positions
 
 MIXTURES = 256
@@ -80,15 +80,13 @@ def mixed(seen: Tensor, mix: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_fold_in(model: NCF, known: SeenItems, tables: list[Tensor] | None = None) -> FoldIn:
+def fit_fold_in(catalogue: Catalogue, known: SeenItems) -> FoldIn:
     """Fit the map on all users with an item in `known`; the same model and items give the same map.
 
-    `tables` [num_items, …] are the item rows to sum, by default the branches' item embeddings. A linear image of those
-    serves as well, so what a catalogue holds anyway need not be held twice.
+    The item rows it sums are the catalogue's own, shared with it and not copied.
     """
-    branches = [branch for branch in model.branches if isinstance(branch, GMFBranch | MLPBranch)]
-    embeddings = [branch.user_embedding.weight for branch in branches]
-    tables = tables or [branch.item_embedding.weight for branch in branches]
+    embeddings: list[Tensor] = [part.user_embedding.weight for part in catalogue.parts]  # type: ignore[union-attr,misc]
+    tables: list[Tensor] = [part.items() for part in catalogue.parts]  # type: ignore[operator]
     counts = known.counts()
     longest = int(counts.max())
     users = torch.nonzero(counts).squeeze(1)

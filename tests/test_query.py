@@ -25,7 +25,8 @@ def made(name: str) -> tuple[NCF, torch.jit.ScriptModule]:
     model = build_model(name, NUM_USERS, NUM_ITEMS, 8).eval()
     pairs = torch.tensor([(user, item) for user, items in SEEN.items() for item in items])
     seen = SeenItems.of(pairs[:, 0], pairs[:, 1], NUM_USERS, NUM_ITEMS)
-    query = Query(model.catalogue(), fit_fold_in(model, seen), seen, NUM_USERS, K, CODES).eval()
+    catalogue = model.catalogue()
+    query = Query(catalogue, fit_fold_in(catalogue, seen), seen, NUM_USERS, K, CODES).eval()
     return model, torch.jit.script(query)
 
 
