@@ -89,6 +89,7 @@ class Load:
         self.wrong: list[Any] = []
         self.asked: dict[str, int] = {}
         self.threads = [threading.Thread(target=self.ask, args=(offset,)) for offset in range(8)]
+        self.threads.append(threading.Thread(target=self.ping))
 
     def ask(self, offset: int) -> None:
         with closing(http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)) as connection:
@@ -112,6 +113,11 @@ class Load:
                 self.wrong.append((status, body))
             else:
                 self.asked[min(version)] = self.asked.get(min(version), 0) + 1
+
+    def ping(self) -> None:
+        while not self.stopped.wait(0.2):
+            if (status := self.server.ping()) != 200:
+                self.wrong.append(("ping", status))
 
     def __enter__(self) -> Load:
         for thread in self.threads:
@@ -154,7 +160,7 @@ def test_versions_change_under_load_without_a_failed_or_mixed_answer(first: Run,
     assert all(one != other for one, other in zip(expected["1"], expected["2"], strict=True))
     repository = tmp_path / "served"
     export(first, repository, NAME)
-    with Server(repository) as server:
+    with Server(repository, SERVE_WORKERS="2") as server:
         server.wait_until_ready()
         began = time.monotonic()
         with Load(server, expected) as load:
