@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo serve test lint bench-clients clean
+.PHONY: demo serve test lint bench-clients bench-topk clean
 
 demo: .venv/ready  ## set up, train two models, serve them, ask, print, stop
 	$(BIN)/python scripts/demo.py
@@ -21,6 +21,14 @@ lint: .venv/ready-dev  ## ruff and mypy --strict
 
 bench-clients: .venv/ready  ## three ways for the data plane to talk to Triton, measured side by side
 	$(BIN)/python benchmarks/triton_clients.py
+
+bench-topk: .venv/ready .venv/bench/ready  ## top-K and the whole serve beside what they compete with; ARGS="--help"
+	$(BIN)/python benchmarks/topk.py $(ARGS)
+
+.venv/bench/ready: requirements-bench.txt | .venv/ready
+	$(PYTHON) -m venv .venv/bench
+	.venv/bench/bin/pip install --quiet -r requirements-bench.txt
+	touch $@
 
 .venv/ready: requirements.txt pyproject.toml scripts/ensure_libpython.sh
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \

@@ -9,6 +9,8 @@ import json
 import os
 import platform
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +71,7 @@ def main(
       python benchmarks/topk.py --quick --only A,C --output figures.json
       python benchmarks/topk.py --only A,F --device gpu
     """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that no server stays behind
     uvloop.install()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     folder = Path(tempfile.mkdtemp(prefix="bench-topk-"))

@@ -9,6 +9,8 @@ from typing import cast
 
 from serve.supervisor import LOOPBACK
 
+PATIENCE = 60
+
 
 @dataclass(frozen=True)
 class Load:
@@ -57,12 +59,12 @@ class Caller(asyncio.Protocol):
             if head < 0:
                 return
             fields = self.answer[:head].lower()
-            at = fields.find(b"content-length:")
+            at = fields.find(b"\r\ncontent-length:")
             if not self.answer.startswith(b"HTTP/1.1 200") or at < 0:
                 self._fail(RuntimeError(f"not answered: {self.answer[:500]!r}"))
                 return
-            stop = fields.find(b"\r\n", at)
-            length = int(fields[at + 15 : stop if stop > 0 else head])
+            stop = fields.find(b"\r\n", at + 2)
+            length = int(fields[at + 17 : stop if stop > 0 else head])
             self.missing = head + 4 + length - len(self.answer)
         else:
             self.missing -= len(data)
@@ -96,5 +98,5 @@ async def load(port: int, requests: list[bytes], concurrency: int, seconds: floa
 
         _, caller = await loop.create_connection(make, LOOPBACK, port)
         callers.append(caller)
-    await asyncio.gather(*(caller.done for caller in callers))
+    await asyncio.wait_for(asyncio.gather(*(caller.done for caller in callers)), seconds + PATIENCE)
     return Load([each for caller in callers for each in caller.times], time.perf_counter() - began)

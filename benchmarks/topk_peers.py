@@ -21,6 +21,9 @@ Rank = Callable[[int], Any]
 
 def implicit_recommend(file: str, threads: int) -> Callable[[int], tuple[Rank, Callable[[Any], list[int]]]]:
     """implicit's own model class with the given factors; each user's row of seen items is cut before the clock runs."""
+    import warnings
+
+    warnings.simplefilter("ignore", RuntimeWarning)  # it advises on BLAS threads, and both ways are measured
     import numpy as np
     from implicit.cpu.als import AlternatingLeastSquares
     from scipy.sparse import csr_matrix

@@ -149,6 +149,11 @@ def process(command: list[str], environment: dict[str, str], log: Path) -> Itera
         started = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
     try:
         yield started
+    except Exception as error:
+        if started.poll() is not None:
+            said = log.read_text(errors="replace")[-2000:]
+            raise click.ClickException(f"{command[0]} ended with {started.returncode}:\n{said}") from error
+        raise
     finally:
         started.send_signal(signal.SIGTERM)
         try:

@@ -1,4 +1,4 @@
-"""The two modules that are exported: total over any int64 index, free of devices, scriptable.
+"""Two of the exported modules (`query.py` has the third): total over any int64 index, free of devices, scriptable.
 
 Total, because Triton merges the rows of many callers into one forward: one caller's bad index must not fail the others.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def read_items(path: Path, items: IdIndex, item_column: str = "item_id") -> list
     if len(names) > MAX_COLUMNS:
         raise InputError(f"{path} has {len(names)} columns beside '{item_column}'; at most {MAX_COLUMNS} are taken")
     for name in names:
+        if not name.strip():
+            raise InputError(f"{path} has a column without a name; name it, or leave it out")
         if name in RESERVED:
             raise InputError(f"{path} has a column '{name}', which is a name of the answers' own; rename it")
     row = IdIndex(ids).encode(items.ids)
@@ -85,15 +88,22 @@ def _as_text(raw: pl.Series, path: Path) -> tuple[str, pl.Series]:
         if len(present) and present.str.contains(DECIMAL).all():
             return "number", _decimals(text.cast(pl.Float64))
         return "text", text
-    if raw.dtype.is_integer():
-        return "integer", raw.cast(pl.String)
+    if raw.dtype.is_integer():  # JSON's readers agree on 64 bits only
+        fits = raw.cast(pl.Int64, strict=False).null_count() == raw.null_count()
+        return "integer" if fits else "text", raw.cast(pl.String)
+    if raw.dtype == pl.Float32:  # .1 is to stay .1, not what float64 makes of its bits
+        return "number", _decimals(
+            raw.set(~raw.is_finite().fill_null(False), None), lambda value: str(np.float32(value))
+        )
     if raw.dtype.is_float():
         return "number", _decimals(raw.set(~raw.is_finite().fill_null(False), None))
+    if raw.dtype in (pl.Date, pl.Datetime, pl.Decimal, pl.Null):
+        return "text", raw.cast(pl.String)
     if raw.dtype == pl.Boolean:
         return "boolean", raw.cast(pl.String)
     raise InputError(f"{path}: column '{raw.name}' is of type {raw.dtype}; give text, numbers or true/false")
 
 
-def _decimals(raw: pl.Series) -> pl.Series:
+def _decimals(raw: pl.Series, write: Callable[[float], str] = str) -> pl.Series:
     """As Python writes them, which is how `serve` writes the number of a filter."""
-    return pl.Series(raw.name, [None if value is None else repr(float(value)) for value in raw], pl.String)
+    return pl.Series(raw.name, [None if value is None else repr(float(write(value))) for value in raw], pl.String)

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,7 +102,7 @@ def place_config(config: ModelConfig, staged: Path, existing: Path) -> None:
 
 def place_warmup(rows: dict[str, list[tuple[int, int]]], staged: Path, existing: Path) -> None:
     """Stage the files a new model's warm-up reads: int64, row after row."""
-    if existing.exists():
+    if (existing / "warmup").exists():
         return
     (staged / "warmup").mkdir()
     for name, values in rows.items():
@@ -124,9 +123,9 @@ def _parse(config: Path | str) -> Any:
 def publish(staged: Path, target: Path, version: int) -> None:
     """Make a staged model visible by one rename: the whole directory, or a version in one that is there."""
     if target.exists():
-        (staged / str(version)).rename(target / str(version))
-        if (staged / "config.pbtxt").exists():
-            (staged / "config.pbtxt").rename(target / "config.pbtxt")
+        for beside in ("warmup", "config.pbtxt", str(version)):
+            if (staged / beside).exists():
+                (staged / beside).rename(target / beside)
     else:
         staged.chmod(0o755)
         staged.rename(target)
@@ -144,24 +143,31 @@ def rollback(repository: Path, name: str, version: int | None = None) -> tuple[i
         whole = sorted(set.intersection(*there))
         if not whole:
             raise InputError(f"{repository} has no version of a recommender '{name}'; `ncf export` writes one")
-        newest = max(set.union(*there))
-        target = version if version is not None else max((each for each in whole if each < newest), default=None)
-        if target is None:
-            raise InputError(f"{name} has version {newest} only in {repository}; there is nothing to go back to")
+        if version is None and len(whole) < 2:
+            raise InputError(f"{name} has version {whole[0]} only in {repository}; there is nothing to go back to")
+        target = whole[-2] if version is None else version
         if target not in whole:
             raise InputError(f"{name} has no whole version {target} in {repository}; there is {_listed(whole)}")
-        if target == newest:
+        if target == whole[-1]:
             raise InputError(f"version {target} is the newest of {name} already; to go back choose an older one")
         withdrawn = sorted(each for each in set.union(*there) if each > target)
         # The scoring model first: without its recommender.json the version no longer counts for `serve`.
-        for each, part in product(reversed(withdrawn), names):
-            if (repository / part / str(each)).exists():
-                (repository / part / str(each)).rename(repository / part / f".withdrawn-{each}")
+        moves = [
+            (repository / part / str(each), repository / part / f".withdrawn-{each}")
+            for each in reversed(withdrawn)
+            for part in names
+            if (repository / part / str(each)).exists()
+        ]
+        for _, kept in moves:
+            if kept.exists():
+                raise InputError(f"{kept} is there already; move it away, or delete it, and roll back again")
+        for folder, kept in moves:
+            folder.rename(kept)
     return target, withdrawn
 
 
 def _visible(model: Path) -> set[int]:
-    return {int(folder.name) for folder in model.glob("*") if re.fullmatch(r"[0-9]{1,10}", folder.name)}
+    return {int(folder.name) for folder in model.glob("*") if re.fullmatch(r"[1-9][0-9]{0,9}", folder.name)}
 
 
 def _listed(numbers: list[int]) -> str:

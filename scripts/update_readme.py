@@ -22,6 +22,8 @@ PURPOSES = {
     "LICENSE": "Apache-2.0",
     "Makefile": "everything a newcomer runs",
     "README.md": "this page",
+    "requirements-bench.txt": "what the benchmarks compare with",
+    "docs/api.md": "the API of /invocations: asks, formats, mistakes, versions",
     "docs/decisions.md": "why things are as they are",
     "docs/flow.svg": "the picture above",
     "docs/log.md": "what was tried and measured, failures too",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from uvicorn_worker import UvicornWorker
 
 from serve.control_plane import create_control_plane
 from serve.data_plane import DataPlane, Receive, Scope, Send
-from serve.served import ServedFile
+from serve.served import SERVED_FILE, VIEW_FOLDER, ServedFile
 from serve.settings import Settings
 from serve.triton import TritonPool
 from serve.triton_admin import TritonAdmin
@@ -53,9 +54,13 @@ class Application:
             await self.control_plane(scope, receive, send)  # type: ignore[arg-type]
 
 
-def create_app(triton_host: str, http_port: int, grpc_port: int, served_file: str) -> Application:
+def create_app(triton_host: str, http_port: int, grpc_port: int, scratch: str) -> Application:
     """The application of one worker; gunicorn calls it in the worker, after the fork."""
+    # A large body makes many objects and no garbage: with Python's usual threshold the collector looks at all of them
+    # again and again, which was nine tenths of the time of reading one (docs/log.md).
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 100)
     settings = Settings.from_environment(os.environ)
     triton, health = TritonPool(triton_host, http_port), TritonPool(triton_host, http_port)
-    served = ServedFile(Path(served_file), settings.model_repository)
+    served = ServedFile(Path(scratch, SERVED_FILE), Path(scratch, VIEW_FOLDER))
     return Application(settings, served, triton, health, TritonAdmin(triton_host, grpc_port))

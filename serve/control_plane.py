@@ -13,6 +13,7 @@ from serve.openapi import openapi_document
 from serve.served import ServedFile
 from serve.settings import Settings
 from serve.triton_admin import TritonAdmin
+from serve.view import View
 
 MAX_PAYLOAD_MB = 6
 # SageMaker wants MaxConcurrentTransforms × MaxPayloadInMB <= 100.
@@ -22,6 +23,7 @@ MAX_CONCURRENT_TRANSFORMS = 100 // MAX_PAYLOAD_MB
 def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAdmin) -> Flask:
     """The Flask application of one worker."""
     app = Flask("serve", static_folder=None)
+    outside = View(settings.model_repository.absolute(), served.view).as_seen_outside
 
     @app.get("/models")
     def models() -> Response:
@@ -37,7 +39,7 @@ def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAd
             if model.ready:
                 loaded.append({**named, "modelUrl": str(settings.model_repository / model.name)})
             elif model.name not in state.max_batch_size:  # of recommenders' parts the reason is above
-                unavailable.append({**named, "reason": model.reason or model.state})
+                unavailable.append({**named, "reason": outside(model.reason) or model.state})
         return _json({"models": loaded, "unavailable": unavailable})
 
     @app.get("/execution-parameters")

@@ -14,12 +14,14 @@ ServeError                500  internal
 
 from __future__ import annotations
 
+_WORDS = {"None": "null", "True": "true", "False": "false"}  # JSON's, which is what the caller wrote
+
 
 def show(value: object) -> str:
     """A value as it may stand in a message: one short line without its depths, whatever was sent."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
-    text = f"'{value[:80]}'" if isinstance(value, str) else str(value)
+    text = f"'{value[:80]}'" if isinstance(value, str) else _WORDS.get(str(value), str(value))
     if not text.isprintable():
         text = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
     return text if len(text) <= 80 else text[:77] + "…"

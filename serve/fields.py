@@ -28,9 +28,10 @@ class Field:
 
 @dataclass(frozen=True)
 class Ask:
-    """One kind of request: the fields it must have, those it may have, and an example."""
+    """One kind of request: the field it is known by, those it must have, those it may have, and an example."""
 
     summary: str
+    lead: str
     required: tuple[str, ...]
     optional: tuple[str, ...]
     example: Mapping[str, Any]
@@ -145,17 +146,25 @@ FIELDS: dict[str, Field] = {
 
 CONDITIONS = ("k", "exclude_seen", "exclude", "allow", "where", "with")
 ASKS = (
-    Ask("The best items for a user", ("user_id",), CONDITIONS, {"user_id": "u17", "k": 5}),
+    Ask("The best items for a user", "user_id", ("user_id",), CONDITIONS, {"user_id": "u17", "k": 5}),
     Ask(
         "Given items in the order a user would like them",
+        "candidates",
         ("user_id", "candidates"),
         ("k", "with"),
         {"user_id": "u17", "candidates": ["pizza-03", "soup-02"]},
     ),
-    Ask("Scores of pairs", ("pairs",), (), {"pairs": [{"user_id": "u17", "item_id": "pizza-03"}]}),
-    Ask("The best items for a new user", ("history",), CONDITIONS, {"history": ["sushi-01", "sushi-05"], "k": 5}),
+    Ask("Scores of pairs", "pairs", ("pairs",), (), {"pairs": [{"user_id": "u17", "item_id": "pizza-03"}]}),
+    Ask(
+        "The best items for a new user",
+        "history",
+        ("history",),
+        CONDITIONS,
+        {"history": ["sushi-01", "sushi-05"], "k": 5},
+    ),
     Ask(
         "Items like an item",
+        "item_id",
         ("item_id",),
         tuple(name for name in CONDITIONS if name != "exclude_seen"),
         {"item_id": "sushi-01", "k": 5},

@@ -78,12 +78,16 @@ class Column:
         """The code of a value: -1 stands for items without one (null), UNKNOWN_CODE for a value no item has."""
         if value is None:
             return -1
-        if isinstance(value, bool):
-            text = str(value).lower() if self.kind == "boolean" else ""
-        elif self.kind == "number" and not isinstance(value, str):
-            text = repr(float(value))
-        else:
-            text = str(value)
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        if self.kind in ("number", "integer"):  # 5, 5.0 and "5" are one value
+            try:
+                number = float(text)
+            except ValueError:
+                return UNKNOWN_CODE
+            if self.kind == "number":
+                text = repr(number)
+            elif number.is_integer() and abs(number) < 2**53:
+                text = str(int(number))
         code = self.values.index(text)
         return UNKNOWN_CODE if code < 0 else code
 

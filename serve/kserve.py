@@ -17,6 +17,8 @@ BINARY = b"application/vnd.sagemaker-triton.binary+json"
 BINARY_TYPE = re.compile(
     rb"application/vnd\.sagemaker-triton\.binary\+json\s*;\s*json-header-size\s*=([^;]*)(;.*)?", re.IGNORECASE
 )
+# Of a thousand dimensions even the product takes long.
+MAX_DIMENSIONS = 32
 LENGTH_HEADER = b"inference-header-content-length"
 
 
@@ -61,13 +63,19 @@ def check_kserve(document: Any, size: int) -> None:
         shape = tensor.get("shape") if isinstance(tensor, dict) else None
         if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
             raise BadRequest(f"inputs[{number}] needs a shape, a list of whole numbers of at least 0")
-        if prod(shape) > size:
+        if len(shape) > MAX_DIMENSIONS or prod(shape) > size:
             raise BadRequest(f"inputs[{number}] has shape {shape[:8]}, which is more than its data can fill")
-    outputs = document.get("outputs")
-    for field, tensors in (("inputs", inputs), ("outputs", outputs if isinstance(outputs, list) else [])):
+    outputs, parameters = document.get("outputs", []), document.get("parameters", {})
+    if not isinstance(outputs, list):
+        raise BadRequest(f"outputs is {show(outputs)}; it must be a list")
+    if not isinstance(parameters, dict):
+        raise BadRequest(f"parameters is {show(parameters)}; it must be an object")
+    for field, tensors in (("inputs", inputs), ("outputs", outputs)):
         for number, tensor in enumerate(tensors):
-            parameters = tensor.get("parameters") if isinstance(tensor, dict) else None
-            if isinstance(parameters, dict) and any(name.startswith("shared_memory") for name in parameters):
+            own = tensor.get("parameters", {}) if isinstance(tensor, dict) else None
+            if not isinstance(own, dict):
+                raise BadRequest(f"{field}[{number}] must be an object, and so must its parameters")
+            if any(name.startswith("shared_memory") for name in own):
                 raise BadRequest(
-                    f"{field}[{number}] names shared memory, which requests cannot use; send the data itself"
+                    f"{field}[{number}] names shared memory, which no request can use; send the data itself"
                 )

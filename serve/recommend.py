@@ -116,7 +116,7 @@ def _plan_query(request: RankRequest, recommender: Recommender) -> Plan:
     def finish(outputs: Outputs) -> Answer:
         answer = _ranked(request, recommender, outputs, found, tuple(dict.fromkeys(unknown)))
         if empty:
-            answer["message"] = "; ".join(empty)
+            answer["message"] = "; ".join([*([answer["message"]] if "message" in answer else []), *empty])
         return answer
 
     return Plan(recommender.query, 1, {"query": rows}, (length, 2), finish)
@@ -186,7 +186,7 @@ def _plan_candidates(request: CandidatesRequest, recommender: Recommender) -> Pl
                 "their popularity, scored by their number of interactions"
             )
         if unknown:
-            answer["unknown_items"] = unknown
+            answer["unknown_items"] = list(dict.fromkeys(unknown))
         return answer
 
     if user < 0 or not known:

@@ -15,8 +15,8 @@ from serve import codec, recommend, tensors
 from serve.batches import Infer, answer_plans
 from serve.errors import BadRequest, ServeError, TritonFailed, Unavailable, VersionGone
 from serve.repository import Part, Recommender
-from serve.requests import Request, parse_request
-from serve.served import ServedFile
+from serve.requests import Request, parse_request, work
+from serve.served import UNREADABLE, ServedFile
 from serve.settings import Settings
 from serve.target_model import target_model
 from serve.triton import TritonPool, TritonResponse
@@ -48,13 +48,21 @@ class Recommenders:
         request_id = inference_id.decode("latin-1") if inference_id else next(self._request_ids)
         answers: list[recommend.Answer | ServeError] = []
         groups: dict[str, list[tuple[int, Request]]] = {}
+        left = self.settings.max_work
         for place, document in enumerate(decoded.requests):
             try:
                 if isinstance(document, ServeError):
                     raise document
                 named = type(document) is dict and "model" in document
                 name = self.choose(document.pop("model") if named else None, headers)
-                groups.setdefault(name, []).append((place, parse_request(document, self.settings.max_list_items)))
+                request = parse_request(document, self.settings.max_list_items)
+                left -= work(request)
+                if left < 0:
+                    raise BadRequest(
+                        f"the body has more than {self.settings.max_work:,} ids to look up and values to return "
+                        "(SERVE_MAX_WORK); send it in parts"
+                    )
+                groups.setdefault(name, []).append((place, request))
                 answers.append({})
             except ServeError as error:
                 answers.append(error)
@@ -111,7 +119,7 @@ class Recommenders:
             raise BadRequest(f"{name} is no recommender (there are: {choices}); send it a KServe-v2 body with inputs")
         try:
             found = self.served.recommender(name)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except UNREADABLE as error:
             raise Unavailable(f"the files of {name} cannot be read: {error}") from error
         if found is None:
             raise Unavailable(f"{name} is not ready; the log of the server says why")

@@ -4,49 +4,77 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from serve.ids import Column, IdFile, read_counts
 
+VERSION = re.compile(r"[1-9][0-9]{0,9}")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class RepositoryError(Exception):
     """The repository, or a version in it, cannot be served; the message says why in one line."""
 
+    version = 0
+
+
+def part_names(name: str) -> tuple[str, str, str]:
+    """The models of a recommender: for pairs, for the catalogue, and for the catalogue under conditions."""
+    return name, f"{name}_topk", f"{name}_query"
+
 
 @dataclass(frozen=True)
 class Release:
-    """One whole version of a recommender: every part of it has this version."""
+    """One whole version of a recommender: every part of it has this version.
+
+    `stamp` is that of the files beside the weights (see `file_stamp`), `other_stamps` those of the parts' versions and
+    configurations: another release is equal only if nobody touched a file.
+    """
 
     name: str
     version: int
-    parts: tuple[str, ...]
+    parts: tuple[str, str, str]
+    stamp: str
+    other_stamps: tuple[str, ...]
 
     @classmethod
     def read(cls, repository: Path, name: str, version: int) -> Release:
         """Raises RepositoryError if the version is not whole."""
+        parts = part_names(name)
         try:
             described = describe(repository / name / str(version))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RepositoryError(f"version {version} has no readable recommender.json: {error!r}") from error
-        parts = (name, str(described["topk_model"]), str(described["query_model"]))
-        for part in parts:
-            if not (repository / part / str(version) / "model.pt").exists():
-                raise RepositoryError(f"version {version} is not whole: {part}/{version}/model.pt is missing")
-        return cls(name, version, parts)
+            named = (name, described["topk_model"], described["query_model"])
+            if named != parts:
+                raise ValueError(f"its parts are {', '.join(map(str, named))}; export it under the name {name}")
+            for part in parts:
+                if not (repository / part / str(version) / "model.pt").exists():
+                    raise ValueError(f"{part}/{version}/model.pt is missing")
+            return cls(
+                name,
+                version,
+                parts,
+                file_stamp(repository / name / str(version)),
+                tuple(file_stamp(repository / part / str(version)) for part in parts[1:])
+                + tuple(file_stamp(repository / part, "config.pbtxt") for part in parts),
+            )
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = f"recommender.json has no {error}" if isinstance(error, KeyError) else str(error)
+            failed = RepositoryError(reason)
+            failed.version = version
+            raise failed from error
 
-    def stamp(self, repository: Path) -> tuple[Any, ...]:
-        """Sizes and times of its files: another stamp is another content."""
-        found = []
-        for part in self.parts:
-            for path in sorted((repository / part / str(self.version)).iterdir()):
-                status = path.stat()
-                found.append((part, path.name, status.st_size, status.st_mtime_ns))
-        return (self.name, self.version, *found)
+
+def file_stamp(folder: Path, pattern: str = "*") -> str:
+    """Names, sizes and times of a folder's files: another stamp is another content."""
+    found = []
+    for path in sorted(folder.glob(pattern)):
+        status = path.stat()
+        found.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
+    return sha256("\n".join(found).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -71,17 +99,15 @@ class Repository:
             tuple(name for name in names if name not in models),
         )
 
-    def releases(self, name: str) -> list[Release | RepositoryError]:
+    def releases(self, name: str) -> Iterator[Release | RepositoryError]:
         """A recommender's versions, newest first; the error in the place of one that is not whole."""
         found = {path.parent.name for path in (self.path / name).glob("*/recommender.json")}
-        versions = sorted((int(each) for each in found if each.isascii() and each.isdecimal()), reverse=True)
-        releases: list[Release | RepositoryError] = []
-        for version in versions:
-            try:
-                releases.append(Release.read(self.path, name, version))
-            except RepositoryError as error:
-                releases.append(error)
-        return releases
+        for version in sorted((int(each) for each in found if VERSION.fullmatch(each)), reverse=True):
+            if version < 2**31:  # beyond it Triton stops; `ncf export` writes none
+                try:
+                    yield Release.read(self.path, name, version)
+                except RepositoryError as error:
+                    yield error
 
     def to_load(self, default_model_name: str | None) -> tuple[str, ...]:
         """The models Triton shall load: all where there are recommenders, else the default or only one.
@@ -141,9 +167,7 @@ class Recommender:
         folder = repository / name / str(version)
         described = describe(folder)
         items = IdFile(folder / "items.ids")
-        score, topk, query = (
-            Part(part, max_batch_size[part]) for part in (name, described["topk_model"], described["query_model"])
-        )
+        score, topk, query = (Part(part, max_batch_size[part]) for part in part_names(name))
         columns = {
             column["name"]: (number, Column(folder, number, column["name"], column["kind"], len(items)))
             for number, column in enumerate(described["columns"])
@@ -165,6 +189,8 @@ class Recommender:
 def describe(folder: Path) -> dict[str, Any]:
     """A version's recommender.json. Raises OSError, ValueError, KeyError or TypeError."""
     described = json.loads((folder / "recommender.json").read_text())
+    if not isinstance(described, dict):
+        raise ValueError("recommender.json holds no object; export the run again")
     if "query_model" not in described:
         raise ValueError("it was exported by an older ncf; export the run again")
     return {key: described[key] for key in ("topk_model", "query_model", "k", "columns")}

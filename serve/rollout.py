@@ -12,86 +12,80 @@ import logging
 import re
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from serve.errors import Unavailable
-from serve.model_config import for_all_versions
-from serve.repository import Recommender, Release, Repository, RepositoryError
+from serve.repository import Recommender, Release, Repository, RepositoryError, part_names
 from serve.served import Served
 from serve.triton_admin import LoadFailed, TritonAdmin
+from serve.view import View
 
 log = logging.getLogger("serve")
 
 LOOK_SECONDS = 1.0
 # For requests that have chosen the old version and not reached Triton yet; those that Triton has it finishes itself.
 RETIRE_SECONDS = 10.0
+# A version may meet a Triton that goes away for another reason; the second time it is the version.
+ATTEMPTS = 2
 NO_REASON = "Triton gave no reason; SAGEMAKER_TRITON_LOG_INFO=true shows more"
+BROKEN = (LoadFailed, OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass
 class Rollout:
     """The versions that are live. `view` and `served_file` are written here alone."""
 
-    repository: Path
-    view: Path
+    view: View
     served_file: Path
     served: Served = field(default_factory=Served)
     plain: tuple[str, ...] = ()  # models that belong to no recommender
     _live: dict[str, Release | None] = field(default_factory=dict)
-    _failed: set[Any] = field(default_factory=set)  # stamps of versions that could not be loaded
-    _seen: set[Any] = field(default_factory=set)  # stamps of new versions at the last look
-    _reasons: dict[str, str] = field(default_factory=dict)
-    _said: set[Any] = field(default_factory=set)
+    _failed: dict[Release, str] = field(default_factory=dict)  # what could not be loaded, and why
+    _broken: dict[str, str] = field(default_factory=dict)  # <name>/<version> that is not whole, and why
+    _attempts: Counter[Release] = field(default_factory=Counter)
+    _seen: set[Release] = field(default_factory=set)  # new versions at the last look
+    _changed: set[Release] = field(default_factory=set)  # live versions whose files are other ones now
     _retiring: list[tuple[float, Release]] = field(default_factory=list)
     _max_batch_size: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def lay_out(self, models: tuple[str, ...]) -> tuple[str, ...]:
-        """Lay out the models in the empty view, the newest whole version of each recommender; -> what Triton loads."""
-        self.view.mkdir()
-        repository = Repository.scan(self.repository)
+    def lay_out(self, models: tuple[str, ...]) -> None:
+        """Lay out the models in the empty view: of recommenders the newest whole version, the others as they are."""
+        repository = Repository.scan(self.view.repository)
         for name in repository.recommenders:
-            self._live[name] = None
-            for release in self._candidates(repository, name):
-                if self._place(release):
-                    self._live[name] = release
-                    break
-        self.plain = tuple(name for name in models if name not in self.parts())
+            self._live[name] = next((each for each in self._candidates(repository, name) if self._place(each)), None)
+        parts = self.parts()
+        self.plain = tuple(name for name in models if name not in parts)
         for name in self.plain:
-            (self.view / name).symlink_to((self.repository / name).absolute())
-        laid_out = tuple(name for name in models if (self.view / name).exists())
+            self.view.link(name)
         self._write(ready=False, models=models)
-        return laid_out
-
-    def settle(self, admin: TritonAdmin) -> dict[str, str]:
-        """After a start of Triton: where a recommender's version is not ready, the newest older one that is; -> the
-        reasons of the recommenders that have none. Raises Unavailable."""
-        with self._lock:
-            reasons: dict[str, str] = {}
-            for name in self._live:
-                ready = {(state.name, state.version) for state in admin.index() if state.ready}
-                release = self._live[name]
-                if release and all((part, str(release.version)) in ready for part in release.parts):
-                    continue
-                if release:
-                    reasons[name] = self._reason(admin, release)
-                    self._give_up(admin, release, reasons[name])
-                self._live[name] = None
-                for older in self._candidates(Repository.scan(self.repository), name):
-                    if self._load(admin, older):
-                        self._live[name] = older
-                        log.info("%s: version %d is served instead", name, older.version)
-                        break
-            self._write(ready=True)
-            return {name: reasons.get(name, "no whole version") for name, live in self._live.items() if live is None}
 
     def parts(self) -> set[str]:
-        """The models that belong to recommenders."""
-        return {part for release in self._live.values() if release for part in release.parts} | set(self._live)
+        """The models that belong to recommenders, whether these can be loaded or not."""
+        return {part for name in self._live for part in part_names(name)}
+
+    def settle(self, admin: TritonAdmin) -> list[str]:
+        """After a start of Triton: where a recommender's version cannot answer, the newest older one that can; -> the
+        recommenders without any. Raises Unavailable."""
+        with self._lock:
+            repository = Repository.scan(self.view.repository)
+            for name, release in [*self._live.items()]:
+                if release and self._answers(admin, release):
+                    self._live[name] = self._again(release)
+                    continue
+                self._live[name] = None
+                for older in self._candidates(repository, name):
+                    if self._load(admin, older):
+                        self._live[name] = older
+                        if older != release:
+                            log.info("%s: version %d is served instead", name, older.version)
+                        break
+            self._write(ready=True)
+            return [name for name, live in self._live.items() if live is None]
 
     def pause(self) -> None:
         """Triton has gone: nothing is ready until the next `settle`."""
@@ -106,38 +100,46 @@ class Rollout:
             except (Unavailable, OSError) as error:
                 if not stopped.is_set():
                     log.error("cannot look for new versions: %s", error)
+            except Exception:  # a bug of ours: the next look may be of something else
+                log.exception("looking for new versions failed")
 
     def look(self, admin: TritonAdmin) -> None:
         """One look: load what is new and has not changed since the last look, unload what has had its time."""
         with self._lock:
             if not self.served.ready:
                 return
-            repository, seen = Repository.scan(self.repository), set()
+            for part in self.served.versions:
+                self.view.mend(part)
+            repository, seen = Repository.scan(self.view.repository), set[Release]()
+            before = dict(self._broken)
             for name in repository.recommenders:
-                newest = next(iter(self._candidates(repository, name)), None)
-                live = self._live.get(name)
-                if newest is None or (live and live.version == newest.version):
+                newest, live = next(self._candidates(repository, name), None), self._live.get(name)
+                if newest is None:
                     continue
-                stamp = newest.stamp(self.repository)
-                seen.add(stamp)
-                if stamp in self._seen:  # nobody is writing it any more
-                    self._change(admin, newest, live)
+                if live is None or live.version != newest.version:
+                    seen.add(newest)
+                    if newest in self._seen:  # nobody is writing it any more
+                        self._change(admin, newest, live)
+                elif live != newest and newest not in self._changed:
+                    self._changed.add(newest)
+                    log.error("%s: the files of version %d changed; export them as a new version", name, live.version)
             self._seen = seen
             self._retire(admin)
+            if self._broken != before:
+                self._write(ready=True)
 
-    def _candidates(self, repository: Repository, name: str) -> list[Release]:
+    def _candidates(self, repository: Repository, name: str) -> Iterator[Release]:
         """The versions worth loading, newest first; why one is not is said once."""
-        found = []
         for release in repository.releases(name):
             if isinstance(release, RepositoryError):
-                if (name, str(release)) not in self._said:
-                    self._said.add((name, str(release)))
-                    log.error("%s: %s", name, release)
+                version, reason = f"{name}/{release.version}", str(release)
+                if self._broken.get(version) != reason:
+                    self._broken[version] = reason
+                    log.error("%s: version %d is not whole: %s", name, release.version, reason)
                 continue
-            with suppress(OSError):  # withdrawn in this moment
-                if release.stamp(self.repository) not in self._failed:
-                    found.append(release)
-        return found
+            self._broken.pop(f"{name}/{release.version}", None)
+            if release not in self._failed:
+                yield release
 
     def _change(self, admin: TritonAdmin, new: Release, old: Release | None) -> None:
         began = time.monotonic()
@@ -149,15 +151,9 @@ class Rollout:
             return
         self._live[new.name] = new
         self._write(ready=True)
-        seconds = time.monotonic() - began
-        log.info(
-            "%s: version %d is live after %.1f s%s",
-            new.name,
-            new.version,
-            seconds,
-            f", was {old.version}" if old else "",
-        )
-        self._retiring = [(when, each) for when, each in self._retiring if each != new]
+        was = f", was {old.version}" if old else ""
+        log.info("%s: version %d is live after %.1f s%s", new.name, new.version, time.monotonic() - began, was)
+        self._retiring = [(when, each) for when, each in self._retiring if each.version != new.version]
         if old:
             self._retiring.append((time.monotonic() + RETIRE_SECONDS, old))
 
@@ -165,20 +161,45 @@ class Rollout:
         """Load a version beside what is there. Raises Unavailable."""
         if not self._place(release):
             return False
+        self._attempts[release] += 1
         try:
             with ThreadPoolExecutor(len(release.parts)) as pool:
                 list(pool.map(lambda part: self._reload(admin, part), release.parts))
-            ready = {(state.name, state.version) for state in admin.index() if state.ready}
-            if not all((part, str(release.version)) in ready for part in release.parts):
-                raise LoadFailed(self._reason(admin, release))
-            Recommender.open(self.repository, release.name, release.version, self._max_batch_size)
-        except Unavailable:
-            self._unlink(release)
+            if not self._answers(admin, release):
+                return False
+        except Unavailable as error:
+            self.view.unlink(release)
+            if self._attempts[release] >= ATTEMPTS:
+                self._say_failed(release, f"Triton went away while it was loaded: {error}")
             raise
-        except (LoadFailed, OSError, ValueError, KeyError, TypeError) as error:
+        except BROKEN as error:
             self._give_up(admin, release, str(error))
             return False
         return True
+
+    def _answers(self, admin: TritonAdmin, release: Release) -> bool:
+        """Whether all parts are ready and the files beside them whole; else, if Triton has tried it, it is given up."""
+        states = [
+            state for state in admin.index() if state.name in release.parts and state.version == str(release.version)
+        ]
+        failed = [f"{state.name}: {state.reason or NO_REASON}" for state in states if not state.ready]
+        if failed or len(states) < len(release.parts):
+            if failed:
+                self._give_up(admin, release, failed[0])
+            return False
+        try:
+            Recommender.open(self.view.folder, release.name, release.version, self._max_batch_size)
+        except BROKEN as error:
+            self._give_up(admin, release, str(error))
+            return False
+        return True
+
+    def _again(self, release: Release) -> Release:
+        """A release as its files are now; as it was, if it has been withdrawn meanwhile."""
+        try:
+            return Release.read(self.view.repository, release.name, release.version)
+        except (RepositoryError, OSError):
+            return release
 
     def _give_up(self, admin: TritonAdmin, release: Release, reason: str) -> None:
         """Unload a version that cannot be served, and do not try it again until its files change."""
@@ -186,11 +207,8 @@ class Rollout:
         self._unload(admin, release)
 
     def _say_failed(self, release: Release, reason: str) -> None:
-        reason = self.one_line(reason)
-        log.error("%s: version %d is not served: %s", release.name, release.version, reason)
-        self._reasons[f"{release.name}/{release.version}"] = reason
-        with suppress(OSError):  # withdrawn in this moment
-            self._failed.add(release.stamp(self.repository))
+        self._failed[release] = self.one_line(reason)
+        log.error("%s: version %d is not served: %s", release.name, release.version, self._failed[release])
 
     def _retire(self, admin: TritonAdmin) -> None:
         now = time.monotonic()
@@ -201,10 +219,10 @@ class Rollout:
 
     def _unload(self, admin: TritonAdmin, release: Release) -> None:
         """Take one version away from Triton; other versions of the same models stay."""
-        self._unlink(release)
+        self.view.unlink(release)
         for part in release.parts:
             try:
-                if any(path.name.isdecimal() for path in (self.view / part).iterdir()):
+                if self.view.versions(part):
                     self._reload(admin, part)
                 else:
                     admin.unload(part)
@@ -212,58 +230,41 @@ class Rollout:
                 log.error("%s version %d: %s", part, release.version, self.one_line(str(error)))
 
     def _reload(self, admin: TritonAdmin, part: str) -> None:
-        """Have Triton look at a part's folder again. One link that leads nowhere would make it refuse all versions, so
-        the link to a version that was withdrawn while it is loaded follows it to its new name."""
-        for link in (self.view / part).iterdir():
-            if link.is_symlink() and not link.exists():
-                withdrawn = self.repository.absolute() / part / f".withdrawn-{link.name}"
-                link.unlink()
-                if withdrawn.exists():
-                    link.symlink_to(withdrawn)
+        """Have Triton look at a part's folder again."""
+        self.view.mend(part)
         admin.load(part)
 
     def _place(self, release: Release) -> bool:
-        """Link a version into the view; the configuration is the one that is there now."""
         try:
-            for part in release.parts:
-                folder = self.view / part
-                folder.mkdir(exist_ok=True)
-                source = (self.repository / part).absolute()
-                text, self._max_batch_size[part] = for_all_versions((source / "config.pbtxt").read_text())
-                (folder / "config.pbtxt").write_text(text)
-                for beside in (*source.iterdir(), source / str(release.version)):
-                    wanted = beside.name == str(release.version) or not re.fullmatch(
-                        r"[0-9]+|config\.pbtxt|\..*", beside.name
-                    )
-                    if wanted and not (folder / beside.name).is_symlink():
-                        (folder / beside.name).symlink_to(beside)
+            self._max_batch_size |= self.view.place(release)
         except (OSError, ValueError) as error:
             self._say_failed(release, str(error))
-            self._unlink(release)
+            self.view.unlink(release)
             return False
         return True
 
-    def _unlink(self, release: Release) -> None:
-        for part in release.parts:
-            (self.view / part / str(release.version)).unlink(missing_ok=True)
-
     def _write(self, ready: bool, models: tuple[str, ...] | None = None) -> None:
         names = models if models is not None else tuple(sorted({*self.served.models, *self.parts()}))
-        live = {name: release.version if release else None for name, release in sorted(self._live.items())}
-        live_now = {f"{name}/{version}" for name, version in live.items()}
-        failed = {version: reason for version, reason in self._reasons.items() if version not in live_now}
-        versions = {part: each.version for each in self._live.values() if each for part in each.parts}
-        self.served = Served(ready, names, live, versions, dict(self._max_batch_size), failed)
+        live = {name: release if ready else None for name, release in sorted(self._live.items())}
+        failed = {f"{each.name}/{each.version}": reason for each, reason in self._failed.items()} | self._broken
+        self.served = Served(
+            ready,
+            names,
+            {name: each.version if each else None for name, each in live.items()},
+            {name: each.stamp for name, each in live.items() if each},
+            {part: each.version for each in live.values() if each for part in each.parts},
+            dict(self._max_batch_size),
+            {version: failed[version] for version in sorted(failed) if self._is_there(version)},
+        )
         self.served.write(self.served_file)
 
-    def _reason(self, admin: TritonAdmin, release: Release) -> str:
-        """Triton's reason why a version is not ready."""
-        for state in admin.index():
-            if state.name in release.parts and state.version == str(release.version) and not state.ready:
-                return f"{state.name}: {state.reason}"
-        return NO_REASON
+    def _is_there(self, version: str) -> bool:
+        """Whether a failed version is still in the repository, and not live after all."""
+        name, _, number = version.rpartition("/")
+        live = self._live.get(name)
+        return (self.view.repository / version).exists() and not (live and str(live.version) == number)
 
     def one_line(self, reason: str) -> str:
         """Without a traceback of Python or libtorch, the caller's repository in place of the links Triton was given."""
         reason = " ".join(re.split(r"\n\nAt:|Exception raised from", reason)[0].split())
-        return re.sub(rf"{re.escape(str(self.view))}(?=/)", str(self.repository), reason)
+        return self.view.as_seen_outside(reason)

@@ -95,6 +95,10 @@ SETTINGS = (
         "Most requests in one body, and most ids in one of a request's lists (candidates, allow, exclude, history).",
     ),
     Setting(
+        "SERVE_MAX_WORK", "max_work", whole_number(1, 2**31), "500000", "a whole number from 1 to 2147483648",
+        "Most ids to look up and values to return for one body; 500,000 keep a worker busy for about half a second.",
+    ),
+    Setting(
         "SAGEMAKER_BATCH", "batch", str, "false", "true or false",
         "Set by SageMaker in a batch-transform job; decides how /execution-parameters spells the strategy.",
     ),
@@ -114,6 +118,7 @@ class Settings:
     workers: int
     max_body_bytes: int
     max_list_items: int
+    max_work: int
     batch: str
 
     @classmethod

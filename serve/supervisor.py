@@ -26,9 +26,11 @@ from serve.child import Child, StartError, spawn
 from serve.errors import Unavailable
 from serve.repository import Repository, RepositoryError
 from serve.rollout import NO_REASON, Rollout
+from serve.served import SERVED_FILE, VIEW_FOLDER
 from serve.settings import Settings
-from serve.triton_admin import ModelState, TritonAdmin
+from serve.triton_admin import TritonAdmin
 from serve.triton_runtime import RuntimeNotFoundError, find_runtime
+from serve.view import View
 
 log = logging.getLogger("serve")
 
@@ -63,13 +65,16 @@ class Supervisor:
         prefix = f"serve_{secrets.token_hex(4)}_"
         children: list[Child] = []
         try:
-            rollout, models = self._models(scratch)
+            rollout = self._rollout(scratch)
             public = self._bind()
             http_port, grpc_port = free_ports(2, self.settings.safe_port_range)
             runtime = find_runtime(scratch)
-            arguments = self._triton_arguments(scratch / "models", models, http_port, grpc_port, prefix)
-            command = [str(runtime.program), *arguments, *runtime.arguments]
-            triton = Child("tritonserver", lambda: spawn(command, runtime.environment))
+
+            def start_triton() -> subprocess.Popen[bytes]:
+                arguments = self._triton_arguments(rollout.view, http_port, grpc_port, prefix)
+                return spawn([str(runtime.program), *arguments, *runtime.arguments], runtime.environment)
+
+            triton = Child("tritonserver", start_triton)
             children.append(triton)
             gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, http_port, grpc_port, scratch))
             children.insert(0, gunicorn)
@@ -93,17 +98,20 @@ class Supervisor:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
 
-    def _models(self, scratch: Path) -> tuple[Rollout, tuple[str, ...]]:
-        """The rollout of the repository's recommenders, and the models Triton shall load at its start."""
-        path = self.settings.model_repository
+    def _rollout(self, scratch: Path) -> Rollout:
+        """The repository's models, laid out for Triton."""
+        path = self.settings.model_repository.absolute()
         if not path.is_dir():
             raise StartError(f"SERVE_MODEL_REPOSITORY {path} is no folder; `ncf export --repository {path}` makes one")
         repository = Repository.scan(path)
         for name in repository.passed_over:
             log.error("%s is passed over: name a model with letters, digits, '.', '_' and '-' only", path / name)
         models = repository.to_load(self.settings.default_model_name)
-        rollout = Rollout(path, scratch / "models", scratch / "served.json")
-        return rollout, rollout.lay_out(models)
+        view = View(path, scratch / VIEW_FOLDER)
+        view.folder.mkdir()
+        rollout = Rollout(view, scratch / SERVED_FILE)
+        rollout.lay_out(models)
+        return rollout
 
     def _bind(self) -> socket.socket:
         address, port = self.settings.bind_address, self.settings.port
@@ -119,13 +127,11 @@ class Supervisor:
             ) from error
         return public
 
-    def _triton_arguments(
-        self, repository: Path, models: tuple[str, ...], http_port: int, grpc_port: int, prefix: str
-    ) -> list[str]:
+    def _triton_arguments(self, view: View, http_port: int, grpc_port: int, prefix: str) -> list[str]:
         return [
-            f"--model-repository={repository}",
+            f"--model-repository={view.folder}",
             "--model-control-mode=explicit",
-            *(f"--load-model={name}" for name in models),
+            *(f"--load-model={name}" for name in view.to_load()),
             "--exit-on-error=false",  # one broken model must not keep the others from answering
             f"--http-address={LOOPBACK}",
             f"--http-port={http_port}",
@@ -142,7 +148,7 @@ class Supervisor:
     ) -> subprocess.Popen[bytes]:
         command = [
             sys.executable, "-m", "gunicorn",
-            f"serve.asgi:create_app('{LOOPBACK}', {http_port}, {grpc_port}, '{scratch}/served.json')",
+            f"serve.asgi:create_app('{LOOPBACK}', {http_port}, {grpc_port}, '{scratch}')",
             "--bind", f"fd://{public.fileno()}",
             "--workers", str(self.settings.workers),
             "--worker-class", "serve.asgi.Worker",
@@ -173,7 +179,12 @@ class Supervisor:
                 began = time.monotonic()
             gunicorn.check(may_restart=True)
             if not ready and admin.is_live():
-                self._report(admin, rollout, began)
+                try:
+                    self._report(admin, rollout, began)
+                except Unavailable as error:
+                    if watcher is None:
+                        raise StartError("tritonserver came up and went away again") from error
+                    continue
                 ready = True
                 if watcher is None:
                     watcher = threading.Thread(target=rollout.watch, args=(admin, self.ended), daemon=True)
@@ -182,22 +193,20 @@ class Supervisor:
 
     def _report(self, admin: TritonAdmin, rollout: Rollout, began: float) -> None:
         """Say what is served. Raises StartError if no request could be answered, or not one to the default model."""
-        try:
-            failed = rollout.settle(admin)
-            states: dict[str, ModelState] = {state.name: state for state in admin.index() if state.ready}
-            reasons = {state.name: state.reason for state in admin.index() if not state.ready}
-        except Unavailable as error:
-            raise StartError("tritonserver came up and went away again") from error
+        failed = rollout.settle(admin)
+        index = admin.index()
+        ready = {state.name for state in index if state.ready}
+        reasons = {state.name: state.reason for state in index}
         for name in rollout.plain:
-            if name not in states:
-                log.error("%s is not served: %s", name, rollout.one_line(reasons.get(name, NO_REASON)))
-                failed[name] = ""
+            if name not in ready:
+                log.error("%s is not served: %s", name, rollout.one_line(reasons.get(name) or NO_REASON))
+                failed.append(name)
         default = self.settings.default_model_name
         wanted = [default] if default else list(rollout.served.choices)
         if all(name in failed for name in wanted):
             raise StartError(f"no request can be answered without {' or '.join(wanted)}")
         where = f"http://{self.settings.bind_address}:{self.settings.port}"
-        names = ", ".join(sorted(states))
+        names = ", ".join(sorted(ready))
         log.info("ready after %.1f s on %s: %s", time.monotonic() - began, where, names)
 
 

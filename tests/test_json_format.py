@@ -165,7 +165,7 @@ def test_one_request_or_many() -> None:
     [
         (b'{"requests": []}', "requests is empty; it must be a list such as"),
         (b'{"requests": {}}', "requests is an object; it must be a list"),
-        (b'{"requests": null}', "requests is None;"),
+        (b'{"requests": null}', "requests is null;"),
         (b'{"requests": [1], "k": 5}', "field 'k' is unknown beside requests; known here: requests, model"),
         (b'{"requests": [1, 2, 3, 4, 5]}', "the body has 5 requests; at most 4 are taken at once"),
     ],

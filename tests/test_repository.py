@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,9 @@ def test_a_release_is_a_version_that_every_part_has(tmp_path: Path) -> None:
     (tmp_path / "b" / "2").rename(tmp_path / "b" / ".withdrawn-2")
     newest, oldest = Repository.scan(tmp_path).releases("b")
     assert isinstance(newest, RepositoryError)
-    assert str(newest) == "version 10 is not whole: b_query/10/model.pt is missing"
-    assert oldest == Release("b", 1, ("b", "b_topk", "b_query"))
+    assert (newest.version, str(newest)) == (10, "b_query/10/model.pt is missing")
+    assert isinstance(oldest, Release)
+    assert (oldest.version, oldest.parts) == (1, ("b", "b_topk", "b_query"))
 
 
 def test_an_export_of_an_older_ncf_says_so(tmp_path: Path) -> None:
@@ -73,12 +75,35 @@ def test_an_export_of_an_older_ncf_says_so(tmp_path: Path) -> None:
     assert "exported by an older ncf; export the run again" in str(found)
 
 
-def test_a_stamp_changes_with_the_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["007", "0", "-1", "99999999999999999999", "2147483648", "1x"])
+def test_what_is_no_version_number_is_none(tmp_path: Path, version: str) -> None:
+    model(tmp_path, "b", recommender=True)
+    (tmp_path / "b" / "1").rename(tmp_path / "b" / version)
+    assert list(Repository.scan(tmp_path).releases("b")) == []
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "7", "{}", "x"])
+def test_an_unreadable_recommender_json_says_so(tmp_path: Path, text: str) -> None:
+    model(tmp_path, "b", recommender=True)
+    (tmp_path / "b" / "1" / "recommender.json").write_text(text)
+    (found,) = Repository.scan(tmp_path).releases("b")
+    assert isinstance(found, RepositoryError)
+
+
+def test_a_copy_under_another_name_is_no_recommender_of_its_own(tmp_path: Path) -> None:
     for name in ("b", "b_topk", "b_query"):
         model(tmp_path, name, name == "b")
-    (release,) = Repository.scan(tmp_path).releases("b")
-    assert isinstance(release, Release)
-    before = release.stamp(tmp_path)
-    assert before == release.stamp(tmp_path)
-    (tmp_path / "b_query" / "1" / "model.pt").write_bytes(b"x")
-    assert release.stamp(tmp_path) != before
+    shutil.copytree(tmp_path / "b", tmp_path / "c")
+    (found,) = Repository.scan(tmp_path).releases("c")
+    assert str(found) == "its parts are c, b_topk, b_query; export it under the name c"
+
+
+@pytest.mark.parametrize("file", ["b/1/model.pt", "b_query/1/model.pt", "b_topk/config.pbtxt"])
+def test_a_release_is_another_one_when_a_file_changes(tmp_path: Path, file: str) -> None:
+    for name in ("b", "b_topk", "b_query"):
+        model(tmp_path, name, name == "b")
+    (before,), (again,) = (list(Repository.scan(tmp_path).releases("b")) for _ in range(2))
+    assert before == again
+    (tmp_path / file).write_bytes(b"x")
+    (after,) = Repository.scan(tmp_path).releases("b")
+    assert after != before

@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import os
 import shutil
+import signal
 import threading
 import time
 from contextlib import closing
@@ -21,7 +23,7 @@ from ncf.config import TrainConfig
 from ncf.export import export
 from ncf.publish import rollback
 from ncf.train import train_run
-from tests.serving import Server
+from tests.serving import Server, children_of
 
 pytestmark = pytest.mark.e2e
 
@@ -144,6 +146,13 @@ def expected_of(run: Run, folder: Path, version: str) -> list[Any]:
     return list(json.loads(text))
 
 
+def wait_for_log(server: Server, text: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while text not in server.log.read_text():
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.05)
+
+
 def version_of(server: Server) -> str:
     return str(server.invoke(ASKS[0]).json["model_version"])
 
@@ -214,10 +223,7 @@ def test_a_new_recommender_and_a_mended_version_go_live(first: Run, second: Run,
         for name in (NAME, f"{NAME}_topk", f"{NAME}_query"):  # copied by hand, the ids forgotten at first
             shutil.copytree(aside / name / "2", repository / name / "2")
         (repository / NAME / "2" / "users.ids").unlink()
-        deadline = time.monotonic() + 60
-        while "version 2 is not served" not in server.log.read_text():
-            assert time.monotonic() < deadline, server.log.read_text()
-            time.sleep(0.1)
+        wait_for_log(server, "version 2 is not served")
         assert version_of(server) == "1"
         shutil.copy(aside / NAME / "2" / "users.ids", repository / NAME / "2" / "users.ids")
         wait_for_version(server, "2")
@@ -227,3 +233,71 @@ def test_a_new_recommender_and_a_mended_version_go_live(first: Run, second: Run,
             assert time.monotonic() < deadline, server.log.read_text()
             time.sleep(0.1)
         assert server.invoke(ASKS[0]).status == 400  # two recommenders now: the request must name one
+
+
+def test_what_was_broken_at_the_start_and_what_came_later_survive_a_restart_of_triton(
+    first: Run, second: Run, tmp_path: Path
+) -> None:
+    """Version 2's ids are cut, so 1 is served; another recommender lacks a part and is exported again."""
+    export(first, tmp_path, NAME)
+    export(second, tmp_path, NAME)
+    ids = (tmp_path / NAME / "2" / "users.ids").read_bytes()
+    (tmp_path / NAME / "2" / "users.ids").write_bytes(ids[:-5])
+    export(first, tmp_path, "late")
+    (tmp_path / "late_query" / "1" / "model.pt").unlink()
+    config = (tmp_path / "late_topk" / "config.pbtxt").read_text()
+    with Server(tmp_path) as server:
+        server.wait_until_ready()
+        ask = {"model": NAME, **ASKS[0]}
+        assert server.invoke(ask).json["model_version"] == "1"
+        unavailable = {one["modelName"]: one["reason"] for one in server.request("GET", "/models").json["unavailable"]}
+        assert "cut short" in unavailable[NAME]
+        assert unavailable["late"] == "late_query/1/model.pt is missing"
+
+        export(second, tmp_path, "late")
+        wait_for_log(server, "late: version 2 is live")
+        late = server.invoke({**ask, "model": "late"}).json
+        assert (tmp_path / "late_topk" / "config.pbtxt").read_text() == config  # the repository is only read
+
+        os.kill(children_of(server.process.pid)["tritonserver"], signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while server.log.read_text().count("ready after") < 2:
+            assert time.monotonic() < deadline, server.log.read_text()
+            time.sleep(0.1)
+        assert rounded(server.invoke({**ask, "model": "late"}).json) == rounded(late)
+        assert server.invoke(ask).json["model_version"] == "1"
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_a_version_that_kills_triton_does_not_end_the_service(first: Run, second: Run, tmp_path: Path) -> None:
+    export(first, tmp_path, NAME)
+    with Server(tmp_path) as server:
+        server.wait_until_ready()
+        export(second, tmp_path, NAME)
+        for attempt in (1, 2):
+            deadline = time.monotonic() + 60
+            while server.log.read_text().count("loading version 2") < attempt:
+                assert time.monotonic() < deadline, server.log.read_text()
+                time.sleep(0.01)
+            os.kill(children_of(server.process.pid)["tritonserver"], signal.SIGKILL)
+        wait_for_log(server, "version 2 is not served: Triton went away while it was loaded")
+        server.wait_until_ready()
+        assert version_of(server) == "1"
+        assert server.process.poll() is None
+
+
+def test_files_changed_under_a_live_version_are_not_mixed_in(first: Run, second: Run, tmp_path: Path) -> None:
+    export(first, tmp_path, NAME)
+    with Server(tmp_path, SERVE_WORKERS="2") as server:
+        server.wait_until_ready()
+        before = [answers(server) for _ in range(4)]
+        for name in (NAME, f"{NAME}_topk", f"{NAME}_query"):
+            shutil.rmtree(tmp_path / name)
+        export(second, tmp_path, NAME)  # version 1 again
+        wait_for_log(server, "the files of version 1 changed; export them as a new version")
+        found = [rounded(server.invoke(ask).json) for _ in range(8) for ask in ASKS]
+        # A worker that had not opened the old files refuses, and none answers by a mixture.
+        assert all(answer in before[0] or "were changed while it is served" in str(answer) for answer in found)
+        export(first, tmp_path, NAME)
+        wait_for_version(server, "2")
+        assert [rounded(each) for each in answers(server)] != before[0]  # it names another version
