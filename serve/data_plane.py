@@ -97,11 +97,9 @@ class DataPlane:
             if model.get("state") == "READY"
         }
         default = self.settings.default_model_name
-        live = [
-            name
-            for name, version in ready
-            if name not in served.recommenders or version == str(served.recommenders[name])
-        ]
+        # Of a recommender's parts the live version counts, of other models any.
+        live = {name for name, version in ready if version == str(served.versions.get(name, version))}
+        live -= served.max_batch_size.keys() - served.versions.keys()
         return default in live if default else bool(live)
 
     async def invocations(self, scope: Scope, receive: Receive) -> tuple[int, Headers, bytes]:

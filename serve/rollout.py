@@ -166,6 +166,8 @@ class Rollout:
             with ThreadPoolExecutor(len(release.parts)) as pool:
                 list(pool.map(lambda part: self._reload(admin, part), release.parts))
             if not self._answers(admin, release):
+                if release not in self._failed:
+                    self._give_up(admin, release, NO_REASON)
                 return False
         except Unavailable as error:
             self.view.unlink(release)
