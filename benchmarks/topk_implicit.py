@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from topk_catalogue import ITEMS, MANY_USERS, MOST_ITEMS, USERS, Client
+from topk_catalogue import ITEMS, MANY_USERS, USERS, Client
 from topk_rig import (
     Bench,
     Call,
@@ -67,7 +67,7 @@ def against_implicit(bench: Bench, peers: Path) -> list[Report]:
         ("gmf 64", "implicit, 1 thread", "implicit, default", "module in process, 1 thread", "top-K through Triton",
          "implicit 1 thread / module", "implicit 1 thread / Triton"),
     )  # fmt: skip
-    for users, items in ((USERS, ITEMS), (MANY_USERS, MOST_ITEMS)):
+    for users, items in ((USERS, ITEMS), (MANY_USERS, bench.most_items)):
         recommender = random_recommender(bench, "gmf", 64, users, items)
         catalogue, known = recommender.run.model.catalogue(), recommender.run.known
         part: Any = catalogue.parts[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -62,6 +63,11 @@ class Bench:
 
     def say(self, what: str) -> None:
         self.progress.console.print(what, highlight=False)
+
+    @property
+    def most_items(self) -> int:
+        """The large catalogue."""
+        return 100_000 if self.quick else 1_000_000
 
     @property
     def backend(self) -> str:
@@ -134,7 +140,7 @@ def triton(bench: Bench, repository: Path, *models: str) -> Iterator[int]:
     task = bench.progress.add_task(f"starting tritonserver with {', '.join(models)}", total=None)
     with process(command, runtime.environment, scratch / "log") as started:
         admin = TritonAdmin(LOOPBACK, grpc_port)
-        wait_for(admin.is_live, started, scratch / "log")
+        wait_for(lambda: admin.is_live() and listens(http_port), started, scratch / "log")  # HTTP comes after gRPC
         not_ready = [state for state in admin.index() if not state.ready and state.name in models]
         if not_ready:
             raise click.ClickException(f"{not_ready[0].name}: {not_ready[0].reason}")
@@ -144,9 +150,9 @@ def triton(bench: Bench, repository: Path, *models: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is sure to be gone afterwards."""
+    """A process that is sure to be gone afterwards, with all that it has started."""
     with log.open("wb") as file:
-        started = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+        started = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
     try:
         yield started
     except Exception as error:
@@ -161,6 +167,8 @@ def process(command: list[str], environment: dict[str, str], log: Path) -> Itera
         except subprocess.TimeoutExpired:
             started.kill()
             started.wait()
+        with contextlib.suppress(ProcessLookupError):  # TorchServe's program ends without its Java
+            os.killpg(started.pid, signal.SIGKILL)
 
 
 def wait_for(ready: Callable[[], bool], started: subprocess.Popen[bytes], log: Path) -> None:
@@ -169,6 +177,12 @@ def wait_for(ready: Callable[[], bool], started: subprocess.Popen[bytes], log: P
         if started.poll() is not None or time.monotonic() > deadline:
             raise click.ClickException(f"a server did not come up:\n{log.read_text()[-2000:]}")
         time.sleep(0.1)
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
+        return True
+    return False
 
 
 @contextlib.contextmanager

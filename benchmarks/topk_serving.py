@@ -98,6 +98,19 @@ def differences(above: list[Load], below: list[Load]) -> list[float]:
     return [1e3 * (share(a.times, 0.5) - share(b.times, 0.5)) for a, b in zip(above, below, strict=True)]
 
 
+class FixedServed(ServedFile):
+    """Always the same recommender."""
+
+    def __init__(self, served: Served, opened: Opened) -> None:
+        self.served, self.opened = served, opened
+
+    def current(self) -> Served:
+        return self.served
+
+    def recommender(self, name: str) -> Opened:
+        return self.opened
+
+
 class CannedTriton(TritonPool):
     """Answers at once, and always the same."""
 
@@ -116,18 +129,10 @@ def parts(bench: Bench, recommender: Recommender, canned: TritonResponse) -> Rep
     names = (exported.score.name, exported.topk.name, exported.query.name)
     rows = dict(zip(names, (MAX_BATCH_SIZE, MAX_BATCH_SIZE_TOPK, MAX_BATCH_SIZE_QUERY), strict=True))
     opened = Opened.open(recommender.repository, recommender.name, exported.version, rows)
-    served = bench.folder / "served.json"
-    versions = dict.fromkeys(names, exported.version)
-    Served(
-        ready=True,
-        models=names,
-        recommenders={recommender.name: exported.version},
-        versions=versions,
-        max_batch_size=rows,
-    ).write(served)
+    served = FixedServed(Served(True, names, {recommender.name: exported.version}), opened)
     settings = Settings.from_environment({"SERVE_MODEL_REPOSITORY": str(recommender.repository)})
     pool = CannedTriton(canned)
-    plane = DataPlane(settings, ServedFile(served, recommender.repository), pool, pool)
+    plane = DataPlane(settings, served, pool, pool)
     users = [raw(recommender, random.randrange(recommender.num_users)) for _ in range(REQUESTS)]
     bodies = [orjson.dumps({"user_id": user, "k": 10}) for user in users]
     documents = [codec.JSON.decode(body, 5000).requests[0] for body in bodies]

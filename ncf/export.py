@@ -39,7 +39,9 @@ from ncf.triton_config import Tensor as TensorConfig
 TOLERANCE = 1e-5
 # Rows of one Triton batch. Pairs are cheap; a top-K row scores the whole catalogue.
 MAX_BATCH_SIZE, MAX_BATCH_SIZE_TOPK, MAX_BATCH_SIZE_QUERY = 16384, 256, 64
-QUEUE_DELAY_MICROSECONDS = 100
+# Pairs wait a moment for company; a ranking costs more than the wait saves (docs/log.md), and what queues up while one
+# runs is merged anyway.
+QUEUE_DELAY_MICROSECONDS, QUEUE_DELAY_RANKING = 100, 0
 # Queries that take every path through the module, so that no caller pays for a first time. Item 0 and 1 always exist.
 QUERY_WARMUP = {
     "user": [(Query.USER, 0), (Query.EXCLUDE, 0), (Query.ALLOW, 1), (Query.WHERE, 0)],
@@ -167,6 +169,7 @@ def score_config(device: str) -> ModelConfig:
         outputs=[TensorConfig("score", TYPE_FP32, [1])],
         max_batch_size=MAX_BATCH_SIZE,
         preferred=[64, 1024],
+        queue_delay=QUEUE_DELAY_MICROSECONDS,
         device=device,
     )
 
@@ -178,6 +181,7 @@ def topk_config(k: int, device: str) -> ModelConfig:
         outputs=_ranked(k),
         max_batch_size=MAX_BATCH_SIZE_TOPK,
         preferred=[8, 32],
+        queue_delay=QUEUE_DELAY_RANKING,
         device=device,
     )
 
@@ -193,7 +197,7 @@ def query_config(k: int, device: str) -> ModelConfig:
         input=[TensorConfig("query", TYPE_INT64, [-1, 2])],
         output=_ranked(k),
         instance_group=[InstanceGroup(INSTANCE_KINDS[device])],
-        dynamic_batching=DynamicBatching([8], QUEUE_DELAY_MICROSECONDS),
+        dynamic_batching=DynamicBatching([8], QUEUE_DELAY_RANKING),
         model_warmup=warmup,
     )
 
@@ -203,7 +207,12 @@ def _ranked(k: int) -> list[TensorConfig]:
 
 
 def _config(
-    inputs: dict[str, Word], outputs: list[TensorConfig], max_batch_size: int, preferred: list[int], device: str
+    inputs: dict[str, Word],
+    outputs: list[TensorConfig],
+    max_batch_size: int,
+    preferred: list[int],
+    queue_delay: int,
+    device: str,
 ) -> ModelConfig:
     # TorchScript specialises on its second call of a kind: two warm-up calls a size, so that no caller pays for it.
     warm = {name: WarmupInput(data_type, [1]) for name, data_type in inputs.items()}
@@ -212,6 +221,6 @@ def _config(
         input=[TensorConfig(name, data_type, [1]) for name, data_type in inputs.items()],
         output=outputs,
         instance_group=[InstanceGroup(INSTANCE_KINDS[device])],
-        dynamic_batching=DynamicBatching(preferred, QUEUE_DELAY_MICROSECONDS),
+        dynamic_batching=DynamicBatching(preferred, queue_delay),
         model_warmup=[ModelWarmup(f"rows_{size}", size, warm, count=2) for size in (1, preferred[0])],
     )

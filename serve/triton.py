@@ -27,6 +27,7 @@ class TritonResponse:
     body: bytes = b""
     content_type: bytes = b"application/json"
     header_length: int | None = None
+    keep_alive: bool = False
     chunks: list[bytes] = field(default_factory=list)
 
 
@@ -83,6 +84,7 @@ class TritonConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         response = self.response
         response.status = self.parser.get_status_code()
+        response.keep_alive = self.parser.should_keep_alive()  # asked later, the parser has forgotten this answer
         response.body = response.chunks[0] if len(response.chunks) == 1 else b"".join(response.chunks)
         if self.answer is not None and not self.answer.done():
             self.answer.set_result(response)
@@ -139,7 +141,7 @@ class TritonPool:
         whole = False
         try:
             response = await connection.send(head, body)
-            whole = connection.parser.should_keep_alive()
+            whole = response.keep_alive
             return response
         finally:
             if connection.transport is not None:

@@ -43,7 +43,7 @@ def find_runtime(scratch: Path) -> TritonRuntime:
     Raises RuntimeNotFoundError.
     """
     if NGC_SERVER.exists():
-        return TritonRuntime(NGC_SERVER, (), dict(os.environ))
+        return TritonRuntime(NGC_SERVER, (), _environment())
     spec = importlib.util.find_spec("pytriton")  # finding is enough: importing it would set up logging and more
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeNotFoundError(
@@ -62,15 +62,20 @@ def find_runtime(scratch: Path) -> TritonRuntime:
     return TritonRuntime(server / "bin" / "tritonserver", tuple(arguments), environment)
 
 
+def _environment() -> dict[str, str]:
+    environment = dict(os.environ)
+    # Threads of several models on few cores: spinning at each barrier made a step up to 30 times slower (docs/log.md).
+    environment.setdefault("GOMP_SPINCOUNT", "1000")
+    return environment
+
+
 def _wheel_environment(libraries: Path) -> dict[str, str]:
     """The stub needs the wheel's libraries and libpython, and takes the first python3 on PATH as its interpreter."""
     python_libraries = [sysconfig.get_config_var("LIBDIR") or "", str(Path(sys.prefix, "lib"))]
     library_path = [str(libraries), *python_libraries, os.environ.get("LD_LIBRARY_PATH", "")]
-    environment = dict(os.environ)
+    environment = _environment()
     environment["LD_LIBRARY_PATH"] = ":".join(path for path in library_path if path)
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
-    # Threads of several models on few cores: spinning at each barrier made a step up to 30 times slower (docs/log.md).
-    environment.setdefault("GOMP_SPINCOUNT", "1000")
     return environment
 
 

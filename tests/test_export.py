@@ -39,12 +39,12 @@ def test_config_is_what_triton_reads(food_run: Run, tmp_path: Path) -> None:
     for config in (score, topk, query):
         assert config.platform == "pytorch_libtorch"
         assert config.name == ""  # the directory's name counts
-        assert config.dynamic_batching.max_queue_delay_microseconds > 0
         assert list(config.dynamic_batching.preferred_batch_size)
         assert max(config.dynamic_batching.preferred_batch_size) <= config.max_batch_size
         assert [group.kind for group in config.instance_group] == [model_config_pb2.ModelInstanceGroup.KIND_CPU]
         for warmup in config.model_warmup:
             assert set(warmup.inputs) == {tensor.name for tensor in config.input}
+    assert [config.dynamic_batching.max_queue_delay_microseconds for config in (score, topk, query)] == [100, 0, 0]
     assert [(t.name, list(t.dims)) for t in score.output] == [("score", [1])]
     assert [(t.name, list(t.dims)) for t in topk.output] == [("item_index", [100]), ("score", [100])]
     assert topk.output[0].data_type == model_config_pb2.TYPE_INT64

@@ -144,3 +144,44 @@ def test_requests_wait_for_a_connection_and_a_cancelled_one_frees_its_place() ->
 
     against(handler, test, max_connections=3)
     assert most <= 3 + 2  # a cancelled request's connection is cut; the server may still be busy with it
+
+
+def test_connections_are_used_again() -> None:
+    opened: list[int] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(1)
+        try:
+            while True:
+                await read_request(reader)
+                await asyncio.sleep(0.01)
+                writer.write(OK)
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    async def test(pool: TritonPool) -> None:
+        for _ in range(20):
+            await pool.request(b"GET", "/v2")
+        assert len(opened) == 1
+        for _ in range(5):
+            await asyncio.gather(*(pool.request(b"GET", "/v2") for _ in range(4)))
+        assert len(opened) == 4
+
+    against(handler, test)
+
+
+def test_a_connection_the_server_closes_is_not_used_again() -> None:
+    opened: list[int] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(1)
+        await read_request(reader)
+        writer.write(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+        writer.close()
+
+    async def test(pool: TritonPool) -> None:
+        for _ in range(3):
+            assert (await pool.request(b"GET", "/v2")).body == b"hello"
+        assert len(opened) == 3
+
+    against(handler, test)
