@@ -105,7 +105,7 @@ class Recommenders:
                     continue
                 found = [error] * len(places)
             except ServeError as error:
-                places = [place for place, _ in group]
+                places = places or [place for place, _ in group]  # those that were refused keep their own reason
                 found = [error] * len(places)
             for place, answer in zip(places, found, strict=True):
                 answers[place] = answer
