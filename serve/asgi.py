@@ -42,9 +42,8 @@ class Application:
         self, settings: Settings, served: ServedFile, triton: TritonPool, health: TritonPool, admin: TritonAdmin
     ) -> None:
         self.data_plane = DataPlane(settings, served, triton, health)
-        flask: Any = create_control_plane(
-            settings, served, admin
-        )  # a2wsgi and Flask type the WSGI environment differently
+        # Any, because a2wsgi and Flask type the WSGI environment differently.
+        flask: Any = create_control_plane(settings, served, admin)
         self.control_plane = WSGIMiddleware(flask, workers=CONTROL_THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

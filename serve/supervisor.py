@@ -192,7 +192,10 @@ class Supervisor:
             time.sleep(TICK)
 
     def _report(self, admin: TritonAdmin, rollout: Rollout, began: float) -> None:
-        """Say what is served. Raises StartError if no request could be answered, or not one to the default model."""
+        """Say what is served.
+
+        Raises StartError if no request could be answered, or not one to the default model; Unavailable if Triton is gone.
+        """
         failed = rollout.settle(admin)
         index = admin.index()
         ready = {state.name for state in index if state.ready}
