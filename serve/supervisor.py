@@ -194,7 +194,7 @@ class Supervisor:
     def _report(self, admin: TritonAdmin, rollout: Rollout, began: float) -> None:
         """Say what is served.
 
-        Raises StartError if no request could be answered, or not one to the default model; Unavailable if Triton is gone.
+        Raises StartError if no request could be answered, or not one to the default model; Unavailable without Triton.
         """
         failed = rollout.settle(admin)
         index = admin.index()
