@@ -30,6 +30,7 @@ from ncf.query import Query
 from serve import tensors
 from serve.supervisor import LOOPBACK
 from serve.triton import TritonPool
+from serve.triton_address import TritonAddress
 
 USERS, MANY_USERS = 6_040, 10_000
 ITEMS = 3_706
@@ -137,7 +138,7 @@ def against_every_item(bench: Bench) -> list[Report]:
 
 
 async def _ways(bench: Bench, port: int, recommender: Recommender, concurrency: int) -> dict[str, list[Times]]:
-    client = Client(TritonPool(LOOPBACK, port), recommender)
+    client = Client(TritonPool(TritonAddress(LOOPBACK, port)), recommender)
     await client.check()
 
     def way(rank: Callable[[int], Awaitable[Ranked]]) -> Call:

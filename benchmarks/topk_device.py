@@ -29,6 +29,7 @@ from ncf.export import MAX_BATCH_SIZE_TOPK
 from serve import tensors
 from serve.supervisor import LOOPBACK
 from serve.triton import TritonPool
+from serve.triton_address import TritonAddress
 
 USERS_ITEMS = 26_744
 
@@ -68,7 +69,7 @@ STATISTICS = ("success", "queue", "compute_input", "compute_infer", "compute_out
 
 async def _statistics(bench: Bench, port: int, recommender: Recommender) -> dict[str, list[Times]]:
     """Triton counts sums, so they are read after each request: a difference is one request's."""
-    pool = TritonPool(LOOPBACK, port)
+    pool = TritonPool(TritonAddress(LOOPBACK, port))
     client = Client(pool, recommender)
 
     async def sums() -> list[int]:
@@ -98,7 +99,7 @@ async def _statistics(bench: Bench, port: int, recommender: Recommender) -> dict
 
 
 async def _full_batches(bench: Bench, port: int, recommender: Recommender) -> list[Times]:
-    pool = TritonPool(LOOPBACK, port)
+    pool = TritonPool(TritonAddress(LOOPBACK, port))
 
     async def one() -> None:
         user = array("q", [random.randrange(recommender.num_users) for _ in range(MAX_BATCH_SIZE_TOPK)])

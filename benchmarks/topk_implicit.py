@@ -31,6 +31,7 @@ from topk_rig import (
 from ncf.config import DEFAULT_K
 from serve.supervisor import LOOPBACK
 from serve.triton import TritonPool
+from serve.triton_address import TritonAddress
 
 PEERS = Path(__file__).parent / "topk_peers.py"
 
@@ -103,7 +104,7 @@ def against_implicit(bench: Bench, peers: Path) -> list[Report]:
 async def _peers(
     bench: Bench, port: int, recommender: Recommender, workers: dict[str, Callable[[list[int]], Any]]
 ) -> dict[str, list[Times]]:
-    client = Client(TritonPool(LOOPBACK, port), recommender)
+    client = Client(TritonPool(TritonAddress(LOOPBACK, port)), recommender)
     user = client.user()
     expected = set((await client.topk(user))[0])
     for name, ask in workers.items():

@@ -29,6 +29,7 @@ from ncf.interactions import IdIndex
 from ncf.models import build_model
 from ncf.negatives import SeenItems
 from serve.supervisor import LOOPBACK, free_ports
+from serve.triton_address import TritonAddress
 from serve.triton_admin import TritonAdmin
 from serve.triton_runtime import NGC_SERVER, find_runtime
 
@@ -139,7 +140,7 @@ def triton(bench: Bench, repository: Path, *models: str) -> Iterator[int]:
     ]  # fmt: skip
     task = bench.progress.add_task(f"starting tritonserver with {', '.join(models)}", total=None)
     with process(command, runtime.environment, scratch / "log") as started:
-        admin = TritonAdmin(LOOPBACK, grpc_port)
+        admin = TritonAdmin(TritonAddress(LOOPBACK, http_port, grpc_port))
         wait_for(lambda: admin.is_live() and listens(http_port), started, scratch / "log")  # HTTP comes after gRPC
         not_ready = [state for state in admin.index() if not state.ready and state.name in models]
         if not_ready:

@@ -28,6 +28,7 @@ from serve.served import Served, ServedFile
 from serve.settings import Settings
 from serve.supervisor import LOOPBACK
 from serve.triton import TritonPool, TritonResponse
+from serve.triton_address import TritonAddress
 
 REQUESTS = 2_048
 # Java compiles while it runs: load each server for so many points before the clock counts.
@@ -47,7 +48,7 @@ def whole_serve(bench: Bench) -> list[Report]:
         targets: dict[str, Target] = {"serve": (public, asked), "Triton directly": (http_port, direct)}
         results = asyncio.run(loads(bench, targets, (1, 16)))
         canned = asyncio.run(
-            TritonPool(LOOPBACK, http_port).request(b"POST", path, rows[0].body, rows[0].header_length)
+            TritonPool(TritonAddress(LOOPBACK, http_port)).request(b"POST", path, rows[0].body, rows[0].header_length)
         )
     report = load_table(
         "C. top 10 by raw id: the whole serve beside the same request to its Triton, made by the same client", results

@@ -32,6 +32,7 @@ from rich.table import Table
 from serve import tensors
 from serve.supervisor import LOOPBACK, free_ports
 from serve.triton import TritonPool
+from serve.triton_address import TritonAddress
 from serve.triton_admin import TritonAdmin
 from serve.triton_runtime import find_runtime
 
@@ -64,7 +65,7 @@ def main(repository: Path, model: str, rounds: int, seconds: float) -> None:
             command, env=runtime.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            admin = TritonAdmin(LOOPBACK, grpc_port)
+            admin = TritonAdmin(TritonAddress(LOOPBACK, http_port, grpc_port))
             while not admin.is_live():
                 if triton.poll() is not None:
                     raise click.ClickException("tritonserver ended; has `make demo` been run?")
@@ -80,7 +81,7 @@ async def compare(model: str, http_port: int, grpc_port: int, rounds: int, secon
     http = tritonclient.http.aio.InferenceServerClient(f"{LOOPBACK}:{http_port}", conn_limit=256)
     grpc = tritonclient.grpc.aio.InferenceServerClient(f"{LOOPBACK}:{grpc_port}")
     async with http, grpc:
-        calls = dict(zip(CLIENTS, callers(model, TritonPool(LOOPBACK, http_port), http, grpc), strict=True))
+        calls = dict(zip(CLIENTS, callers(model, TritonPool(TritonAddress(LOOPBACK, http_port)), http, grpc), strict=True))
         await measure(calls, rounds, seconds)
 
 

@@ -38,7 +38,7 @@ def serve() -> None:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
         logging.getLogger("serve").error("%s", error)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     from serve.supervisor import Supervisor  # --help and a wrong setting need not wait for gRPC
 
     sys.exit(Supervisor(settings).run())

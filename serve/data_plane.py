@@ -1,41 +1,41 @@
-"""The data plane: /ping and /invocations, async, nothing on the way that is not needed."""
+"""The data plane: /ping, /invocations and /models/M/invoke, async, nothing on the way that is not needed."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from serve import codec, compression, kserve
-from serve.errors import BadRequest, BodyTooLarge, MethodNotAllowed, ServeError, Unavailable, UnsupportedMediaType
-from serve.recommenders import Recommenders, RequestHeaders, triton_message
+from serve.errors import (
+    BadRequest,
+    MethodNotAllowed,
+    Overloaded,
+    Unavailable,
+    UnknownModel,
+    UnsupportedMediaType,
+    show,
+)
+from serve.http_request import Request
+from serve.pass_through import PassThrough, echoed, forwarded
+from serve.recommenders import Call, Recommenders
 from serve.served import ServedFile
 from serve.settings import Settings
-from serve.triton import TritonPool, TritonResponse
+from serve.target_model import TARGET_MODEL
+from serve.triton import TritonPool
 
-log = logging.getLogger("serve")
+if TYPE_CHECKING:
+    from serve.http_server import Server
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Headers = list[tuple[bytes, bytes]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-JSON_TYPE = b"application/json"
 # SageMaker gives /ping two seconds.
 PING_SECONDS = 1.5
 
 
-class ClientGone(Exception):
-    """The caller closed the connection before the request was whole; there is nobody to answer."""
-
-
 class DataPlane:
-    """An ASGI callable for the paths in `PATHS`."""
+    """Answers requests for the paths in `PATHS`, and /models/M/invoke."""
 
-    PATHS = frozenset(("/ping", "/ping/", "/invocations"))
+    PATHS = frozenset((b"/ping", b"/ping/", b"/invocations"))
 
     def __init__(self, settings: Settings, served: ServedFile, triton: TritonPool, health: TritonPool) -> None:
         """`health` is a pool for /ping alone: it must not wait behind requests for inference."""
@@ -44,51 +44,49 @@ class DataPlane:
         self.triton = triton
         self.health = health
         self.recommenders = Recommenders(settings, served, triton)
+        self.passing = PassThrough(settings, served, triton)
+        self.server: Server | None = None
+        self.under_way: dict[str, int] = {}  # requests by model
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: Headers = [(b"content-type", JSON_TYPE)]
-        try:
-            if scope["path"] == "/invocations":
-                if scope["method"] != "POST":
-                    raise MethodNotAllowed(f"{scope['method']} /invocations is not possible; use POST", "POST")
-                status, headers, body = await self.invocations(scope, receive)
-            else:
-                status, body = await self.ping(scope["method"])
-        except ClientGone:
-            return
-        except ServeError as error:
-            status = error.status
-            body = codec.to_json({"error": str(error), "code": error.code})
-            if isinstance(error, MethodNotAllowed):
-                headers.append((b"allow", error.allow.encode()))
-        except Exception:  # a bug of ours: the caller gets an answer, the log the traceback
-            log.exception("%s %s failed", scope["method"], scope["path"])
-            status = 500
-            body = codec.to_json({"error": "internal error; the server's log says more", "code": "internal"})
-        headers.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    async def __call__(self, request: Request) -> None:
+        """Answer a request. Raises ServeError."""
+        if request.path == b"/invocations":
+            if request.method != "POST":
+                raise MethodNotAllowed(f"{request.method} /invocations is not possible; use POST", "POST")
+            await self.invoke(request, None)
+        elif request.path.startswith(b"/ping"):
+            await self.ping(request)
+        else:
+            if request.method != "POST":
+                raise MethodNotAllowed(f"{request.method} /models/…/invoke is not possible; use POST", "POST")
+            await self.invoke(request, self.loaded(request))
 
-    async def ping(self, method: str) -> tuple[int, bytes]:
+    async def ping(self, request: Request) -> None:
         """200 with an empty body when requests can be answered: the first loading is over, and the default model, or at
-        least one model where there is no default, is ready. A model that failed to load costs only itself."""
-        if method not in ("GET", "HEAD", "POST"):
-            raise MethodNotAllowed(f"{method} /ping is not possible; use GET", "GET, HEAD, POST")
+        least one model where there is no default, is ready. A model that failed to load costs only itself. A
+        multi-model endpoint is well with no model at all."""
+        if request.method not in ("GET", "HEAD", "POST"):
+            raise MethodNotAllowed(f"{request.method} /ping is not possible; use GET", "GET, HEAD, POST")
+        if self.server is not None and self.server.draining:
+            raise Unavailable("the server is stopping")
         try:
             ready = await asyncio.wait_for(self.ready(), PING_SECONDS)
         except asyncio.TimeoutError:
             raise Unavailable(f"the inference server did not answer within {PING_SECONDS} s") from None
         if not ready:
             raise Unavailable("no model is ready yet")
-        return 200, b""
+        request.respond(200, [(b"content-type", b"text/plain")], b"")
 
     async def ready(self) -> bool:
+        mode = self.settings.ping_mode or ("live" if self.settings.multi_model else "ready")
+        if mode == "live":
+            return (await self.health.request(b"GET", "/v2/health/live")).status == 200
         served = self.served.current()
         if not served.ready:
             return False
         if (await self.health.request(b"GET", "/v2/health/ready")).status == 200:
             return True
-        answer = await self.health.request(b"POST", "/v2/repository/index")
+        answer = await self.health.index()
         if answer.status != 200:
             return False
         ready = {
@@ -102,28 +100,78 @@ class DataPlane:
         live -= served.max_batch_size.keys() - served.versions.keys()
         return default in live if default else bool(live)
 
-    async def invocations(self, scope: Scope, receive: Receive) -> tuple[int, Headers, bytes]:
-        """Status, headers and body of the answer to one request."""
-        headers: RequestHeaders = dict(scope["headers"])
-        body = await self.read_body(headers, receive)
+    def loaded(self, request: Request) -> str:
+        """The model of /models/M/invoke. Raises UnknownModel, or BadRequest if Target-Model names another."""
+        served = self.served.current()
+        name = request.path[len("/models/") : -len("/invoke")].decode("latin-1")
+        if name not in served.models or not self.settings.multi_model:
+            raise UnknownModel(f"model {show(name)} is not loaded; POST /models loads one")
+        target, header = served.targets.get(name, ""), request.headers.get(TARGET_MODEL)
+        if header is not None and target and header.decode("latin-1") != target:
+            raise BadRequest(
+                f"X-Amzn-SageMaker-Target-Model is {show(header.decode('latin-1'))} and does not match {show(target)}, "
+                f"with which {name} was loaded"
+            )
+        return name
+
+    def enter(self, request: Request, name: str) -> None:
+        """Count a request to a model as under way, until `leave`. Raises Overloaded if there are too many."""
+        count = self.under_way.get(name, 0)
+        request.model = request.model or name
+        if count >= self.settings.max_in_flight:
+            raise Overloaded(f"{name} has {count:,} requests under way (SERVE_MAX_IN_FLIGHT); try again shortly")
+        self.under_way[name] = count + 1
+        request.entered += (name,)
+
+    def leave(self, request: Request) -> None:
+        """A request is over, however it ended."""
+        for name in request.entered:
+            self.under_way[name] -= 1
+
+    async def invoke(self, request: Request, name: str | None) -> None:
+        """Answer one request for inference; `name` is the model where the path decides it."""
+        headers = request.headers
+        body = await request.body(self.settings.max_body_bytes)
         if b"content-encoding" in headers:
             body = compression.unpack(body, headers[b"content-encoding"], self.settings.max_body_bytes)
+        if self.settings.inference_type != "infer" and (model := self.generator(name, headers)) is not None:
+            self.enter(request, model)
+            await self.passing.generate(request, body)
+            return
         header_length = kserve.binary_header_length(headers, len(body))
         if header_length is not None:
-            status, answered, answer = await self.pass_binary(body, header_length, headers)
+            document = codec.parse_json(body[:header_length], "the JSON part") if header_length else {}
+            changed = self.choose(request, name, document)
+            status, answered, answer = await self.passing.binary(request, document, body, header_length, changed)
+        elif kserve.is_plain(body):
+            self.enter(request, name or self.recommenders.choose(None, headers))
+            status, answered, answer = await self.passing.infer(request, body, None)
         else:
             asked, decoded = self.decode(headers.get(b"content-type"), body)
             document = decoded.requests[0]
             if not decoded.many and type(document) is dict and "inputs" in document:
-                status, answered, answer = await self.pass_json(document, body, headers)
+                changed = self.choose(request, name, document)
+                status, answered, answer = await self.passing.json(request, document, body, changed)
             else:
+                request.kind = "recommend"
                 wanted = codec.answer_format(headers.get(b"accept"), asked)
-                answers = await self.recommenders.answer(decoded, headers)
+                answers = await self.recommenders.answer(decoded, self.call(request), name)
                 status, answered, answer = 200, [(b"content-type", wanted.header)], wanted.encode(answers, decoded.many)
         if len(answer) >= compression.MIN_GZIP_BYTES and compression.accepts_gzip(headers.get(b"accept-encoding")):
             answer = compression.pack(answer)
             answered.append((b"content-encoding", b"gzip"))
-        return status, answered, answer
+        request.respond(status, answered + echoed(headers), answer)
+
+    def choose(self, request: Request, name: str | None, document: Any) -> bool:
+        """Enter the model that a KServe-v2 body means; whether our own field `model` was taken out of it."""
+        named = isinstance(document, dict) and "model" in document
+        model = document.pop("model") if named else None
+        self.enter(request, name or self.recommenders.choose(model, request.headers))
+        return named
+
+    def call(self, request: Request) -> Call:
+        """What the recommenders need to know of a request."""
+        return Call(request.headers, forwarded(request.headers), lambda name: self.enter(request, name))
 
     def decode(self, content_type: bytes | None, body: bytes) -> tuple[codec.Format, codec.Decoded]:
         """The format of a body, and the requests in it."""
@@ -138,67 +186,11 @@ class DataPlane:
             return codec.JSON, decoded
         return asked, asked.decode(body, self.settings.max_list_items)
 
-    async def read_body(self, headers: RequestHeaders, receive: Receive) -> bytes:
-        """The whole body. Raises BodyTooLarge as soon as the limit is known to be passed."""
-        limit = self.settings.max_body_bytes
-        declared = headers.get(b"content-length")
-        if declared is not None and int(declared) > limit:
-            raise BodyTooLarge(f"the body has {int(declared):,} bytes; at most {limit:,} are taken")
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            return body
-        parts, size = [body], len(body)
-        while message.get("more_body"):
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > limit:
-                raise BodyTooLarge(f"the body has more than {limit:,} bytes; at most {limit:,} are taken")
-        return b"".join(parts)
-
-    async def pass_json(
-        self, document: dict[str, Any], body: bytes, headers: RequestHeaders
-    ) -> tuple[int, Headers, bytes]:
-        """A KServe-v2 body in JSON, unchanged but for our own field `model`."""
-        named = "model" in document
-        name = self.recommenders.choose(document.pop("model", None), headers)
-        kserve.check_kserve(document, len(body))
-        return await self.pass_through(name, codec.to_json(document) if named else body, None)
-
-    async def pass_binary(self, body: bytes, header_length: int, headers: RequestHeaders) -> tuple[int, Headers, bytes]:
-        """A KServe-v2 body in Triton's binary form; with a JSON part of 0 bytes it is one raw tensor."""
-        document = codec.parse_json(body[:header_length], "the JSON part") if header_length else {}
-        named = isinstance(document, dict) and "model" in document
-        name = self.recommenders.choose(document.pop("model") if named else None, headers)
-        if header_length:
-            kserve.check_kserve(document, len(body))
-        if named:
-            header = codec.to_json(document)
-            body, header_length = header + body[header_length:], len(header)
-        return await self.pass_through(name, body, header_length)
-
-    async def pass_through(self, name: str, body: bytes, header_length: int | None) -> tuple[int, Headers, bytes]:
-        """A body to a model as it is, and the model's answer back as it is.
-
-        A recommender's part is asked for its live version; if that was unloaded in this moment, for the next one.
-        """
-        version = self.served.current().versions.get(name)
-        answer = await self.infer(name, version, body, header_length)
-        if answer.status in (404, 503) and (now := self.served.current().versions.get(name)) != version:
-            answer = await self.infer(name, now, body, header_length)
-        headers = [(b"content-type", answer.content_type)]
-        if answer.header_length is not None:
-            headers = [
-                (b"content-type", b"%s;json-header-size=%d" % (kserve.BINARY, answer.header_length)),
-                (b"inference-header-content-length", b"%d" % answer.header_length),
-            ]
-        if answer.status == 500 and b"Unable to parse" in answer.body:  # JSON of a wrong form: the caller's mistake
-            raise BadRequest(triton_message(answer))
-        return answer.status, headers, answer.body
-
-    async def infer(self, name: str, version: int | None, body: bytes, header_length: int | None) -> TritonResponse:
-        path = f"/v2/models/{name}/infer" if version is None else f"/v2/models/{name}/versions/{version}/infer"
-        return await self.triton.request(b"POST", path, body, header_length)
+    def generator(self, name: str | None, headers: dict[bytes, bytes]) -> str | None:
+        """The model that SAGEMAKER_TRITON_INFERENCE_TYPE is meant for, None where a recommender is asked."""
+        served = self.served.current()
+        try:
+            model = name or self.recommenders.choose(None, headers)
+        except BadRequest:  # several, and only the body may say which
+            return None
+        return None if model in served.recommenders else model

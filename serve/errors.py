@@ -5,11 +5,15 @@ ServeError                500  internal
 ├── UnknownModel          404  unknown_model
 ├── MethodNotAllowed      405  method_not_allowed
 ├── NotAcceptable         406  not_acceptable          Accept leaves no format that the answer fits in
+├── RequestTimeout        408  request_timeout         the body did not come in time
 ├── BodyTooLarge          413  body_too_large
 ├── UnsupportedMediaType  415  unsupported_media_type  Content-Type, charset or Content-Encoding cannot be read
 ├── TritonFailed          502  model_failed            Triton answered with an error of its own
-└── Unavailable           503  unavailable             Triton, or the model asked for, is not ready
-    └── VersionGone       503  unavailable             the model's version was just replaced by another
+├── Unavailable           503  unavailable             Triton, or the model asked for, is not ready
+│   ├── Overloaded        503  overloaded              as many requests as may be are under way; try again shortly
+│   └── VersionGone       503  unavailable             the model's version was just replaced by another
+├── DeadlineExceeded      504  deadline_exceeded       not answered in time, and cancelled
+└── OutOfMemory           507  out_of_memory           a multi-model endpoint has to unload other models first
 """
 
 from __future__ import annotations
@@ -58,6 +62,11 @@ class NotAcceptable(ServeError):
     code = "not_acceptable"
 
 
+class RequestTimeout(ServeError):
+    status = 408
+    code = "request_timeout"
+
+
 class BodyTooLarge(ServeError):
     status = 413
     code = "body_too_large"
@@ -78,5 +87,19 @@ class Unavailable(ServeError):
     code = "unavailable"
 
 
+class Overloaded(Unavailable):
+    code = "overloaded"
+
+
 class VersionGone(Unavailable):
     pass
+
+
+class DeadlineExceeded(ServeError):
+    status = 504
+    code = "deadline_exceeded"
+
+
+class OutOfMemory(ServeError):
+    status = 507
+    code = "out_of_memory"

@@ -19,6 +19,11 @@ BINARY_TYPE = re.compile(
 )
 # Of a thousand dimensions even the product takes long.
 MAX_DIMENSIONS = 32
+# Triton's parser calls itself for every level.
+MAX_NESTED = 1000
+PLAIN = re.compile(rb'\s*\{\s*(?:"id"\s*:\s*"[^"\\]*"\s*,\s*)?"inputs"\s*:\s*\[')
+TO_PARSE = re.compile(rb'"(?:model"|shared_memory)')
+SHAPE = re.compile(rb'"shape"\s*:(?:\s*\[([0-9,\s]+)\])?')
 LENGTH_HEADER = b"inference-header-content-length"
 
 
@@ -49,9 +54,35 @@ def binary_header_length(headers: Mapping[bytes, bytes], size: int) -> int | Non
     return int(digits)
 
 
+def is_plain(body: bytes) -> bool:
+    """Whether a body is KServe-v2 in JSON that can go on to Triton unread: nothing in it is for `serve`, and nothing
+    could hurt others (see `check_kserve`). False says nothing: such a body has to be parsed.
+
+    Without a backslash every name stands in the body as it is written, so that looking for it finds it.
+    """
+    if PLAIN.match(body) is None or b"\\" in body or TO_PARSE.search(body) is not None:
+        return False
+    if body.count(b"[") + body.count(b"{") > MAX_NESTED:  # it could be that deep
+        return False
+    left = len(body)
+    for found in SHAPE.finditer(body):
+        if found[1] is None:
+            return False
+        lengths = found[1].split(b",")
+        if len(lengths) > MAX_DIMENSIONS:
+            return False
+        count = 1
+        for length in lengths:
+            if not length.strip().isdigit() or len(length) > 18:
+                return False
+            count *= int(length)
+        left -= count
+    return left >= 0
+
+
 def check_kserve(document: Any, size: int) -> None:
-    """Refuse a KServe-v2 body that would hurt others: shapes that promise more numbers than `size` bytes can hold, and
-    shared memory, which belongs to this machine's own processes.
+    """Refuse a KServe-v2 body that would hurt others: shapes that together promise more numbers than `size` bytes can
+    hold, and shared memory, which belongs to this machine's own processes.
 
     Triton allocates what a shape says before it looks at the data; a large one kills the server for everybody
     (docs/log.md). Raises BadRequest.
@@ -59,12 +90,14 @@ def check_kserve(document: Any, size: int) -> None:
     inputs = document.get("inputs") if isinstance(document, dict) else None
     if not isinstance(inputs, list):
         raise BadRequest(f"inputs is {show(inputs)}; it must be a list")
+    left = size
     for number, tensor in enumerate(inputs):
         shape = tensor.get("shape") if isinstance(tensor, dict) else None
         if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
             raise BadRequest(f"inputs[{number}] needs a shape, a list of whole numbers of at least 0")
-        if len(shape) > MAX_DIMENSIONS or prod(shape) > size:
+        if len(shape) > MAX_DIMENSIONS or (count := prod(shape)) > left:
             raise BadRequest(f"inputs[{number}] has shape {shape[:8]}, which is more than its data can fill")
+        left -= count
     outputs, parameters = document.get("outputs", []), document.get("parameters", {})
     if not isinstance(outputs, list):
         raise BadRequest(f"outputs is {show(outputs)}; it must be a list")

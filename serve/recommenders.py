@@ -6,14 +6,16 @@ import asyncio
 import itertools
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from serve import codec, recommend, tensors
 from serve.batches import Infer, answer_plans
-from serve.errors import BadRequest, ServeError, TritonFailed, Unavailable, VersionGone
+from serve.errors import BadRequest, OutOfMemory, ServeError, TritonFailed, Unavailable, VersionGone
+from serve.memory import is_out_of_memory
 from serve.repository import Part, Recommender
 from serve.requests import Request, parse_request, work
 from serve.served import UNREADABLE, ServedFile
@@ -23,6 +25,16 @@ from serve.triton import TritonPool, TritonResponse
 
 RequestHeaders = dict[bytes, bytes]
 INFERENCE_ID = b"x-amzn-sagemaker-inference-id"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a request says beside its body: its headers, those of them that Triton gets, and how to `enter` a model,
+    which raises Overloaded."""
+
+    headers: RequestHeaders
+    forwarded: bytes
+    enter: Callable[[str], None]
 
 
 class Recommenders:
@@ -39,12 +51,12 @@ class Recommenders:
         """The model a request means."""
         return target_model(body_model, headers, self.settings.default_model_name, self.served.current())
 
-    async def answer(self, decoded: codec.Decoded, headers: RequestHeaders) -> list[recommend.Answer]:
-        """The answers to one body's requests, in order.
+    async def answer(self, decoded: codec.Decoded, call: Call, only: str | None = None) -> list[recommend.Answer]:
+        """The answers to one body's requests, in order; `only` is the model where the body does not choose.
 
         Of several, each that fails has `{"error": {"code", "message"}}` in its place; of one, the error is raised.
         """
-        inference_id = headers.get(INFERENCE_ID)
+        inference_id = call.headers.get(INFERENCE_ID)
         request_id = inference_id.decode("latin-1") if inference_id else next(self._request_ids)
         answers: list[recommend.Answer | ServeError] = []
         groups: dict[str, list[tuple[int, Request]]] = {}
@@ -54,7 +66,8 @@ class Recommenders:
                 if isinstance(document, ServeError):
                     raise document
                 named = type(document) is dict and "model" in document
-                name = self.choose(document.pop("model") if named else None, headers)
+                model = document.pop("model") if named else None
+                name = only or self.choose(model, call.headers)
                 request = parse_request(document, self.settings.max_list_items)
                 left -= work(request)
                 if left < 0:
@@ -68,9 +81,9 @@ class Recommenders:
                 answers.append(error)
         if len(groups) == 1:
             ((name, group),) = groups.items()
-            await self.recommend(name, group, answers)
+            await self.recommend(name, group, answers, call)
         else:
-            await asyncio.gather(*(self.recommend(name, group, answers) for name, group in groups.items()))
+            await asyncio.gather(*(self.recommend(name, group, answers, call) for name, group in groups.items()))
         finished = []
         for answer in answers:
             if not isinstance(answer, ServeError):
@@ -84,7 +97,7 @@ class Recommenders:
         return finished
 
     async def recommend(
-        self, name: str, group: Sequence[tuple[int, Request]], answers: list[recommend.Answer | ServeError]
+        self, name: str, group: Sequence[tuple[int, Request]], answers: list[recommend.Answer | ServeError], call: Call
     ) -> None:
         """Answer requests to one recommender, all by the same version; a version that is just being replaced by
         another leaves Triton, and then all of them are asked again."""
@@ -93,13 +106,15 @@ class Recommenders:
             plans, places = [], []
             try:
                 recommender = self.recommender(name)
+                if not last:
+                    call.enter(name)
                 for place, request in group:
                     try:
                         plans.append(recommend.plan(request, recommender))
                         places.append(place)
                     except BadRequest as error:
                         answers[place] = error
-                found = [*await answer_plans(plans, self.infer_with(recommender))]
+                found = [*await answer_plans(plans, self.infer_with(recommender, call.forwarded))]
             except VersionGone as error:
                 if not last:
                     continue
@@ -125,21 +140,23 @@ class Recommenders:
             raise Unavailable(f"{name} is not ready; the log of the server says why")
         return found
 
-    def infer_with(self, recommender: Recommender) -> Infer:
+    def infer_with(self, recommender: Recommender, forwarded: bytes) -> Infer:
         async def infer(part: Part, request: tensors.TensorRequest) -> dict[str, array[Any]]:
             """Run one of the recommender's models, at the version whose ids were used."""
             path = f"/v2/models/{part.model_name}/versions/{recommender.version}/infer"
-            answer = await self.triton.request(b"POST", path, request.body, request.header_length)
+            answer = await self.triton.request(b"POST", path, request.body, request.header_length, forwarded)
             if answer.status != 200:
-                raise failure(part.model_name, answer)
+                raise failure(part.model_name, answer, self.settings.multi_model)
             return tensors.decode_outputs(answer.body, answer.header_length)
 
         return infer
 
 
-def failure(model: str, answer: TritonResponse) -> ServeError:
-    """Triton's error as one of ours: the caller's mistake, not ready, or a fault of the model."""
+def failure(model: str, answer: TritonResponse, multi_model: bool) -> ServeError:
+    """Triton's error as one of ours: the caller's mistake, not ready, no memory, or a fault of the model."""
     message = triton_message(answer)
+    if multi_model and is_out_of_memory(message):
+        return OutOfMemory(f"{model}: {message}")
     if "unknown model" in message or "not at ready state" in message or "is not ready" in message:
         return VersionGone(f"{model} is not ready: {message}")
     if answer.status == 503:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from serve.ids import Column, IdFile, read_counts
+
+log = logging.getLogger("serve")
 
 VERSION = re.compile(r"[1-9][0-9]{0,9}")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -110,7 +113,8 @@ class Repository:
                     yield error
 
     def to_load(self, default_model_name: str | None) -> tuple[str, ...]:
-        """The models Triton shall load: all where there are recommenders, else the default or only one.
+        """The models Triton shall load: all where there are several recommenders, else the default or only one; a
+        recommender's three count as one.
 
         Raises RepositoryError in the words of SageMaker's own Triton container where nothing sensible can be loaded.
         """
@@ -126,16 +130,20 @@ class Repository:
             )
         if not self.models:
             raise RepositoryError(f"No model found in model repository {self.path}; `ncf export` writes one")
-        if self.recommenders:
+        if len(self.recommenders) > 1:
             return self.models
-        if default_model_name is not None:
-            return (default_model_name,)
-        if len(self.models) > 1:
+        parts = {part for name in self.recommenders for part in part_names(name)}
+        choices = [name for name in self.models if name in self.recommenders or name not in parts]
+        if default_model_name is None and len(choices) > 1:
             raise RepositoryError(
-                f"More than one model in {self.path} and none is a recommender: {', '.join(self.models)}; "
-                "name one with SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
+                f"More than 1 model directory found in model repository {self.path}: {', '.join(choices)}; keep one, or name the "
+                "one to serve with SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
             )
-        return self.models
+        chosen = default_model_name or choices[0]
+        if default_model_name is None:
+            log.warning("no SAGEMAKER_TRITON_DEFAULT_MODEL_NAME: starting with the only model there is, %s", chosen)
+        wanted = part_names(chosen) if chosen in self.recommenders else (chosen,)
+        return tuple(name for name in self.models if name in wanted)
 
 
 @dataclass(frozen=True)
@@ -162,12 +170,22 @@ class Recommender:
     columns: dict[str, tuple[int, Column]]
 
     @classmethod
-    def open(cls, repository: Path, name: str, version: int, max_batch_size: dict[str, int]) -> Recommender:
-        """Open a version. Raises OSError, ValueError, KeyError or TypeError if its files are not whole."""
+    def open(
+        cls,
+        repository: Path,
+        name: str,
+        version: int,
+        max_batch_size: dict[str, int],
+        parts: Sequence[str] | None = None,
+    ) -> Recommender:
+        """Open a version, whose parts may have other names than those `part_names` gives.
+
+        Raises OSError, ValueError, KeyError or TypeError if its files are not whole.
+        """
         folder = repository / name / str(version)
         described = describe(folder)
         items = IdFile(folder / "items.ids")
-        score, topk, query = (Part(part, max_batch_size[part]) for part in part_names(name))
+        score, topk, query = (Part(part, max_batch_size[part]) for part in parts or part_names(name))
         columns = {
             column["name"]: (number, Column(folder, number, column["name"], column["kind"], len(items)))
             for number, column in enumerate(described["columns"])

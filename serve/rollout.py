@@ -42,7 +42,8 @@ class Rollout:
     view: View
     served_file: Path
     served: Served = field(default_factory=Served)
-    plain: tuple[str, ...] = ()  # models that belong to no recommender
+    plain: tuple[str, ...] = ()  # models that are loaded and belong to no recommender
+    _aside: set[str] = field(default_factory=set)  # models for ensembles to find; loaded if something asks for them
     _live: dict[str, Release | None] = field(default_factory=dict)
     _failed: dict[Release, str] = field(default_factory=dict)  # what could not be loaded, and why
     _broken: dict[str, str] = field(default_factory=dict)  # <name>/<version> that is not whole, and why
@@ -54,15 +55,21 @@ class Rollout:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def lay_out(self, models: tuple[str, ...]) -> None:
-        """Lay out the models in the empty view: of recommenders the newest whole version, the others as they are."""
+        """Lay out the empty view: of recommenders the newest whole version, the others as they are, and models that
+        shall not be loaded too, because an ensemble or a flag of Triton's may name them."""
         repository = Repository.scan(self.view.repository)
-        for name in repository.recommenders:
+        for name in set(repository.recommenders) & set(models):
             self._live[name] = next((each for each in self._candidates(repository, name) if self._place(each)), None)
         parts = self.parts()
         self.plain = tuple(name for name in models if name not in parts)
-        for name in self.plain:
+        self._aside = set(repository.models) - set(models) - parts
+        for name in (*self.plain, *sorted(self._aside)):
             self.view.link(name)
         self._write(ready=False, models=models)
+
+    def to_load(self) -> list[str]:
+        """What Triton shall load when it starts."""
+        return [name for name in self.view.to_load() if name not in self._aside]
 
     def parts(self) -> set[str]:
         """The models that belong to recommenders, whether these can be loaded or not."""
@@ -112,7 +119,8 @@ class Rollout:
                 self.view.mend(part)
             repository, seen = Repository.scan(self.view.repository), set[Release]()
             before = dict(self._broken)
-            for name in repository.recommenders:
+            # None where a model of another kind was chosen: a recommender beside it would answer in its place.
+            for name in repository.recommenders if self._live else ():
                 newest, live = next(self._candidates(repository, name), None), self._live.get(name)
                 if newest is None:
                     continue
@@ -239,6 +247,7 @@ class Rollout:
     def _place(self, release: Release) -> bool:
         try:
             self._max_batch_size |= self.view.place(release)
+            self._aside -= set(release.parts)
         except (OSError, ValueError) as error:
             self._say_failed(release, str(error))
             self.view.unlink(release)

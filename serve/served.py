@@ -1,14 +1,18 @@
-"""What is served right now: written by the supervisor into one small file, read by every worker.
+"""What is served right now: one small file, read by every worker.
 
 A worker looks at the file's time for each request and reads it when it is another one, so all workers change over to a
-new version at once and none keeps a table of its own.
+new version at once and none keeps a table of its own. The supervisor writes it; in multi-model mode the workers do too,
+one at a time (`changing`).
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,13 +24,17 @@ SERVED_FILE, VIEW_FOLDER = "served.json", "models"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Served:
     """The models Triton was given, and each recommender's live version, None where there is none.
 
     `stamps` has the stamp of the live versions' files, `versions` the live version of each recommender's parts,
     `max_batch_size` the rows a request to one may have, `failed` the reason of each version `<name>/<version>` that was
     tried and is not served.
+
+    In multi-model mode, by the name SageMaker gave: `urls` where a loaded model is, `targets` the Target-Model header
+    it was loaded with ("" without one), `parts` Triton's names of it and of what it needs; `loading` and `unloading`
+    the process that is at it (see serve/claims.py); `starts` counts the starts of Triton.
     """
 
     ready: bool = False
@@ -36,11 +44,27 @@ class Served:
     versions: dict[str, int] = field(default_factory=dict)
     max_batch_size: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)
+    targets: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, list[str]] = field(default_factory=dict)
+    loading: dict[str, str] = field(default_factory=dict)
+    unloading: dict[str, str] = field(default_factory=dict)
+    starts: int = 0
+
+    @classmethod
+    def read(cls, path: Path) -> Served:
+        """Raises OSError or ValueError."""
+        read = json.loads(path.read_text())
+        return cls(**{**read, "models": tuple(read["models"])})
 
     def write(self, path: Path) -> None:
         """Replace the file in one step."""
         new = path.with_suffix(".new")
         new.write_text(json.dumps(asdict(self)))
+        # Two writes within one tick of the file system's clock would have one time, and a worker keep what it read.
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        now = max(time.time_ns(), before + 1)
+        os.utime(new, ns=(now, now))
         new.replace(path)
 
     @property
@@ -48,27 +72,56 @@ class Served:
         """What a request can name: the recommenders, or the models where there are none."""
         return tuple(self.recommenders) or self.models
 
+    def withdraw(self, name: str) -> None:
+        """Forget a model that was loaded in multi-model mode."""
+        for part in self.parts.pop(name, []):
+            self.versions.pop(part, None)
+            self.max_batch_size.pop(part, None)
+        by_name: list[dict[str, str]] = [self.urls, self.targets, self.stamps]
+        for table in by_name:
+            table.pop(name, None)
+        self.recommenders.pop(name, None)
+        self.models = tuple(self.urls)
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[Served]:
+    """What is served, to be changed in place and written at the end, unless that raises or nothing was changed.
+
+    One thread of one process at a time.
+    """
+    with path.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+        served = Served.read(path)
+        before = asdict(served)
+        yield served
+        if asdict(served) != before:
+            served.write(path)
+
 
 class ServedFile:
     """A worker's view of the file, and the recommenders it has opened; `view` is the folder that Triton sees."""
 
     def __init__(self, path: Path, view: Path) -> None:
         self.path, self.view = path, view
-        self._read: tuple[int, int] | None = None
-        self._current = Served()
+        # In one piece, because several threads may read at once.
+        self._current: tuple[tuple[int, int], Served] = ((0, 0), Served())
         self._open: dict[str, tuple[str, Recommender]] = {}  # by name: the stamp, and what it is the stamp of
 
     def current(self) -> Served:
+        """What is served, which is not to be changed here."""
         status = os.stat(self.path)  # noqa: PTH116  for every request, and a Path takes three times as long
         written = (status.st_mtime_ns, status.st_ino)
-        if written != self._read:
-            read = json.loads(self.path.read_text())
-            self._current = Served(**{**read, "models": tuple(read["models"])})
-            self._read = written
-            for name in self._current.stamps:  # now, while the files are there
+        read, served = self._current
+        if written != read:
+            served = Served.read(self.path)
+            self._current = written, served
+            for name in {*self._open} - {*served.stamps}:
+                self._open.pop(name, None)
+            for name in served.stamps:  # now, while the files are there
                 with suppress(*UNREADABLE):
                     self.recommender(name)
-        return self._current
+        return served
 
     def recommender(self, name: str) -> Recommender | None:
         """The live version of a recommender, None where there is none.
@@ -80,10 +133,11 @@ class ServedFile:
         if version is None:
             return None
         stamp, found = self._open.get(name, ("", None))
+        parts = served.parts.get(name)
         if found is None or stamp != served.stamps[name] or found.version != str(version):
             stamp = served.stamps[name]
             if file_stamp(self.view / name / str(version)) != stamp:
                 raise ValueError(f"the files of version {version} were changed while it is served")
-            found = Recommender.open(self.view, name, version, served.max_batch_size)
+            found = Recommender.open(self.view, name, version, served.max_batch_size, parts)
             self._open[name] = (stamp, found)
         return found

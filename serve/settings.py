@@ -1,135 +1,142 @@
-"""Every environment variable `serve` reads, in one table."""
+"""The settings of `serve`: the environment read by the table in serve/settings_table.py, and what follows from it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from serve.settings_table import MIB, SETTINGS, Setting
+from serve.settings_values import Refused
+
+__all__ = ["SETTINGS", "Setting", "Settings", "SettingsError"]
 
 
 class SettingsError(Exception):
     """A variable's value cannot be used; the message names the variable, the value and what is expected."""
 
-
-def whole_number(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            raise ValueError
-        return value
-
-    return parse
-
-
-def port_range(text: str) -> tuple[int, int]:
-    low, high = (whole_number(1, 65535)(part) for part in text.split("-"))
-    if low > high:
-        raise ValueError
-    return low, high
-
-
-def truth(text: str) -> bool:
-    """True for 1, on, yes and true in any case, as Triton's own command line reads them."""
-    words = {"1": True, "on": True, "yes": True, "true": True, "0": False, "off": False, "no": False, "false": False}
-    if text.lower() not in words:
-        raise ValueError
-    return words[text.lower()]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One variable: its field in Settings, how it is read, what it must look like, and what it is for."""
-
-    name: str
-    field: str
-    parse: Callable[[str], Any]
-    default: str | None
-    expected: str
-    help: str
-
-
-def _default_workers() -> str:
-    # One worker for two cores: Triton and its models need the other one (measured in docs/log.md).
-    return str(max(1, len(os.sched_getaffinity(0)) // 2))
-
-
-SETTINGS = (
-    Setting(
-        "SERVE_MODEL_REPOSITORY", "model_repository", Path, "/opt/ml/model", "a folder",
-        "Triton model repository to serve; it may be read-only.",
-    ),
-    Setting(
-        "SERVE_BIND_ADDRESS", "bind_address", str, "0.0.0.0", "an IP address",  # noqa: S104  SageMaker's contract
-        "Address of the public port.",
-    ),
-    Setting(
-        "SAGEMAKER_BIND_TO_PORT", "port", whole_number(1, 65535), "8080", "a whole number from 1 to 65535",
-        "The public port.",
-    ),
-    Setting(
-        "SAGEMAKER_SAFE_PORT_RANGE", "safe_port_range", port_range, None, "two ports such as 9000-9010",
-        "Triton's own ports on the loopback interface come from this range.",
-    ),
-    Setting(
-        "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME", "default_model_name", str, None, "the name of a model in the repository",
-        "Model for requests that name none.",
-    ),
-    Setting(
-        "SAGEMAKER_TRITON_LOG_INFO", "triton_log_info", truth, "false", "true or false",
-        "Whether Triton logs what it does, not only warnings and errors.",
-    ),
-    Setting(
-        "SERVE_WORKERS", "workers", whole_number(1, 256), None, "a whole number from 1 to 256",
-        "Worker processes of gunicorn; by default one for two cores.",
-    ),
-    Setting(
-        "SERVE_MAX_BODY_BYTES", "max_body_bytes", whole_number(1, 2**31), str(25 * 2**20),
-        "a whole number from 1 to 2147483648",
-        "Largest request body; a larger one is answered 413. SageMaker's own limit is 25 MB.",
-    ),
-    Setting(
-        "SERVE_MAX_LIST_ITEMS", "max_list_items", whole_number(1, 2**31), "5000",
-        "a whole number from 1 to 2147483648",
-        "Most requests in one body, and most ids in one of a request's lists (candidates, allow, exclude, history).",
-    ),
-    Setting(
-        "SERVE_MAX_WORK", "max_work", whole_number(1, 2**31), "500000", "a whole number from 1 to 2147483648",
-        "Most ids to look up and values to return for one body; 500,000 keep a worker busy for about half a second.",
-    ),
-    Setting(
-        "SAGEMAKER_BATCH", "batch", str, "false", "true or false",
-        "Set by SageMaker in a batch-transform job; decides how /execution-parameters spells the strategy.",
-    ),
-)  # fmt: skip
+    exit_code = 2
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The environment, read and checked once."""
+    """The environment, read and checked once.
+
+    The log settings hold what Triton is told and the further arguments in the same variable. A port is None where its
+    default lies outside the safe range: it is to be chosen from that.
+    """
 
     model_repository: Path
     bind_address: str
     port: int
     safe_port_range: tuple[int, int] | None
     default_model_name: str | None
-    triton_log_info: bool
+    multi_model: bool
+    multi_model_root: Path
+    ping_mode: str | None
+    inference_type: str
     workers: int
     max_body_bytes: int
     max_list_items: int
     max_work: int
+    max_in_flight: int
+    timeout_seconds: float
+    access_log: bool
+    emf_seconds: int
     batch: str
+    max_payload_mb: int | None
+    batch_strategy: str | None
+    max_concurrent_transforms: int | None
+    allow_grpc: bool
+    grpc_port: int | None
+    allow_metrics: bool
+    metrics_port: int | None
+    thread_count: int
+    buffer_manager_thread_count: int | None
+    log_verbose: tuple[str, ...]
+    log_info: tuple[str, ...]
+    log_warning: tuple[str, ...]
+    log_error: tuple[str, ...]
+    shm_default_byte_size: int
+    shm_growth_byte_size: int
+    tensorflow_version: str | None
+    model_load_gpu_limit: float | None
+    model_namespacing: str | None
+    additional_args: tuple[str, ...]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Read all settings; an empty value counts as not set. Raises SettingsError."""
+        given = {setting.field: environment.get(setting.name, "").strip() for setting in SETTINGS}
         values: dict[str, Any] = {}
         for setting in SETTINGS:
-            default = _default_workers() if setting.field == "workers" else setting.default
-            text = environment.get(setting.name, "").strip() or default
-            try:
-                values[setting.field] = None if text is None else setting.parse(text)
-            except ValueError as error:
-                raise SettingsError(f"{setting.name} is '{text}'; it must be {setting.expected}") from error
-        return cls(**values)
+            values[setting.field] = _read(setting, given[setting.field] or setting.default)
+        values["additional_args"] = values["additional_args"] or ()
+        # One worker for two cores: Triton and its models need the other one (measured in docs/log.md).
+        values["workers"] = values["workers"] or max(1, len(os.sched_getaffinity(0)) // 2)
+        if is_true(values["batch"]):
+            values |= {field: value for field, value in _batch_limits(values).items() if not given[field]}
+        if values["safe_port_range"]:
+            values |= _within(values["safe_port_range"], values, given)
+        settings = cls(**values)
+        settings._check_distinct_ports()
+        return settings
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether this is a batch transform: `true` on the platform, `True` in the SDK's local mode."""
+        return is_true(self.batch)
+
+    def _check_distinct_ports(self) -> None:
+        open_ports = {"SAGEMAKER_BIND_TO_PORT": self.port}
+        for name, port, allowed in (
+            ("SAGEMAKER_TRITON_GRPC_PORT", self.grpc_port, self.allow_grpc),
+            ("SAGEMAKER_TRITON_METRICS_PORT", self.metrics_port, self.allow_metrics),
+        ):
+            for other, taken in open_ports.items():
+                if allowed and port == taken:
+                    raise SettingsError(f"{name} is '{port}'; it must be another port than {other}")
+            if allowed and port is not None:
+                open_ports[name] = port
+
+
+def is_true(text: str) -> bool:
+    return text.lower() == "true"
+
+
+def _read(setting: Setting, text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return setting.parse(text)
+    except Refused as refused:
+        raise SettingsError(f"{setting.name} {refused}") from refused
+    except ValueError as error:
+        if setting.field == "inference_type":  # the stock container's words, and its exit code
+            wrong = SettingsError(f"Invalid {setting.name} '{text}'; it must be {setting.expected}")
+            wrong.exit_code = 1
+            raise wrong from error
+        raise SettingsError(f"{setting.name} is '{text}'; it must be {setting.expected}") from error
+
+
+def _batch_limits(values: Mapping[str, Any]) -> dict[str, float]:
+    """What a batch transform may take where nobody says otherwise: SageMaker's own most, and what the job has set."""
+    payload = values["max_payload_mb"]
+    limit = 2**31 if payload == 0 else max(100, payload or 0) * MIB
+    return {"max_body_bytes": limit, "timeout_seconds": 3600.0}
+
+
+def _within(safe: tuple[int, int], values: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, None]:
+    """Which of Triton's ports are to be chosen from the safe range. Raises SettingsError for one set outside it."""
+    choose: dict[str, None] = {}
+    for setting in SETTINGS:
+        if setting.field in ("grpc_port", "metrics_port") and not safe[0] <= values[setting.field] <= safe[1]:
+            if given[setting.field]:
+                raise SettingsError(
+                    f"{setting.name} is '{values[setting.field]}'; it must be inside SAGEMAKER_SAFE_PORT_RANGE "
+                    f"{safe[0]}-{safe[1]}"
+                )
+            choose[setting.field] = None
+    return choose

@@ -28,6 +28,7 @@ from serve.repository import Repository, RepositoryError
 from serve.rollout import NO_REASON, Rollout
 from serve.served import SERVED_FILE, VIEW_FOLDER
 from serve.settings import Settings
+from serve.triton_address import ADDRESS_FILE, KEY_HEADER, RESTRICTED, TritonAddress
 from serve.triton_admin import TritonAdmin
 from serve.triton_runtime import RuntimeNotFoundError, find_runtime
 from serve.view import View
@@ -67,18 +68,20 @@ class Supervisor:
         try:
             rollout = self._rollout(scratch)
             public = self._bind()
-            http_port, grpc_port = free_ports(2, self.settings.safe_port_range)
             runtime = find_runtime(scratch)
 
             def start_triton() -> subprocess.Popen[bytes]:
-                arguments = self._triton_arguments(rollout.view, http_port, grpc_port, prefix)
+                http_port, grpc_port, metrics_port = free_ports(3, self.settings.safe_port_range)
+                address = TritonAddress(LOOPBACK, http_port, grpc_port, metrics_port, secrets.token_hex(16))
+                address.write(scratch / ADDRESS_FILE)
+                arguments = self._triton_arguments(rollout.view, address, prefix)
                 return spawn([str(runtime.program), *arguments, *runtime.arguments], runtime.environment)
 
             triton = Child("tritonserver", start_triton)
             children.append(triton)
-            gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, http_port, grpc_port, scratch))
+            gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, scratch))
             children.insert(0, gunicorn)
-            self._watch(triton, gunicorn, TritonAdmin(LOOPBACK, grpc_port), rollout, began)
+            self._watch(triton, gunicorn, TritonAdmin(scratch / ADDRESS_FILE), rollout, began)
             log.info("stopping: no new connections, requests in flight are finished")
             public.close()
             return 0
@@ -127,32 +130,32 @@ class Supervisor:
             ) from error
         return public
 
-    def _triton_arguments(self, view: View, http_port: int, grpc_port: int, prefix: str) -> list[str]:
+    def _triton_arguments(self, view: View, address: TritonAddress, prefix: str) -> list[str]:
+        restricted = f"{','.join(RESTRICTED)}:{KEY_HEADER}={address.key}"
         return [
             f"--model-repository={view.folder}",
             "--model-control-mode=explicit",
             *(f"--load-model={name}" for name in view.to_load()),
             "--exit-on-error=false",  # one broken model must not keep the others from answering
             f"--http-address={LOOPBACK}",
-            f"--http-port={http_port}",
+            f"--http-port={address.http_port}",
+            f"--http-restricted-api={restricted}",
+            f"--grpc-restricted-protocol={restricted}",
             f"--grpc-address={LOOPBACK}",
-            f"--grpc-port={grpc_port}",
+            f"--grpc-port={address.grpc_port}",
             "--allow-metrics=false",
-            f"--log-info={str(self.settings.triton_log_info).lower()}",
+            f"--log-info={self.settings.log_info[0]}",
             f"--exit-timeout-secs={TRITON_SECONDS - 1}",
             f"--backend-config=python,shm-region-prefix-name={prefix}",
         ]
 
-    def _start_gunicorn(
-        self, public: socket.socket, http_port: int, grpc_port: int, scratch: Path
-    ) -> subprocess.Popen[bytes]:
+    def _start_gunicorn(self, public: socket.socket, scratch: Path) -> subprocess.Popen[bytes]:
         command = [
             sys.executable, "-m", "gunicorn",
-            f"serve.asgi:create_app('{LOOPBACK}', {http_port}, {grpc_port}, '{scratch}')",
+            f"serve.application:create_application('{scratch}')",
             "--bind", f"fd://{public.fileno()}",
             "--workers", str(self.settings.workers),
-            "--worker-class", "serve.asgi.Worker",
-            "--keep-alive", "75",
+            "--worker-class", "serve.worker.Worker",
             "--graceful-timeout", str(GUNICORN_SECONDS),
             "--log-level", "warning",
             "--no-control-socket",

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import httptools
 
 from serve.errors import Unavailable
+from serve.triton_address import KEY_HEADER, TritonAddress, current
 
 # Requests beyond this many at a time wait here, in order, instead of opening sockets without end.
 MAX_CONNECTIONS = 256
@@ -93,23 +95,25 @@ class TritonConnection(asyncio.Protocol):
 class TritonPool:
     """`await request(method, path, body)` on a free connection; belongs to one event loop."""
 
-    def __init__(self, host: str, port: int, max_connections: int = MAX_CONNECTIONS) -> None:
-        self.host, self.port = host, port
-        self._host_header = f"Host: {host}:{port}\r\n".encode()
+    def __init__(self, address: TritonAddress | Path, max_connections: int = MAX_CONNECTIONS) -> None:
+        """A file with the address is read for every new connection, for Triton may move."""
+        self.address = address
         self._idle: list[TritonConnection] = []
         self._free = max_connections
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def request(
-        self, method: bytes, path: str, body: bytes = b"", header_length: int | None = None
+        self, method: bytes, path: str, body: bytes = b"", header_length: int | None = None, extra: bytes = b""
     ) -> TritonResponse:
-        """One request; connections that Triton had closed while they were idle are passed over.
+        """One request, with `extra` lines in its head; connections that Triton had closed while they were idle are
+        passed over.
 
         Raises Unavailable if Triton cannot be reached or drops the connection.
         """
-        extra = b"" if header_length is None else b"Inference-Header-Content-Length: %d\r\n" % header_length
-        head = b"%s %s HTTP/1.1\r\n%s%sContent-Length: %d\r\n\r\n" % (
-            method, path.encode(), self._host_header, extra, len(body)
+        if header_length is not None:
+            extra += b"Inference-Header-Content-Length: %d\r\n" % header_length
+        head = b"%b %b HTTP/1.1\r\nHost: triton\r\n%bContent-Length: %d\r\n\r\n" % (
+            method, path.encode(), extra, len(body)
         )  # fmt: skip
         await self._take_place()
         try:
@@ -128,6 +132,11 @@ class TritonPool:
             raise Unavailable(f"the inference server dropped the request: {error}") from error
         finally:
             self._give_place()
+
+    async def index(self) -> TritonResponse:
+        """Triton's list of models, which needs the key."""
+        key = b"%b: %b\r\n" % (KEY_HEADER.encode(), current(self.address).key.encode())
+        return await self.request(b"POST", "/v2/repository/index", extra=key)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -152,8 +161,9 @@ class TritonPool:
 
     async def _connect(self) -> TritonConnection:
         try:
-            _, connection = await asyncio.get_running_loop().create_connection(TritonConnection, self.host, self.port)
-        except OSError as error:
+            at = current(self.address)
+            _, connection = await asyncio.get_running_loop().create_connection(TritonConnection, at.host, at.http_port)
+        except (OSError, ValueError) as error:
             raise Unavailable("the inference server is not ready; try again shortly") from error
         return connection
 

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from serve.errors import Unavailable
+from serve.triton_address import KEY_HEADER, TritonAddress
 
 SECONDS = 5.0
 # A model of gigabytes on a busy machine; SageMaker itself gives a load 360 s.
-LOAD_SECONDS = 300.0
+LOAD_SECONDS = 350.0
+# The header that Triton's gRPC looks for is that of HTTP with this before it.
+GRPC_KEY_HEADER = f"triton-grpc-protocol-{KEY_HEADER}"
+CHANNEL = [
+    # gRPC waits longer and longer between attempts to connect; here the server is on the same machine and starting.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 100),
+    # The reason of a failure comes as metadata, and a traceback of Python is longer than the 8 kB that are usual.
+    ("grpc.max_metadata_size", 2**20),
+    ("grpc.absolute_max_metadata_size", 2**20),
+]
+# A load that failed because Triton, not the model, was the trouble.
+GONE = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED")
 
 
 class LoadFailed(Exception):
@@ -32,26 +46,30 @@ class ModelState:
     def ready(self) -> bool:
         return self.state == "READY"
 
+    @property
+    def gone(self) -> bool:
+        """Whether it takes no memory; while it is being loaded or unloaded it does."""
+        return self.state in ("UNAVAILABLE", "UNKNOWN")
+
 
 class TritonAdmin:
-    """A blocking client; safe to share between threads."""
+    """A blocking client; safe to share between threads. Given a file, it follows the address that is written there."""
 
-    def __init__(self, host: str, port: int) -> None:
-        # gRPC waits longer and longer between attempts to connect; here the server is on the same machine and starting.
-        quick = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100)]
-        self._client = triton_grpc.InferenceServerClient(f"{host}:{port}", channel_args=quick)
+    def __init__(self, address: TritonAddress | Path) -> None:
+        self._address = address
+        self._connection: tuple[TritonAddress, Any] | None = None
 
     def is_live(self) -> bool:
         """Whether the server answers, which it does once its first round of loading is over."""
         try:
-            return bool(self._client.is_server_live(client_timeout=SECONDS))
-        except InferenceServerException:
+            return bool(self._call("is_server_live", client_timeout=SECONDS))
+        except (InferenceServerException, Unavailable):
             return False
 
     def index(self) -> list[ModelState]:
         """Every model Triton has loaded or tried to. Raises Unavailable if it does not answer."""
         try:
-            models = self._client.get_model_repository_index(client_timeout=SECONDS).models
+            models = self._call("get_model_repository_index", client_timeout=SECONDS).models
         except InferenceServerException as error:
             raise Unavailable("the inference server is not ready; try again shortly") from error
         return [ModelState(m.name, m.version, m.state, m.reason) for m in models if m.state]
@@ -61,16 +79,37 @@ class TritonAdmin:
 
         Raises LoadFailed, or Unavailable if Triton does not answer.
         """
-        self._change(self._client.load_model, name)
+        self._change("load_model", name)
 
     def unload(self, name: str) -> None:
-        """Raises LoadFailed, or Unavailable if Triton does not answer."""
-        self._change(self._client.unload_model, name)
+        """Begin to unload a model; Triton finishes the requests it has first.
 
-    def _change(self, change: Callable[..., None], name: str) -> None:
+        Raises LoadFailed, or Unavailable if Triton does not answer.
+        """
+        self._change("unload_model", name)
+
+    def _change(self, method: str, name: str) -> None:
         try:
-            change(name, client_timeout=LOAD_SECONDS)
+            self._call(method, name, client_timeout=LOAD_SECONDS)
         except InferenceServerException as error:
-            if error.status() in ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"):
+            if error.status() in GONE:
                 raise Unavailable("the inference server is not ready; try again shortly") from error
             raise LoadFailed(error.message() or str(error)) from error
+
+    def _call(self, method: str, *arguments: object, **named: object) -> Any:
+        address, client = self._connect()
+        return getattr(client, method)(*arguments, headers={GRPC_KEY_HEADER: address.key}, **named)
+
+    def _connect(self) -> tuple[TritonAddress, Any]:
+        address = self._address
+        if isinstance(address, Path):
+            try:
+                address = TritonAddress.read(address)
+            except (OSError, ValueError) as error:
+                raise Unavailable("the inference server is not started yet; try again shortly") from error
+        connection = self._connection
+        if connection is None or connection[0] != address:
+            server = f"{address.host}:{address.grpc_port}"
+            connection = address, triton_grpc.InferenceServerClient(server, channel_args=CHANNEL)
+            self._connection = connection
+        return connection

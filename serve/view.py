@@ -6,7 +6,8 @@ side by side, and no other, whatever else is in the repository.
 
 from __future__ import annotations
 
-import re
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,24 +26,39 @@ class View:
         """Show a model that belongs to no recommender as it is."""
         (self.folder / name).symlink_to(self.repository / name)
 
-    def place(self, release: Release) -> dict[str, int]:
+    def place(self, release: Release, names: Mapping[str, str] | None = None) -> dict[str, int]:
         """Show a version of a recommender, with the configuration that is there now; -> max_batch_size of its parts.
 
-        Raises OSError or ValueError.
+        `names` has other names for the parts. Raises OSError or ValueError.
         """
         sizes = {}
         for part in release.parts:
-            folder, source = self.folder / part, self.repository / part
-            if folder.is_symlink():  # it belonged to no recommender before
-                folder.unlink()
-            folder.mkdir(exist_ok=True)
-            text, sizes[part] = for_all_versions((source / "config.pbtxt").read_text())
-            (folder / "config.pbtxt").write_text(text)
-            for beside in source.iterdir():
-                other = not re.fullmatch(r"[0-9]+|config\.pbtxt|\..*", beside.name)
-                if (other or beside.name == str(release.version)) and not (folder / beside.name).is_symlink():
-                    (folder / beside.name).symlink_to(beside)
+            name, source = names[part] if names else part, self.repository / part
+            config, sizes[name] = for_all_versions((source / "config.pbtxt").read_text())
+            self.show(source, name, config, release.version)
         return sizes
+
+    def show(self, source: Path, name: str, config: str, version: int | None = None) -> None:
+        """Show a model's folder under a name, with a configuration unless it is empty, and with all versions or one.
+
+        Raises OSError.
+        """
+        folder = self.folder / name
+        if folder.is_symlink():  # it belonged to no recommender before
+            folder.unlink()
+        folder.mkdir(exist_ok=True)
+        if config:
+            (folder / "config.pbtxt").write_text(config)
+        for beside in source.iterdir():
+            if beside.name == "config.pbtxt" or beside.name.startswith("."):
+                continue
+            wanted = version is None or not beside.name.isdecimal() or beside.name == str(version)
+            if wanted and not (folder / beside.name).is_symlink():
+                (folder / beside.name).symlink_to(beside)
+
+    def remove(self, name: str) -> None:
+        """Show a model no longer, whatever there is of it."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def unlink(self, release: Release) -> None:
         """Show a version no longer."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.repository import Release, Repository, RepositoryError
+from serve.repository import Release, Repository, RepositoryError, part_names
 
 
 def model(folder: Path, name: str, recommender: bool = False, version: int = 1) -> None:
@@ -29,18 +29,48 @@ def test_scan_finds_models_and_recommenders_and_passes_over_the_rest(tmp_path: P
     assert found.models == ("a", "b", "b_topk")
     assert found.recommenders == ("b",)
     assert found.passed_over == ("a (copy)",)
-    assert found.to_load(None) == found.models
 
 
-def test_c055_no_model_one_model_several_models(tmp_path: Path) -> None:
+def recommender(folder: Path, name: str) -> None:
+    for part in part_names(name):
+        model(folder, part, part == name)
+
+
+def test_c055_no_model_one_model_several_models(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(RepositoryError, match="No model found in model repository"):
         Repository.scan(tmp_path).to_load(None)
     model(tmp_path, "a")
     assert Repository.scan(tmp_path).to_load(None) == ("a",)
+    assert "no SAGEMAKER_TRITON_DEFAULT_MODEL_NAME: starting with the only model there is, a" in caplog.text
     model(tmp_path, "b")
-    with pytest.raises(RepositoryError, match="a, b"):
+    with pytest.raises(RepositoryError, match=r"More than 1 model directory found in model repository .*: a, b; "):
         Repository.scan(tmp_path).to_load(None)
-    assert Repository.scan(tmp_path).to_load("b") == ("b",)
+
+
+def test_c055_a_recommenders_three_models_count_as_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recommender(tmp_path, "b")
+    assert Repository.scan(tmp_path).to_load(None) == ("b", "b_query", "b_topk")
+    assert "starting with the only model there is, b" in caplog.text
+    model(tmp_path, "a")
+    with pytest.raises(RepositoryError, match=r"More than 1 model directory found in model repository .*: a, b; "):
+        Repository.scan(tmp_path).to_load(None)
+
+
+@pytest.mark.parametrize(
+    ("default", "loaded"), [("a", ("a",)), ("b", ("b", "b_query", "b_topk")), ("b_topk", ("b_topk",))]
+)
+def test_c053_exactly_the_default_is_loaded(tmp_path: Path, default: str, loaded: tuple[str, ...]) -> None:
+    recommender(tmp_path, "b")
+    model(tmp_path, "a")
+    assert Repository.scan(tmp_path).to_load(default) == loaded
+
+
+@pytest.mark.parametrize("default", [None, "a", "b", "b_topk"])
+def test_several_recommenders_are_all_loaded_with_whatever_is_beside_them(tmp_path: Path, default: str | None) -> None:
+    for name in ("b", "c"):
+        recommender(tmp_path, name)
+    model(tmp_path, "a")
+    assert Repository.scan(tmp_path).to_load(default) == ("a", "b", "b_query", "b_topk", "c", "c_query", "c_topk")
 
 
 def test_c054_the_default_must_exist(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from serve.errors import Unavailable
 from serve.triton import TritonPool
+from serve.triton_address import TritonAddress
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -28,7 +29,7 @@ def against(handler: Handler, test: Callable[[TritonPool], Awaitable[None]], max
     async def both() -> None:
         server = await asyncio.start_server(handler, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        pool = TritonPool("127.0.0.1", port, max_connections)
+        pool = TritonPool(TritonAddress("127.0.0.1", port), max_connections)
         try:
             await asyncio.wait_for(test(pool), 10)
         finally:
@@ -60,7 +61,7 @@ def test_a_request_and_its_answer() -> None:
             assert answer.content_type == b"text/plain"
 
     against(handler, test)
-    assert heard[0].startswith(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: 127.0.0.1:")
+    assert heard[0].startswith(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: triton\r\n")
     assert b"Inference-Header-Content-Length: 7\r\n" in heard[0]
     assert heard[1].endswith(b"x" * 100_000)
 
@@ -110,7 +111,7 @@ def test_a_broken_answer_is_unavailable_and_the_next_request_works(answer: bytes
 def test_nobody_there_is_unavailable() -> None:
     async def test() -> None:
         with pytest.raises(Unavailable, match="not ready"):
-            await TritonPool("127.0.0.1", 1).request(b"GET", "/")
+            await TritonPool(TritonAddress("127.0.0.1", 1)).request(b"GET", "/")
 
     asyncio.run(test())
 

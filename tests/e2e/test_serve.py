@@ -376,17 +376,25 @@ def test_a_client_that_goes_away_hurts_nobody(server: Server) -> None:
     assert server.log.read_text()[logged:] == ""
 
 
-def test_triton_reads_the_exported_configurations(server: Server) -> None:
-    """Asked through Triton's own client on its loopback port, which the process's command line names."""
+def triton_arguments(server: Server) -> dict[str, str]:
+    """What the running tritonserver was told, by the name of the argument."""
     triton = children_of(server.process.pid)["tritonserver"]
     words = Path(f"/proc/{triton}/cmdline").read_text().split("\0")
-    port = next(word.partition("=")[2] for word in words if word.startswith("--http-port="))
-    client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{port}")
+    return {name: value for name, _, value in (word.partition("=") for word in words) if value}
+
+
+def test_triton_reads_the_exported_configurations(server: Server) -> None:
+    """Asked through Triton's own client on its loopback port, which the process's command line names."""
+    arguments = triton_arguments(server)
+    client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{arguments['--http-port']}")
     config = client.get_model_config(FOOD)
     assert config["platform"] == "pytorch_libtorch"
     assert config["dynamic_batching"]["max_queue_delay_microseconds"] > 0
     assert config["instance_group"][0]["kind"] in ("KIND_CPU", "KIND_GPU")
-    statistics = client.get_inference_statistics(FOOD)["model_stats"][0]
+    with pytest.raises(tritonclient.utils.InferenceServerException, match="restricted"):
+        client.get_inference_statistics(FOOD)
+    name, _, key = arguments["--http-restricted-api"].partition(":")[2].partition("=")
+    statistics = client.get_inference_statistics(FOOD, headers={name: key})["model_stats"][0]
     assert int(statistics["inference_count"]) >= int(statistics["execution_count"]) > 0
     client.close()
 

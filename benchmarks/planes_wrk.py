@@ -1,0 +1,212 @@
+"""Load from wrk, a real load tool, in short rounds that go from server to server, and the CPU time each round cost."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+from topk_rig import Bench
+
+from serve.supervisor import LOOPBACK
+
+SCRIPT = Path(__file__).parent / "planes_post.lua"
+TICKS = os.sysconf("SC_CLK_TCK")
+# How the kernel calls the processes (15 characters at most), and what they are here; all others are the front.
+ROLES = {"tritonserver": "tritonserver", "triton_python_b": "model"}
+JSON_TYPE = "application/json"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server's path for requests; `process` is the one that has started all of its others."""
+
+    name: str
+    port: int
+    path: str
+    process: int | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}{self.path}"
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one stretch of load gave."""
+
+    requests: int
+    rate: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    longest_ms: float
+    cpu_us: dict[str, float] = field(default_factory=dict)
+    """CPU time a request, by role."""
+    others: float = 0
+    """Cores that were busy with what is neither wrk nor a server of ours: a measure of how quiet the machine was."""
+
+
+def require_wrk() -> None:
+    """End with exit code 2 where wrk is missing."""
+    if shutil.which("wrk") is None:
+        click.echo("wrk is missing: `apt-get install wrk` (Debian, Ubuntu) or https://github.com/wg/wrk", err=True)
+        sys.exit(2)
+
+
+def wrk(target: Target, body: bytes, connections: int, seconds: int, cores: frozenset[int] = frozenset()) -> Round:
+    """So many connections at once, kept alive, each with one request at a time; on `cores` alone if some are given.
+
+    Raises click.ClickException unless every request was answered, and by no error.
+    """
+    with tempfile.NamedTemporaryFile(prefix="planes-body-") as file:
+        file.write(body)
+        file.flush()
+        pinned = ["taskset", "-c", ",".join(map(str, sorted(cores)))] if cores else []
+        command = [
+            *pinned, "wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s",
+            "--timeout", "20s", "--script", str(SCRIPT), target.url, "--", file.name, JSON_TYPE,
+        ]  # fmt: skip
+        before, unrelated, began = cpu_seconds(target.process), unrelated_seconds(), time.monotonic()
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        elapsed, unrelated = time.monotonic() - began, unrelated_seconds() - unrelated
+        after = cpu_seconds(target.process)
+    lines = ended.stdout.strip().splitlines()
+    if ended.returncode or not lines or not lines[-1].startswith("{"):
+        raise click.ClickException(f"wrk ended with {ended.returncode}: {ended.stdout}{ended.stderr}")
+    found: dict[str, int] = json.loads(lines[-1])
+    errors = {name: found[name] for name in ("connect", "read", "write", "status", "timeout") if found[name]}
+    if errors or not found["requests"]:
+        raise click.ClickException(f"{target.name}, {connections} connections: {errors} of {found['requests']} answers")
+    return Round(
+        found["requests"],
+        1e6 * found["requests"] / found["duration"],
+        found["p50"] / 1e3,
+        found["p90"] / 1e3,
+        found["p99"] / 1e3,
+        found["longest"] / 1e3,
+        {role: 1e6 * (spent - before.get(role, 0)) / found["requests"] for role, spent in after.items()},
+        max(0.0, unrelated / elapsed),
+    )
+
+
+def ask(target: Target, body: bytes) -> Any:
+    """The answer to one request, as JSON; raises click.ClickException for any other than 200."""
+    connection = http.client.HTTPConnection(LOOPBACK, target.port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request("POST", target.path, body, {"Content-Type": JSON_TYPE})
+        answer = connection.getresponse()
+        read = answer.read()
+    if answer.status != 200:
+        raise click.ClickException(f"{target.name} answers {answer.status}: {read[:500]!r}")
+    return json.loads(read)
+
+
+def cpu_seconds(root: int | None) -> dict[str, float]:
+    """CPU time of a process and all that came from it, by role."""
+    if root is None:
+        return {}
+    parents: dict[int, int] = {}
+    spent: dict[int, tuple[str, float]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            name, values = (entry / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+        except OSError:  # gone in this moment
+            continue
+        numbers = values.split()
+        parents[int(entry.name)] = int(numbers[1])
+        spent[int(entry.name)] = (ROLES.get(name, "front"), (int(numbers[11]) + int(numbers[12])) / TICKS)
+    result: dict[str, float] = {}
+    for each, (role, seconds) in spent.items():
+        ancestor = each
+        while ancestor != root and ancestor in parents:
+            ancestor = parents[ancestor]
+        if ancestor == root:
+            result[role] = result.get(role, 0) + seconds
+    return result
+
+
+def unrelated_seconds() -> float:
+    """CPU time of the whole machine without this process, what it has started, and what of that has ended."""
+    user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ours = sum(cpu_seconds(os.getpid()).values()) + ended.ru_utime + ended.ru_stime
+    return (user + nice + system + irq + softirq) / TICKS - ours
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One kind of load on every server; `bodies` gives each round another one."""
+
+    pairs: int
+    connections: int
+    bodies: Callable[[], bytes]
+
+
+@dataclass
+class Measured:
+    """The rounds of one cell by server, in the order they were run."""
+
+    cell: Cell
+    rounds: dict[str, list[Round]]
+
+    def values(self, name: str, of: str) -> list[float]:
+        return [getattr(each, of) for each in self.rounds[name]]
+
+    def cpu(self, name: str, role: str | None = None) -> list[float]:
+        """µs a request; of all roles together where none is named."""
+        return [sum(us for found, us in each.cpu_us.items() if role in (None, found)) for each in self.rounds[name]]
+
+    def ratio(self, above: str, below: str) -> list[float]:
+        """Throughput, round by round."""
+        return [a.rate / b.rate for a, b in zip(self.rounds[above], self.rounds[below], strict=True)]
+
+    def added(self, above: str, below: str) -> list[float]:
+        """ms at p50, round by round."""
+        return [a.p50_ms - b.p50_ms for a, b in zip(self.rounds[above], self.rounds[below], strict=True)]
+
+    def others(self) -> list[float]:
+        return [each.others for rounds in self.rounds.values() for each in rounds]
+
+    def record(self) -> dict[str, Any]:
+        rounds = {name: [asdict(each) for each in found] for name, found in self.rounds.items()}
+        return {"pairs": self.cell.pairs, "connections": self.cell.connections, "rounds": rounds}
+
+
+def measure(
+    bench: Bench,
+    what: str,
+    targets: list[Target],
+    cells: list[Cell],
+    warm_up: int = 1,
+    cores: Callable[[Target], frozenset[int]] = lambda target: frozenset(),
+) -> list[Measured]:
+    """Every cell once in each round, its servers one right after the other, every second round backwards."""
+    results = [Measured(cell, {target.name: [] for target in targets}) for cell in cells]
+    seconds = max(1, round(bench.seconds))
+    task = bench.progress.add_task(what, total=(bench.rounds + 1) * len(cells) * len(targets))
+    for target in targets:
+        for cell in cells:
+            wrk(target, cell.bodies(), cell.connections, warm_up, cores(target))
+            bench.progress.advance(task)
+    for number in range(bench.rounds):
+        for result in results:
+            body = result.cell.bodies()
+            for target in targets[:: -1 if number % 2 else 1]:
+                found = wrk(target, body, result.cell.connections, seconds, cores(target))
+                result.rounds[target.name].append(found)
+                bench.progress.advance(task)
+    bench.progress.remove_task(task)
+    return results

@@ -1,0 +1,107 @@
+"""One worker's application: the data plane for its few paths, Flask in threads for the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from serve import codec
+from serve.control_plane import create_control_plane
+from serve.data_plane import DataPlane
+from serve.errors import DeadlineExceeded, MethodNotAllowed, Overloaded, RequestTimeout, ServeError
+from serve.http_request import ClientGone, Headers, Request
+from serve.http_server import Server
+from serve.pass_through import echoed
+from serve.served import SERVED_FILE, VIEW_FOLDER, ServedFile
+from serve.settings import Settings
+from serve.triton import TritonPool
+from serve.triton_address import ADDRESS_FILE
+from serve.triton_admin import TritonAdmin
+from serve.wsgi import call
+
+log = logging.getLogger("serve")
+
+# A load may take minutes: so many may be under way in one worker before anything else of the control plane waits.
+CONTROL_THREADS = 32
+# /models takes a name and an address.
+MAX_CONTROL_BODY = 65_536
+
+
+class Application:
+    """What a worker answers requests with; `start`, `tick` and `stop` frame its life on the event loop."""
+
+    def __init__(self, settings: Settings, scratch: Path) -> None:
+        self.settings = settings
+        address = scratch / ADDRESS_FILE
+        served = ServedFile(scratch / SERVED_FILE, scratch / VIEW_FOLDER)
+        self.data_plane = DataPlane(settings, served, TritonPool(address), TritonPool(address))
+        self.flask = create_control_plane(settings, served, TritonAdmin(address))
+        self.threads = ThreadPoolExecutor(CONTROL_THREADS, "control")
+
+    def start(self, server: Server) -> None:
+        self.data_plane.server = server
+
+    def tick(self) -> None:
+        """Several times a second."""
+
+    def stop(self) -> None:
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+    async def __call__(self, request: Request) -> None:
+        """Answer one request, whatever happens."""
+        try:
+            path = request.path
+            if path in DataPlane.PATHS or (path[:8] == b"/models/" and path[-7:] == b"/invoke"):
+                await self.data_plane(request)
+            else:
+                await self.control(request)
+        except ClientGone:
+            pass
+        except asyncio.CancelledError:
+            if request.expired:  # else the client has gone
+                self.fail(request, self.too_late(request))
+        except ServeError as error:
+            self.fail(request, error)
+        except Exception:  # a bug of ours: the caller gets an answer, the log the traceback
+            log.exception("%s %s failed", request.method, request.path[:200].decode("latin-1").encode("unicode_escape"))
+            self.fail(request, ServeError("internal error; the server's log says more"))
+        finally:
+            self.data_plane.leave(request)
+
+    def fail(self, request: Request, error: ServeError) -> None:
+        """Answer with an error; an answer that was begun is broken off instead."""
+        if request.status:
+            request.abort()
+            return
+        headers: Headers = [(b"content-type", b"application/json"), *echoed(request.headers)]
+        if isinstance(error, MethodNotAllowed):
+            headers.append((b"allow", error.allow.encode()))
+        if isinstance(error, Overloaded):
+            headers.append((b"retry-after", b"1"))
+        request.respond(error.status, headers, codec.to_json({"error": str(error), "code": error.code}))
+
+    def too_late(self, request: Request) -> ServeError:
+        limit = f"{self.settings.timeout_seconds:g} s (SERVE_TIMEOUT_SECONDS)"
+        if not request.complete:
+            return RequestTimeout(f"the request's body did not come within {limit}")
+        return DeadlineExceeded(f"the request was not answered within {limit} and is cancelled")
+
+    async def control(self, request: Request) -> None:
+        body = await request.body(MAX_CONTROL_BODY)
+        answer = await asyncio.get_running_loop().run_in_executor(
+            self.threads, call, self.flask, request.method, request.path, request.query, request.headers, body
+        )
+        request.respond(*answer)
+
+
+def create_application(scratch: str) -> Application:
+    """The application of one worker; gunicorn calls it in the worker, after the fork."""
+    # A large body makes many objects and no garbage: with Python's usual threshold the collector looks at all of them
+    # again and again, which was nine tenths of the time of reading one (docs/log.md).
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 100)
+    return Application(Settings.from_environment(os.environ), Path(scratch))

@@ -1,0 +1,171 @@
+"""What SageMaker unpacks for one model of a multi-model endpoint: where its model is, and how Triton gets to see it.
+
+An archive has config.pbtxt and version folders at its top, or one folder a model below it. Of several models the
+ensemble, or the recommender they are the parts of, is the one that is asked. Triton knows it by the name SageMaker
+gave the archive, say H, and the others as H@<their name>, so that models of two archives may share a name.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve.errors import BadRequest, show
+from serve.model_config import is_ensemble, renamed, steps
+from serve.repository import PLAIN_NAME, Release, Repository, part_names
+from serve.view import View
+
+SEPARATOR = "@"  # in no name SageMaker gives, and in none we take
+MAX_DEPTH = 3  # <hash>/model/<name>
+
+
+def confined(url: object, root: Path) -> Path:
+    """The folder a `url` names, without links in its path. Raises BadRequest if it is not an existing one below `root`.
+
+    What is outside could be anybody's files, or, in /dev and /proc, something that hangs whoever reads it.
+    """
+    wanted = f"it must be a folder below {root}"
+    if not isinstance(url, str) or not url:
+        raise BadRequest(f"url is {show(url)}; {wanted}")
+    try:
+        folder, top = Path(url).resolve(), root.resolve()
+        if not os.path.isabs(url) or top not in folder.parents or folder.parts[1] in ("dev", "proc", "sys"):  # noqa: PTH117
+            raise BadRequest(f"url is {show(url)}; {wanted}")
+        if not folder.is_dir():
+            raise BadRequest(f"url is {show(url)}, which is no folder; {wanted}")
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, links in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise BadRequest(f"url is {show(url)}, which cannot be read ({reason}); {wanted}") from error
+    return folder
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The models of an archive that are served, the one that is asked first, and the recommender they make if they do.
+
+    `repository` is the folder their folders are in, `url` the same as the caller wrote it.
+    """
+
+    repository: Path
+    url: str
+    models: tuple[str, ...]
+    release: Release | None = None
+
+    @classmethod
+    def read(cls, folder: Path, root: Path, url: str) -> Archive:
+        """Look at an unpacked archive. Raises BadRequest if it does not say clearly what to serve."""
+        try:
+            found = _models_in(folder)
+            if not found:
+                raise BadRequest(
+                    f"{url} holds no model; it needs config.pbtxt and <version>/, or <name>/config.pbtxt and "
+                    "<name>/<version>/"
+                )
+            for path in (each for model in found for each in (model, model / "config.pbtxt")):
+                if root.resolve() not in path.resolve().parents:
+                    raise BadRequest(f"{path} leads out of {root}; put the files themselves into the archive")
+            models, release = _choose({model.name: _config(model) for model in found}, found[0].parent, url)
+        except (OSError, ValueError) as error:
+            raise BadRequest(f"{url} cannot be served: {error}") from error
+        repository = found[0].parent
+        seen = Path(url) / os.path.relpath(repository, folder)
+        return cls(repository, os.path.normpath(seen), models, release)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Triton's names of the models, in order."""
+        return (name, *(f"{name}{SEPARATOR}{model}" for model in self.models[1:]))
+
+    def lay_out(self, view: View, name: str) -> dict[str, int]:
+        """Show the models to Triton; -> of a recommender's parts the rows that a request may have.
+
+        Raises OSError or ValueError.
+        """
+        names = dict(zip(self.models, self.names(name), strict=True))
+        if self.release:
+            return View(self.repository, view.folder).place(self.release, names)
+        for model, shown in names.items():
+            config = _config(self.repository / model)
+            view.show(self.repository / model, shown, config and renamed(config, names))
+        return {}
+
+    def as_seen_outside(self, text: str, view: View, name: str) -> str:
+        """A message of Triton's, with the archive's own paths in place of those in the view."""
+        for model, shown in zip(self.models, self.names(name), strict=True):
+            text = text.replace(f"{view.folder / shown}/", f"{self.repository / model}/")
+        return text
+
+
+def _models_in(folder: Path, depth: int = 0) -> list[Path]:
+    """The model that a folder is, or those that are in it or in its only folder."""
+    if _is_model(folder):
+        return [folder]
+    folders = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    models = [each for each in folders if _is_model(each)]
+    if not models and len(folders) == 1 and depth < MAX_DEPTH:
+        return _models_in(folders[0], depth + 1)
+    return models
+
+
+def _is_model(folder: Path) -> bool:
+    """With a configuration, or with versions only: for some backends Triton completes the configuration itself."""
+    if (folder / "config.pbtxt").is_file():
+        return True
+    return any(
+        each.name.isdecimal() and each.is_dir() and not (each / "config.pbtxt").is_file() for each in folder.iterdir()
+    )
+
+
+def _config(model: Path) -> str:
+    """The model's configuration, empty where it has none."""
+    path = model / "config.pbtxt"
+    return path.read_text() if path.is_file() else ""
+
+
+def _choose(configs: dict[str, str], repository: Path, url: str) -> tuple[tuple[str, ...], Release | None]:
+    """The models to serve, the one that is asked first. Raises BadRequest, or ValueError."""
+    if len(configs) == 1:
+        return tuple(configs), None
+    listed = ", ".join(configs)
+    ensembles = [model for model, config in configs.items() if is_ensemble(config)]
+    if ensembles:
+        inner = {step for model in ensembles for step in steps(configs[model])}
+        top = [model for model in ensembles if model not in inner]
+        if len(top) != 1:
+            raise BadRequest(f"{url} has several ensembles, and no one of them uses the others: {', '.join(ensembles)}")
+        return _with_steps(top[0], configs), None
+    recommenders = [model for model in configs if any((repository / model).glob("[0-9]*/recommender.json"))]
+    if len(recommenders) != 1 or not {*configs} <= {*part_names(recommenders[0])}:
+        raise BadRequest(
+            f"{url} has several models and does not say which one is asked: {listed}; an archive holds one model, one "
+            "ensemble with its parts, or one recommender as `ncf export` writes it"
+        )
+    release = _newest(Repository(repository, tuple(configs), tuple(recommenders)), recommenders[0])
+    return release.parts, release
+
+
+def _with_steps(top: str, configs: dict[str, str]) -> tuple[str, ...]:
+    """An ensemble, and every model it needs."""
+    models = [top]
+    for model in models:
+        for step in steps(configs[model]):
+            if step not in configs:
+                raise ValueError(
+                    f"the ensemble {model} has a step {step}, and there is no model of that name beside it"
+                )
+            if not PLAIN_NAME.fullmatch(step):
+                raise ValueError(f"{step} is no name for a model; use letters, digits, '.', '_' and '-'")
+            if step not in models:
+                models.append(step)
+    return tuple(models)
+
+
+def _newest(repository: Repository, name: str) -> Release:
+    """The newest version that is whole. Raises ValueError with the reason why the newest is not, if none is."""
+    reason = f"{name} has no version"
+    for number, release in enumerate(repository.releases(name)):
+        if isinstance(release, Release):
+            return release
+        if number == 0:
+            reason = f"{name}: version {release.version} is not whole: {release}"
+    raise ValueError(reason)

@@ -1,0 +1,155 @@
+"""One HTTP request: its body as it comes, and its answer, whole or in parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from serve.errors import BadRequest, BodyTooLarge
+
+if TYPE_CHECKING:
+    from serve.http_server import Connection
+
+Headers = list[tuple[bytes, bytes]]
+
+# What is read ahead of a body; beyond it the client waits.
+WINDOW = 1 << 20
+
+STATUS = {each.value: b"HTTP/1.1 %d %s\r\n" % (each.value, each.phrase.encode()) for each in HTTPStatus}
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class ClientGone(Exception):
+    """The caller closed the connection; there is nobody to answer."""
+
+
+class Request:
+    """One request and its answer: `respond`, or `start`, `write` and `end`."""
+
+    __slots__ = (
+        "ahead", "chunks", "complete", "connection", "entered", "expect", "expired",
+        "fault", "headers", "http_1_0", "id", "keep_alive",
+        "kind", "method", "model", "path", "pieces", "query", "size", "started", "status", "task", "waiter",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.method = ""
+        self.path = b""
+        self.query = b""
+        self.headers: dict[bytes, bytes] = {}  # names in lower case
+        self.keep_alive = self.http_1_0 = self.expect = False
+        self.chunks: deque[bytes] = deque()
+        self.size = self.pieces = 0  # bytes and parts of the body that have come
+        self.ahead = 0  # bytes that have come and were not read
+        self.complete = False
+        self.fault = ""  # why the rest of the body will not come
+        self.waiter: asyncio.Future[None] | None = None
+        self.started = 0.0  # time.monotonic
+        self.expired = False
+        self.status = 0  # of the answer, once it has begun
+        self.task: asyncio.Task[None] | None = None
+        # What is known of it for figures and logs: the model it went to, what kind of request it is, its id.
+        self.model = self.kind = self.id = ""
+        self.entered: tuple[str, ...] = ()  # the models it counts for as under way
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body. Raises BodyTooLarge as soon as the limit is known to be passed, or ClientGone."""
+        if self.complete and len(self.chunks) == 1 and self.size <= limit:  # most requests
+            return self.chunks[0]
+        return b"".join([chunk async for chunk in self.stream(limit)])
+
+    async def stream(self, limit: int) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises BodyTooLarge as soon as the limit is known to be passed, or ClientGone."""
+        declared = int(self.headers.get(b"content-length", b"0"))
+        if declared > limit:
+            raise BodyTooLarge(f"the body has {declared:,} bytes; at most {limit:,} are taken")
+        taken = 0
+        while chunk := await self._next():
+            taken += len(chunk)
+            if taken > limit:
+                raise BodyTooLarge(f"the body has more than {limit:,} bytes; at most {limit:,} are taken")
+            yield chunk
+
+    async def _next(self) -> bytes:
+        """The next part of the body, empty at its end."""
+        while not self.chunks:
+            if self.complete:
+                return b""
+            if self.connection.transport is None:
+                raise ClientGone
+            if self.fault:
+                raise BadRequest(self.fault)
+            if self.expect:
+                self.expect = False
+                self.connection.transport.write(CONTINUE)
+            self.waiter = asyncio.get_running_loop().create_future()
+            await self.waiter
+        chunk = self.chunks.popleft()
+        self.ahead -= len(chunk)
+        if not self.complete and self.ahead <= WINDOW // 2:
+            self.connection.resume()
+        return chunk
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer in one write."""
+        head = self._head(status, headers, b"content-length: %d\r\n" % len(body))
+        if self.method == "HEAD":
+            body = b""
+        transport = self.connection.transport
+        if transport is not None:
+            if len(body) < 65_536:
+                transport.write(head + body)
+            else:  # not worth a copy
+                transport.write(head)
+                transport.write(body)
+            self.connection.answered(self)
+
+    def start(self, status: int, headers: Headers) -> None:
+        """Begin an answer of unknown length."""
+        if self.http_1_0:
+            self.keep_alive = False
+        head = self._head(status, headers, b"" if self.http_1_0 else b"transfer-encoding: chunked\r\n")
+        if self.connection.transport is not None:
+            self.connection.transport.write(head)
+
+    async def write(self, data: bytes) -> None:
+        """Go on with an answer; waits for a slow reader. Raises ClientGone."""
+        transport = self.connection.transport
+        if transport is None:
+            raise ClientGone
+        if data:
+            transport.write(data if self.http_1_0 else b"%x\r\n%b\r\n" % (len(data), data))
+        if self.connection.writable is not None:
+            await self.connection.writable
+
+    def end(self) -> None:
+        """End an answer that was begun by `start`."""
+        if self.connection.transport is not None:
+            if not self.http_1_0:
+                self.connection.transport.write(b"0\r\n\r\n")
+            self.connection.answered(self)
+
+    def abort(self) -> None:
+        """Break the connection: an answer that was begun cannot be finished, and must not look whole."""
+        if self.connection.transport is not None:
+            self.connection.transport.abort()
+
+    def _head(self, status: int, headers: Headers, length: bytes) -> bytes:
+        self.status = status
+        server = self.connection.server
+        if server.draining or not self.complete:
+            self.keep_alive = False
+        parts = [STATUS[status], server.date]
+        parts += [b"%b: %b\r\n" % header for header in headers]
+        parts.append(length)
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n\r\n")
+        elif self.http_1_0:
+            parts.append(b"connection: keep-alive\r\n\r\n")
+        else:
+            parts.append(b"\r\n")
+        return b"".join(parts)

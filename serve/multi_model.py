@@ -1,0 +1,271 @@
+"""Loads and unloads models while others answer: what SageMaker's multi-model mode asks of a container.
+
+What is loaded stands in one file (serve/served.py) that every worker reads and, one at a time, changes. Whoever loads
+or unloads a model writes a claim on its name first, so it is done once, whichever workers were asked; Triton does the
+work outside of the lock, and nobody waits but who asked. What a process that died has left is taken away by the
+supervisor (`watch`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from serve.archives import SEPARATOR, Archive, confined
+from serve.claims import claim, holds
+from serve.errors import BadRequest, OutOfMemory, ServeError, Unavailable, UnknownModel, show
+from serve.memory import is_out_of_memory, oom_kills
+from serve.repository import Recommender
+from serve.served import SERVED_FILE, UNREADABLE, VIEW_FOLDER, Served, changing
+from serve.triton_admin import LoadFailed, ModelState, TritonAdmin
+from serve.view import View
+
+log = logging.getLogger("serve")
+
+# SageMaker waits 360 s for an unload.
+UNLOAD_SECONDS = 350.0
+# After a failed load, before it is answered; what takes longer is left to the supervisor.
+CLEAN_UP_SECONDS = 10.0
+# How often to look whether Triton is done: an unload takes from a few milliseconds to seconds.
+FIRST_LOOK, LAST_LOOK = 0.01, 0.2
+WATCH_SECONDS = 1.0
+
+
+class Conflict(ServeError):
+    """The model is loaded, or being loaded, already."""
+
+    status = 409
+    code = "already_loaded"
+
+
+def check_target(name: str, asked: str | None, served: Served) -> None:
+    """Raises BadRequest if a Target-Model header names another model than the one `name` was loaded with."""
+    target = served.targets.get(name)
+    if asked and target and asked != target:
+        raise BadRequest(f"X-Amzn-SageMaker-Target-Model is {show(asked)}, which does not match: {name} is {target}")
+
+
+class MultiModel:
+    """The models below `root` that were asked for; `scratch` is the folder supervisor and workers share."""
+
+    def __init__(self, root: Path, scratch: Path) -> None:
+        self.root = root
+        self.file = scratch / SERVED_FILE
+        self.view = View(root, scratch / VIEW_FOLDER)
+
+    def load(self, admin: TritonAdmin, name: str, url: object, target: str = "") -> None:
+        """Load the archive in folder `url` as `name`, which no other model has; `target` is the Target-Model header.
+
+        Raises BadRequest, Conflict, OutOfMemory or Unavailable.
+        """
+        folder = confined(url, self.root)
+        starts = self._claim(name)
+        began, patience = time.monotonic(), CLEAN_UP_SECONDS
+        try:
+            self._clear(admin, name, UNLOAD_SECONDS)
+            archive = Archive.read(folder, self.root, str(url))
+            sizes = self._load(admin, archive, name)
+            with changing(self.file) as served:
+                if served.starts != starts:
+                    raise Unavailable("the inference server went away while the model was loaded; try again")
+                _publish(served, name, archive, sizes, target)
+        except BaseException as error:
+            if isinstance(error, Unavailable) or isinstance(error.__cause__, Unavailable):
+                patience = 0  # Triton is busy or being started again
+            log.error("%s is not loaded: %s", name, " ".join(str(error).split())[:1000])
+            self._abandon(admin, name, patience)
+            raise
+        log.info("%s: %s is loaded from %s after %.1f s", name, archive.models[0], url, time.monotonic() - began)
+
+    def unload(self, admin: TritonAdmin, name: str, target: str = "") -> None:
+        """Unload a model and return when its memory is free; calls it has in Triton are answered first.
+
+        Raises UnknownModel, BadRequest, or Unavailable if that takes too long.
+        """
+        with changing(self.file) as served:
+            if name not in served.urls:
+                raise unknown(name)
+            check_target(name, target, served)
+            served.withdraw(name)
+            served.unloading[name] = claim()
+        try:
+            self._clear(admin, name, UNLOAD_SECONDS)
+        finally:
+            with changing(self.file) as served:
+                served.unloading.pop(name, None)
+        log.info("%s is unloaded", name)
+
+    def lay_out(self) -> None:
+        """Begin with no model at all."""
+        self.view.folder.mkdir(exist_ok=True)
+        Served().write(self.file)
+
+    def to_load(self) -> list[str]:
+        """What Triton shall load when it is started (again)."""
+        return [part for parts in Served.read(self.file).parts.values() for part in parts]
+
+    def settle(self, admin: TritonAdmin) -> list[str]:
+        """After a start of Triton: models that are not ready are loaded no longer, so that SageMaker can load them
+        again; -> their names. Raises Unavailable."""
+        with changing(self.file) as served:
+            index = admin.index()
+            ready = {state.name for state in index if state.ready}
+            lost = [name for name, parts in served.parts.items() if not ready.issuperset(parts)]
+            for name in lost:
+                log.error("%s is no longer loaded: %s", name, _reason(name, index))
+                served.withdraw(name)
+            served.ready = True
+            served.starts += 1
+        return lost
+
+    def pause(self) -> None:
+        """Triton has gone: nothing is ready until the next `settle`."""
+        with changing(self.file) as served:
+            served.ready = False
+
+    def watch(self, admin: TritonAdmin, stopped: threading.Event) -> None:
+        """Take away what loads and unloads that were cut off have left, until `stopped`; in a thread of its own."""
+        while not stopped.wait(WATCH_SECONDS):
+            try:
+                self.tidy(admin, stopped.is_set)
+            except (Unavailable, OSError) as error:
+                if not stopped.is_set():
+                    log.error("cannot take away what was left of a model: %s", error)
+            except Exception:  # a bug of ours: the next time it may be something else
+                log.exception("taking away what was left of models failed")
+
+    def tidy(self, admin: TritonAdmin, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Take away what belongs to no model and nobody is at. Raises Unavailable or OSError."""
+        with changing(self.file) as served:
+            if not served.ready:
+                return
+            for claims in (served.loading, served.unloading):
+                for name in [name for name, claimed in claims.items() if not holds(claimed)]:
+                    del claims[name]
+            left = {path.name.partition(SEPARATOR)[0] for path in self.view.folder.iterdir()}
+            left -= {*served.urls, *served.loading, *served.unloading}
+            for name in left:
+                served.unloading[name] = claim()
+        for name in sorted(left):
+            try:
+                self._clear(admin, name, CLEAN_UP_SECONDS, stopped)
+                log.info("%s: what was left of it is taken away", name)
+            finally:
+                with changing(self.file) as served:
+                    served.unloading.pop(name, None)
+
+    def _claim(self, name: str) -> int:
+        """Begin to load `name`, after the end of an unload of it; -> the number of the Triton that runs.
+
+        Raises Conflict, or Unavailable.
+        """
+        deadline, pause = time.monotonic() + UNLOAD_SECONDS, FIRST_LOOK
+        while True:
+            with changing(self.file) as served:
+                if not served.ready:
+                    raise Unavailable("the inference server is not ready; try again shortly")
+                if name in served.urls:
+                    raise Conflict(f"{name} is loaded already")
+                if holds(served.loading.get(name)):
+                    raise Conflict(f"{name} is being loaded already")
+                if not holds(served.unloading.get(name)):
+                    served.unloading.pop(name, None)
+                    served.loading[name] = claim()
+                    return served.starts
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{name} is still being unloaded; try again later")
+            time.sleep(pause)
+            pause = min(2 * pause, LAST_LOOK)
+
+    def _load(self, admin: TritonAdmin, archive: Archive, name: str) -> dict[str, int]:
+        """Have Triton load an archive; -> of a recommender's parts the rows a request may have.
+
+        Raises BadRequest, OutOfMemory or Unavailable.
+        """
+        kills = oom_kills()
+        names = archive.names(name)
+        try:
+            sizes = archive.lay_out(self.view, name)
+            # What an ensemble needs Triton loads with it.
+            wanted = names if archive.release else names[:1]
+            with ThreadPoolExecutor(len(wanted)) as pool:
+                list(pool.map(admin.load, wanted))
+            if archive.release:
+                Recommender.open(self.view.folder, name, archive.release.version, sizes, names)
+        except (LoadFailed, Unavailable, *UNREADABLE) as error:
+            text = archive.as_seen_outside(str(error).rstrip("\n;"), self.view, name)
+            if oom_kills() > kills:
+                raise OutOfMemory(f"{name} needs more memory than there is, a process was killed: {text}") from error
+            if is_out_of_memory(f"{text} {error.__cause__}"):
+                raise OutOfMemory(f"{name} needs more memory than there is: {text}") from error
+            if isinstance(error, Unavailable):
+                raise
+            raise BadRequest(f"{name} cannot be loaded: {text}") from error
+        return sizes
+
+    def _abandon(self, admin: TritonAdmin, name: str, seconds: float) -> None:
+        """Take a failed load's model away, as far as that is possible now, and give up the claim."""
+        try:
+            if seconds:
+                self._clear(admin, name, seconds)
+        except (Unavailable, OSError):
+            pass  # the supervisor will
+        finally:
+            with changing(self.file) as served:
+                served.loading.pop(name, None)
+
+    def _clear(
+        self, admin: TritonAdmin, name: str, seconds: float, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Have Triton unload whatever there is of a model, wait until it is gone, and show it no longer.
+
+        A Triton that is started again meanwhile may load it again, and is told again. Raises Unavailable after
+        `seconds`.
+        """
+        there = {path.name for path in self.view.folder.iterdir() if path.name.partition(SEPARATOR)[0] == name}
+        deadline, pause = time.monotonic() + seconds, FIRST_LOOK
+        held = there
+        while held:
+            try:
+                states = [state for state in admin.index() if state.name in there and not state.gone]
+                for part in sorted({state.name for state in states if state.ready}):  # what is asked comes first
+                    admin.unload(part)
+                held = {state.name for state in states}
+            except (Unavailable, LoadFailed) as error:
+                log.debug("%s: %s", name, error)
+            if held and (time.monotonic() > deadline or stopped()):
+                raise Unavailable(f"{name} is still being unloaded; try again later")
+            if held:
+                time.sleep(pause)
+                pause = min(2 * pause, LAST_LOOK)
+        for part in there:
+            self.view.remove(part)
+
+
+def unknown(name: str) -> UnknownModel:
+    """Nothing of that name is loaded."""
+    return UnknownModel(f"{show(name)} is not loaded; POST /models loads it")
+
+
+def _publish(served: Served, name: str, archive: Archive, sizes: dict[str, int], target: str) -> None:
+    """From now on requests to `name` are answered."""
+    served.loading.pop(name, None)
+    served.urls[name], served.targets[name] = archive.url, target
+    served.parts[name] = list(archive.names(name))
+    served.models = tuple(served.urls)
+    if archive.release:
+        served.recommenders[name] = archive.release.version
+        served.stamps[name] = archive.release.stamp
+        served.versions |= dict.fromkeys(served.parts[name], archive.release.version)
+        served.max_batch_size |= sizes
+
+
+def _reason(name: str, index: list[ModelState]) -> str:
+    for state in index:
+        if state.name.partition(SEPARATOR)[0] == name and state.reason:
+            return state.reason
+    return "Triton was started again without it"

@@ -1,0 +1,129 @@
+"""Bodies that go on to Triton as they are, and its answers back: KServe-v2 in JSON or binary, and generate."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from serve import codec, kserve
+from serve.errors import BadRequest, OutOfMemory, Overloaded
+from serve.http_request import Headers, Request
+from serve.memory import is_out_of_memory
+from serve.recommenders import INFERENCE_ID, triton_message
+from serve.served import ServedFile
+from serve.settings import Settings
+from serve.target_model import CUSTOM_ATTRIBUTES
+from serve.triton import TritonPool, TritonResponse
+from serve.triton_stream import TritonStream
+
+JSON_TYPE = b"application/json"
+# What a caller sends and gets back (RTAPI): at most 1,024 visible ASCII characters.
+ECHOED = (CUSTOM_ATTRIBUTES, INFERENCE_ID)
+VISIBLE = re.compile(rb"[\x20-\x7e]{1,1024}")
+# What Triton gets of a caller's headers: the trace it belongs to, and the attributes, as parameters of the request.
+FORWARDED = (b"traceparent", b"tracestate", CUSTOM_ATTRIBUTES)
+# Triton's words for JSON it cannot read, with which it answers 500.
+NOT_READ = re.compile("Unable to parse|failed to parse the request JSON")
+EVENT = b"data: "
+
+Answered = tuple[int, Headers, bytes]
+
+
+def echoed(headers: dict[bytes, bytes]) -> Headers:
+    """The headers of a request that its answer repeats."""
+    return [(name, headers[name]) for name in ECHOED if name in headers and VISIBLE.fullmatch(headers[name])]
+
+
+def forwarded(headers: dict[bytes, bytes]) -> bytes:
+    """The headers of a request that Triton gets, as they stand in a request's head."""
+    found = [name for name in FORWARDED if name in headers and VISIBLE.fullmatch(headers[name])]
+    return b"".join(b"%b: %b\r\n" % (name, headers[name]) for name in found)
+
+
+class PassThrough:
+    """What one worker passes on to Triton for requests whose model is chosen (`request.model`)."""
+
+    def __init__(self, settings: Settings, served: ServedFile, triton: TritonPool) -> None:
+        self.settings = settings
+        self.served = served
+        self.triton = triton
+
+    async def json(self, request: Request, document: dict[str, Any], body: bytes, changed: bool) -> Answered:
+        """A KServe-v2 body in JSON; where `document` is not what `body` says any more, it is written anew."""
+        kserve.check_kserve(document, len(body))
+        return await self.infer(request, codec.to_json(document) if changed else body, None)
+
+    async def binary(self, request: Request, document: Any, body: bytes, header_length: int, changed: bool) -> Answered:
+        """A KServe-v2 body in Triton's binary form; with a JSON part of 0 bytes it is one raw tensor."""
+        if header_length:
+            kserve.check_kserve(document, len(body))
+        if changed:
+            header = codec.to_json(document)
+            body, header_length = header + body[header_length:], len(header)
+        return await self.infer(request, body, header_length)
+
+    async def infer(self, request: Request, body: bytes, header_length: int | None) -> Answered:
+        """A checked body to a model, and the model's answer.
+
+        A recommender's part is asked for its live version; if that was unloaded in this moment, for the next one.
+        """
+        request.kind = "kserve" if header_length is None else "binary"
+        name, extra = request.model, forwarded(request.headers)
+        version = self.served.current().versions.get(name)
+        answer = await self.triton.request(b"POST", infer_path(name, version), body, header_length, extra)
+        if answer.status in (404, 503) and (now := self.served.current().versions.get(name)) != version:
+            answer = await self.triton.request(b"POST", infer_path(name, now), body, header_length, extra)
+        if answer.status >= 400:
+            self.check_failure(answer, body if header_length is None else b"{}")
+        if answer.header_length is None:
+            return answer.status, [(b"content-type", answer.content_type)], answer.body
+        headers = [
+            (b"content-type", b"%s;json-header-size=%d" % (kserve.BINARY, answer.header_length)),
+            (b"inference-header-content-length", b"%d" % answer.header_length),
+        ]
+        return answer.status, headers, answer.body
+
+    async def generate(self, request: Request, body: bytes) -> None:
+        """A body to Triton's generate extension; a stream of events is passed on as it comes."""
+        request.kind = "generate"
+        path = f"/v2/models/{request.model}/{self.settings.inference_type}"
+        extra = b"Content-Type: application/json\r\n" + forwarded(request.headers)
+        if self.settings.inference_type == "generate":
+            answer = await self.triton.request(b"POST", path, body, None, extra)
+            if answer.status == 200 and answer.body.startswith(b'{"error":'):  # Triton's way to say "more than one"
+                answer.status = 500
+            self.respond(request, answer, body)
+            return
+        stream = await TritonStream.open(self.triton.address, path, body, extra)
+        try:
+            if stream.status >= 400:  # nothing has been sent: the error is the answer, not an event
+                failure = await stream.all()
+                status = 500 if failure.startswith(EVENT) else stream.status  # the model's, not the caller's
+                self.respond(request, TritonResponse(status, failure.removeprefix(EVENT).rstrip()), body)
+                return
+            request.start(stream.status, [(b"content-type", stream.content_type), *echoed(request.headers)])
+            while part := await stream.next():
+                await request.write(part)
+        finally:
+            stream.close()
+        request.end()
+
+    def respond(self, request: Request, answer: TritonResponse, body: bytes) -> None:
+        if answer.status >= 400:
+            self.check_failure(answer, body)
+        request.respond(answer.status, [(b"content-type", answer.content_type), *echoed(request.headers)], answer.body)
+
+    def check_failure(self, answer: TritonResponse, body: bytes) -> None:
+        """Raise what Triton's failure with a JSON body means, where its status does not say it."""
+        message = triton_message(answer)
+        if answer.status == 500 and NOT_READ.match(message):  # the caller's mistake
+            codec.parse_json(body, "the body")  # says where
+            raise BadRequest(message)
+        if self.settings.multi_model and is_out_of_memory(message):
+            raise OutOfMemory(message)
+        if answer.status == 503:  # a queue of Triton's is full
+            raise Overloaded(message)
+
+
+def infer_path(name: str, version: int | None) -> str:
+    return f"/v2/models/{name}/infer" if version is None else f"/v2/models/{name}/versions/{version}/infer"

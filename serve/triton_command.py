@@ -1,0 +1,105 @@
+"""The arguments tritonserver is started with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from serve.settings import Settings
+from serve.triton_address import KEY_HEADER, RESTRICTED, TritonAddress
+
+# The header of callers that Triton hands to models as a request parameter of the same name.
+FORWARDED = "(?i)^x-amzn-sagemaker-custom-attributes$"
+SHM_DEFAULT = 16 * 2**20
+# Instances a model may have, in the reckoning of shared memory.
+INSTANCES = 2
+
+
+def grpc_host(settings: Settings) -> str:
+    """Where Triton's gRPC listens: where everybody can reach it if that is allowed, else on the loopback interface."""
+    if not settings.allow_grpc:
+        return "127.0.0.1"
+    return f"[{settings.bind_address}]" if ":" in settings.bind_address else settings.bind_address
+
+
+def triton_arguments(
+    settings: Settings,
+    view: Path,
+    models: Sequence[str],
+    address: TritonAddress,
+    shm_prefix: str,
+    shm_free: int,
+    gpus: int,
+    exit_seconds: int,
+) -> list[str]:
+    """Arguments that make Triton load `models` of the folder `view` and listen at `address`, those of the user last.
+
+    `shm_free` is what /dev/shm has left in bytes, `gpus` how many GPUs there are.
+    """
+    restricted = f"{','.join(RESTRICTED)}:{KEY_HEADER}={address.key}"
+    return [
+        f"--model-repository={view}",
+        "--model-control-mode=explicit",
+        *(f"--load-model={name}" for name in models),
+        "--exit-on-error=false",  # one broken model must not keep the others from answering
+        f"--http-address={address.host}",
+        f"--http-port={address.http_port}",
+        f"--http-restricted-api={restricted}",
+        f"--http-header-forward-pattern={FORWARDED}",
+        f"--http-thread-count={settings.thread_count}",
+        f"--grpc-address={grpc_host(settings)}",
+        f"--grpc-port={address.grpc_port}",
+        f"--grpc-restricted-protocol={restricted}",
+        *_metrics(settings, address, gpus),
+        f"--log-verbose={settings.log_verbose[0]}",
+        f"--log-info={settings.log_info[0]}",
+        f"--log-warning={settings.log_warning[0]}",
+        f"--log-error={settings.log_error[0]}",
+        f"--exit-timeout-secs={exit_seconds}",
+        *_shared_memory(settings, shm_prefix, len(models), shm_free),
+        *_given("--buffer-manager-thread-count", settings.buffer_manager_thread_count),
+        *_given("--model-namespacing", settings.model_namespacing),
+        *_given("--backend-config=tensorflow,version", settings.tensorflow_version),
+        *(f"--model-load-gpu-limit={gpu}:{settings.model_load_gpu_limit}" for gpu in _limited(settings, gpus)),
+        *further_arguments(settings),
+    ]
+
+
+def further_arguments(settings: Settings) -> list[str]:
+    """What the environment says to Triton in its own words, in the order of the settings."""
+    logs = (settings.log_verbose, settings.log_info, settings.log_warning, settings.log_error)
+    return [*(word for words in logs for word in words[1:]), *settings.additional_args]
+
+
+def _given(flag: str, value: object) -> list[str]:
+    return [] if value is None else [f"{flag}={value}"]
+
+
+def _limited(settings: Settings, gpus: int) -> range:
+    return range(0 if settings.model_load_gpu_limit is None else gpus)
+
+
+def _metrics(settings: Settings, address: TritonAddress, gpus: int) -> list[str]:
+    """Triton's metrics, for `serve` itself to read and to show."""
+    if not settings.allow_metrics:
+        return ["--allow-metrics=false"]
+    return [
+        "--allow-metrics=true",
+        f"--metrics-address={address.host}",
+        f"--metrics-port={address.metrics_port}",
+        *([] if gpus else ["--allow-gpu-metrics=false"]),  # looking for a GPU takes time, and ends in errors in the log
+    ]
+
+
+def _shared_memory(settings: Settings, prefix: str, models: int, free: int) -> list[str]:
+    """Triton takes these sizes at once for each instance of a model in Python, and fails where there is no room."""
+    arguments = [
+        f"--backend-config=python,shm-region-prefix-name={prefix}",
+        f"--backend-config=python,shm-growth-byte-size={settings.shm_growth_byte_size}",
+    ]
+    # Docker gives a container 64 MiB of shared memory; SageMaker's default, without having been asked for, is left out
+    # where it does not fit, and Triton's own 1 MiB grows as it is needed.
+    size = settings.shm_default_byte_size
+    if size != SHM_DEFAULT or size * models * INSTANCES <= free:
+        arguments.append(f"--backend-config=python,shm-default-byte-size={size}")
+    return arguments

@@ -1,0 +1,86 @@
+"""The gunicorn worker: an event loop with the public port's connections on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import suppress
+
+import uvloop
+from gunicorn.workers.base import Worker as GunicornWorker
+
+from serve.application import Application
+from serve.http_server import Server
+
+BACKLOG = 2048
+TICK = 0.25
+
+
+class Worker(GunicornWorker):  # type: ignore[misc]
+    """Serves an Application (serve/application.py) until SIGTERM, then finishes what has come."""
+
+    wsgi: Application
+
+    def init_signals(self) -> None:
+        # Python's defaults: gunicorn's handlers would end the process in the middle of requests.
+        for number in self.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR1, self.handle_usr1)
+
+    def run(self) -> None:
+        """gunicorn calls this in the worker's process."""
+        loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(self._serve())
+        finally:
+            loop.close()
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, stop.set)
+        server = Server(self.wsgi, self.wsgi.settings.timeout_seconds)
+        self.wsgi.start(server)
+        listening = [
+            await loop.create_server(server.connection, sock=each.sock, backlog=BACKLOG) for each in self.sockets
+        ]
+        while not stop.is_set() and os.getppid() == self.ppid:
+            self.notify()
+            server.tick()
+            self.wsgi.tick()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(stop.wait(), TICK)
+        # Nobody else has the sockets open any more: closing them is the end of the port.
+        spare = [socket.socket(fileno=os.dup(each.sock.fileno())) for each in self.sockets]
+        for one in (*listening, *self.sockets):
+            one.close()
+        server.draining = True
+        for each in spare:
+            await _take_what_waits(each, server)
+        ticks = loop.create_task(self._tick_on(server))
+        await server.drain(self.cfg.graceful_timeout)
+        ticks.cancel()
+        self.wsgi.stop()
+
+    async def _tick_on(self, server: Server) -> None:
+        while True:
+            self.notify()
+            self.wsgi.tick()
+            await asyncio.sleep(TICK)
+
+
+async def _take_what_waits(listening: socket.socket, server: Server) -> None:
+    """Accept the connections that the kernel has taken already, then close: those would be reset otherwise."""
+    loop = asyncio.get_running_loop()
+    listening.setblocking(False)
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            break
+        await loop.connect_accepted_socket(server.connection, connection)
+    listening.close()

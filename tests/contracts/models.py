@@ -1,0 +1,272 @@
+"""Small models for Triton's Python backend, and what they are asked: well, oddly and wrongly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+# `sums`: two inputs, batches; its first number says what goes wrong. The texts of errors decide about 507 (C70).
+SUMS = """
+import time
+
+import triton_python_backend_utils as triton
+
+FAILURES = {666: "refused on demand", 667: "CUDA out of memory", 668: "No space left on device"}
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        left, right = (triton.get_input_tensor_by_name(request, name).as_numpy() for name in ("LEFT", "RIGHT"))
+        if left.size and int(left.flat[0]) in FAILURES:
+            return triton.InferenceResponse(error=triton.TritonError(FAILURES[int(left.flat[0])]))
+        if left.size and left.flat[0] == 669:
+            raise RuntimeError("raised on demand")
+        if left.size and left.flat[0] == 670:
+            time.sleep(1)
+        sums, differences = triton.Tensor("SUM", left + right), triton.Tensor("DIFFERENCE", left - right)
+        return triton.InferenceResponse([sums, differences])
+"""
+SUMS_CONFIG = """
+backend: "python"
+max_batch_size: 4
+input [ { name: "LEFT" data_type: TYPE_INT32 dims: [ 3 ] }, { name: "RIGHT" data_type: TYPE_INT32 dims: [ 3 ] } ]
+output [ { name: "SUM" data_type: TYPE_INT32 dims: [ 3 ] }, { name: "DIFFERENCE" data_type: TYPE_INT32 dims: [ 3 ] } ]
+dynamic_batching { }
+instance_group [ { kind: KIND_CPU } ]
+"""
+
+# `echo`: any of its inputs, in shapes of the caller's choice, and no batches.
+ECHO = """
+import triton_python_backend_utils as triton
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [
+            triton.InferenceResponse([triton.Tensor(f"{t.name()}_OUT", t.as_numpy()) for t in request.inputs()])
+            for request in requests
+        ]
+"""
+ECHO_TYPES = {"TEXT": "STRING", "REAL": "FP64", "SINGLE": "FP32", "HALF": "FP16", "FLAG": "BOOL", "BIG": "UINT64"}
+ECHO_INPUTS = ", ".join(
+    f'{{ name: "{n}" data_type: TYPE_{t} dims: [ -1 ] optional: true }}' for n, t in ECHO_TYPES.items()
+)
+ECHO_OUTPUTS = ", ".join(f'{{ name: "{n}_OUT" data_type: TYPE_{t} dims: [ -1 ] }}' for n, t in ECHO_TYPES.items())
+ECHO_CONFIG = f"""
+backend: "python"
+input [ {ECHO_INPUTS} ]
+output [ {ECHO_OUTPUTS} ]
+instance_group [ {{ kind: KIND_CPU }} ]
+"""
+
+# `double`: the one input that a raw request needs (C49).
+DOUBLE = """
+import triton_python_backend_utils as triton
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [
+            triton.InferenceResponse([triton.Tensor("DOUBLE", 2 * request.inputs()[0].as_numpy())])
+            for request in requests
+        ]
+"""
+DOUBLE_CONFIG = """
+backend: "python"
+max_batch_size: 4
+input [ { name: "NUMBER" data_type: TYPE_INT32 dims: [ -1 ] } ]
+output [ { name: "DOUBLE" data_type: TYPE_INT32 dims: [ -1 ] } ]
+instance_group [ { kind: KIND_CPU } ]
+"""
+
+# `repeat`: decoupled, two responses to one request (C63).
+REPEAT = """
+import triton_python_backend_utils as triton
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            sender = request.get_response_sender()
+            for _ in range(2):
+                sender.send(triton.InferenceResponse([triton.Tensor("OUT", request.inputs()[0].as_numpy())]))
+            sender.send(flags=triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+REPEAT_CONFIG = """
+backend: "python"
+input [ { name: "IN" data_type: TYPE_INT32 dims: [ -1 ] } ]
+output [ { name: "OUT" data_type: TYPE_INT32 dims: [ -1 ] } ]
+model_transaction_policy { decoupled: true }
+instance_group [ { kind: KIND_CPU } ]
+"""
+
+# `chain`: an ensemble of one step, `double`.
+CHAIN_CONFIG = """
+platform: "ensemble"
+max_batch_size: 4
+input [ { name: "IN" data_type: TYPE_INT32 dims: [ -1 ] } ]
+output [ { name: "OUT" data_type: TYPE_INT32 dims: [ -1 ] } ]
+ensemble_scheduling { step [ {
+  model_name: "double" model_version: -1
+  input_map { key: "NUMBER" value: "IN" } output_map { key: "DOUBLE" value: "OUT" }
+} ] }
+"""
+
+# `broken` and `starved` cannot be loaded, the second for want of memory (C68).
+BROKEN = 'raise ImportError("broken on purpose")\n'
+STARVED = 'raise MemoryError("out of memory on purpose")\n'
+
+MODELS = {
+    "sums": (SUMS_CONFIG, SUMS),
+    "echo": (ECHO_CONFIG, ECHO),
+    "double": (DOUBLE_CONFIG, DOUBLE),
+    "repeat": (REPEAT_CONFIG, REPEAT),
+    "chain": (CHAIN_CONFIG, ""),
+    "broken": (DOUBLE_CONFIG, BROKEN),
+    "starved": (DOUBLE_CONFIG, STARVED),
+}
+
+
+def write_model(kind: str, folder: Path) -> None:
+    """Version 1 of one of `MODELS` with its configuration; `folder` is the model's own and does not exist yet."""
+    config, source = MODELS[kind]
+    (folder / "1").mkdir(parents=True)
+    (folder / "config.pbtxt").write_text(config)
+    (folder / "1" / "model.py").write_text(source)
+
+
+def tensor(name: str, data: Any, shape: Any = (1, 3), datatype: Any = "INT32", **more: Any) -> dict[str, Any]:
+    return {"name": name, "shape": shape, "datatype": datatype, "data": data, **more}
+
+
+def raw_tensor(name: str, size: Any = 12, shape: Any = (1, 3), datatype: str = "INT32", **more: Any) -> dict[str, Any]:
+    """A tensor whose `size` bytes stand behind the JSON part."""
+    return {
+        "name": name, "shape": shape, "datatype": datatype, "parameters": {"binary_data_size": size}, **more
+    }  # fmt: skip
+
+
+def asked(*tensors: dict[str, Any], **more: Any) -> bytes:
+    """A KServe-v2 request."""
+    return json.dumps({"inputs": tensors, **more}).encode()
+
+
+LEFT, RIGHT = tensor("LEFT", [[1, 2, 3]]), tensor("RIGHT", [4, 5, 6])
+
+
+def sums(left: dict[str, Any] = LEFT, right: dict[str, Any] = RIGHT, **more: Any) -> bytes:
+    """A request to `sums`."""
+    return asked(left, right, **more)
+
+
+def left(**changes: Any) -> bytes:
+    """A request to `sums` with another first input."""
+    return sums({**LEFT, **changes})
+
+
+def output(name: Any = "SUM", **parameters: Any) -> dict[str, Any]:
+    return {"name": name, "parameters": parameters}
+
+
+SHARED = {"shared_memory_region": "r", "shared_memory_byte_size": 12}
+ONE_TO_SIX, TWELVE = list(range(6)), list(range(12))
+
+# Requests to `sums` by name: those that are answered or refused for what they ask …
+SUMS_ASKED = {
+    "flat data": left(data=[1, 2, 3]), "nested wrongly": left(data=[[[[1], 2], 3]]),
+    "two rows": sums(tensor("LEFT", ONE_TO_SIX, [2, 3]), tensor("RIGHT", [[1, 2, 3], [4, 5, 6]], [2, 3])),
+    "most rows": sums(tensor("LEFT", TWELVE, [4, 3]), tensor("RIGHT", TWELVE, [4, 3])),
+    "inputs in another order": sums(RIGHT, LEFT),
+    "id": sums(id="a1"), "id empty": sums(id=""), "id long": sums(id="x" * 5000), "id é☃": sums(id="é☃\n"),
+    "one output": sums(outputs=[{"name": "SUM"}]), "no outputs": sums(outputs=[]),
+    "outputs in another order": sums(outputs=[{"name": "DIFFERENCE"}, {"name": "SUM"}]),
+    "same output twice": sums(outputs=[{"name": "SUM"}, {"name": "SUM"}]),
+    "unknown output": sums(outputs=[{"name": "nope"}]),
+    "classification": sums(outputs=[output(classification=2)]), "class 0": sums(outputs=[output(classification=0)]),
+    "binary output": sums(outputs=[output(binary_data=True)]), "declined": sums(outputs=[output(binary_data=False)]),
+    "mixed outputs": sums(outputs=[output(binary_data=True), {"name": "DIFFERENCE"}]),
+    "all outputs binary": sums(parameters={"binary_data_output": True}),
+    "parameters": sums(parameters={"a": 1, "b": "x", "c": True}), "double": sums(parameters={"a": 1.5}),
+    "parameters of lists": sums(parameters={"a": [1]}), "parameters of null": sums(parameters={"a": None}),
+    "priority": sums(parameters={"priority": 1}), "timeout": sums(parameters={"timeout": 10_000_000}),
+    "sequence": sums(parameters={"sequence_id": 7, "sequence_start": True}),
+    "sequence by name": sums(parameters={"sequence_id": "seven"}),
+    "triton_ parameter": sums(parameters={"triton_enable_empty_final_response": True}),
+    "input parameters": left(parameters={"a": 1}), "input parameters null": left(parameters=None),
+    "input parameters list": left(parameters=[]), "input parameters text": left(parameters="x"),
+    "model_name": sums(model_name="another"), "model_version": sums(model_version="9"),
+    "unknown field": sums(whatever=[1, {"a": None}]), "byte order mark": b"\xef\xbb\xbf" + sums(),
+    "space around": b" \n\t" + sums() + b"\r\n ", "pretty": json.dumps(json.loads(sums()), indent=4).encode(),
+    "escaped key": sums().replace(b'"inputs"', b'"\\u0069nputs"', 1),
+    "numbers beyond INT32": left(data=[2**31, 2, 3]), "least INT32": left(data=[-(2**31), -1, 0]),
+    "sum overflows": sums(tensor("LEFT", [2**31 - 1] * 3), tensor("RIGHT", [1, 1, 1])),
+    "model raises TritonError": left(data=[666, 2, 3]), "model raises": left(data=[669, 2, 3]),
+    "unknown input": left(name="nope"), "three inputs": asked(LEFT, RIGHT, tensor("MORE", [1, 2, 3])),
+    "input missing": asked(LEFT), "no inputs": asked(), "one twice": sums(LEFT, LEFT), "name empty": left(name=""),
+    "datatype wrong": left(datatype="FP32"), "datatype unknown": left(datatype="INT33"),
+    "datatype in small letters": left(datatype="int32"), "datatype BYTES": left(datatype="BYTES", data=["a", "b", "c"]),
+    "shape wrong": left(shape=[1, 4], data=[1, 2, 3, 4]), "shape without batch": left(shape=[3]),
+    "shape too long": left(shape=[1, 1, 3]), "shape zero": left(shape=[0, 3], data=[]),
+    "too many rows": sums(tensor("LEFT", [1] * 15, [5, 3]), tensor("RIGHT", [2] * 15, [5, 3])),
+    "batches differ": sums(tensor("LEFT", ONE_TO_SIX, [2, 3]), RIGHT), "shared memory": left(parameters=SHARED),
+    "binary size without tail": left(parameters={"binary_data_size": 12}), "empty": b"",
+}  # fmt: skip
+
+# … those that are JSON of a wrong form …
+SUMS_OF_WRONG_FORM = {
+    **{f"id {value}": sums(id=value) for value in (7, None, [])},
+    **{f"outputs {value}": sums(outputs=value) for value in (None, {}, "SUM", [1], [{}], [{"name": 1}])},
+    **{f"inputs {value}": json.dumps({"inputs": value}).encode() for value in (None, {}, "x", 1)},
+    **{f"parameters {value}": sums(parameters=value) for value in (None, [], "x")},
+    **{f"{name} as text": sums(parameters={name: "x"}) for name in ("priority", "timeout", "binary_data_output")},
+    **{f"no {name}": sums({n: v for n, v in LEFT.items() if n != name}) for name in ("name", "shape", "datatype")},
+    **{f"name {value}": left(name=value) for value in (1, None)},
+    **{f"data {value}": left(data=value) for value in (None, "x", 1, {}, [], [1, 2], [1] * 4, [{}] * 3, ["a"] * 3)},
+    **{f"data {value}": left(data=[value, 2, 3]) for value in (1.5, 1.0, 2**70, "1", True, None)},
+    **{f"shape {value}": left(shape=value) for value in ([-1, 3], ["1", 3], None, 3, {}, [1.0, 3], [True, 3], [[3]])},
+    "inputs missing": b"{}", "key twice": b'{"inputs": 1,' + sums()[1:], "datatype number": left(datatype=32),
+    "binary_data text": sums(outputs=[output(binary_data="x")]), "start 1": sums(parameters={"sequence_start": 1}),
+    "nested 300 deep": left(data=json.loads("[" * 300 + "]" * 300)),
+    "list": b"[]", "list of it": b"[" + sums() + b"]", "number": b"1", "null": b"null", "word": b'"x"', "true": b"true",
+}  # fmt: skip
+
+# … and those that are no JSON.
+NOT_JSON = {
+    "brace": b"{", "half": sums()[:50], "two documents": sums() + sums(), "comma": sums()[:-1] + b",}", "space": b"   ",
+    "lines": sums() + b"\n" + sums() + b"\n", "text": b"hello", "csv": b"1,2,3\n4,5,6\n", "bytes": b"\x00\x01\x02\xff",
+    "utf-16": sums().decode().encode("utf-16"), "quoted": b"'" + sums() + b"'", "garbage after": sums() + b"x",
+    "control in text": b'{"id": "a\x01", ' + sums()[1:], "comment": b"/* hi */" + sums(),
+    "single quotes": sums().replace(b'"', b"'"), "lone surrogate": b'{"id": "\\ud800", ' + sums()[1:],
+    "NaN for a whole number": left(data=[float("nan"), 2, 3]),
+}  # fmt: skip
+
+
+def one(name: str, datatype: str, *values: Any, shape: Any = None) -> bytes:
+    """A request with one input."""
+    return asked(tensor(name, values, [len(values)] if shape is None else shape, datatype))
+
+
+ECHO_ASKED = {
+    "text": one("TEXT", "BYTES", "a", "", "é☃", "\u0000", 'q"\\'), "no text": one("TEXT", "BYTES"),
+    "text short": one("TEXT", "BYTES", "a", shape=[2]), "text long": one("TEXT", "BYTES", "a", "b", shape=[1]),
+    "text nested": one("TEXT", "BYTES", ["a"], ["b"]), "STRING": one("TEXT", "STRING", "a"), "no inputs": asked(),
+    "text of 100 kB": one("TEXT", "BYTES", "x" * 100_000), "more text": one("TEXT", "BYTES", "a", shape=[1_000_000]),
+    "doubles": one("REAL", "FP64", 0.1, -0.0, 1e308, 5e-324, 3, 1e-7), "single beyond": one("SINGLE", "FP32", 1e39),
+    "singles": one("SINGLE", "FP32", 0.1, 6.01, 16777217, 1e-45, -0.0), "halves": one("HALF", "FP16", 0.5),
+    "truth": one("FLAG", "BOOL", True, False), "UINT64": one("BIG", "UINT64", 0, 2**64 - 1),
+    "two": asked(tensor("TEXT", ["a"], [1], "BYTES"), tensor("FLAG", [True], [1], "BOOL")),
+    "one twice": asked(*[tensor("FLAG", [True], [1], "BOOL")] * 2), "rank two": one("REAL", "FP64", 1, 2, shape=[1, 2]),
+    "binary out": asked(tensor("TEXT", ["a", "bc"], [2], "BYTES"), parameters={"binary_data_output": True}),
+    "many numbers": one("REAL", "FP64", *[n / 7 for n in range(10_000)]),
+}  # fmt: skip
+ECHO_OF_WRONG_FORM = {
+    **{f"text of {value}": one("TEXT", "BYTES", value) for value in (1, None)},
+    **{f"UINT64 of {value}": one("BIG", "UINT64", value) for value in (2**64, -1)},
+    **{f"truth of {value}": one("FLAG", "BOOL", value) for value in (1, "true")},
+    "double of text": one("REAL", "FP64", "1.5"),
+    "1e400": one("REAL", "FP64", 1.5).replace(b"1.5", b"1e400"),
+}
