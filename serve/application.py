@@ -6,6 +6,8 @@ import asyncio
 import gc
 import logging
 import os
+import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,8 +18,10 @@ from serve.errors import DeadlineExceeded, MethodNotAllowed, Overloaded, Request
 from serve.http_request import ClientGone, Headers, Request
 from serve.http_server import Server
 from serve.pass_through import echoed
+from serve.request_log import RequestLog
 from serve.served import SERVED_FILE, VIEW_FOLDER, ServedFile
 from serve.settings import Settings
+from serve.tally import TALLY_FOLDER, Tally
 from serve.triton import TritonPool
 from serve.triton_address import ADDRESS_FILE
 from serve.triton_admin import TritonAdmin
@@ -27,6 +31,9 @@ log = logging.getLogger("serve")
 
 # A load may take minutes: so many may be under way in one worker before anything else of the control plane waits.
 CONTROL_THREADS = 32
+# What a request whose client did not wait is counted as, as nginx does.
+CLIENT_GONE = 499
+TRACE_ID = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-")  # W3C Trace Context
 # /models takes a name and an address.
 MAX_CONTROL_BODY = 65_536
 
@@ -38,7 +45,8 @@ class Application:
         self.settings = settings
         address = scratch / ADDRESS_FILE
         served = ServedFile(scratch / SERVED_FILE, scratch / VIEW_FOLDER)
-        self.data_plane = DataPlane(settings, served, TritonPool(address), TritonPool(address))
+        self.tally, self.log = Tally(scratch / TALLY_FOLDER), RequestLog(settings.access_log)
+        self.data_plane = DataPlane(settings, served, TritonPool(address), TritonPool(address), self.tally)
         self.flask = create_control_plane(settings, served, TritonAdmin(address))
         self.threads = ThreadPoolExecutor(CONTROL_THREADS, "control")
 
@@ -47,8 +55,12 @@ class Application:
 
     def tick(self) -> None:
         """Several times a second."""
+        self.log.flush()
+        self.tally.flush()
 
     def stop(self) -> None:
+        self.log.close()
+        self.tally.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, request: Request) -> None:
@@ -59,11 +71,8 @@ class Application:
                 await self.data_plane(request)
             else:
                 await self.control(request)
-        except ClientGone:
+        except (ClientGone, asyncio.CancelledError):
             pass
-        except asyncio.CancelledError:
-            if request.expired:  # else the client has gone
-                self.fail(request, self.too_late(request))
         except ServeError as error:
             self.fail(request, error)
         except Exception:  # a bug of ours: the caller gets an answer, the log the traceback
@@ -71,9 +80,23 @@ class Application:
             self.fail(request, ServeError("internal error; the server's log says more"))
         finally:
             self.data_plane.leave(request)
+            if request.kind:
+                self.note(request)
+
+    def note(self, request: Request) -> None:
+        """Count and log a request for inference that is over."""
+        status = request.status or CLIENT_GONE
+        seconds = time.monotonic() - request.started
+        self.tally.end(request.model, request.kind, status, seconds)
+        if status >= 500 or self.settings.access_log:
+            trace = TRACE_ID.match(request.headers.get(b"traceparent", b""))
+            trace_id = trace[1].decode() if trace else ""
+            request_id = self.data_plane.request_id(request)
+            self.log.add(request_id, request.model, request.kind, status, seconds, request.error, trace_id)
 
     def fail(self, request: Request, error: ServeError) -> None:
         """Answer with an error; an answer that was begun is broken off instead."""
+        request.error = str(error)
         if request.status:
             request.abort()
             return
@@ -84,11 +107,15 @@ class Application:
             headers.append((b"retry-after", b"1"))
         request.respond(error.status, headers, codec.to_json({"error": str(error), "code": error.code}))
 
-    def too_late(self, request: Request) -> ServeError:
+    def expire(self, request: Request) -> None:
+        """Answer a request that is too old, or break its stream off; loads and unloads have times of their own."""
         limit = f"{self.settings.timeout_seconds:g} s (SERVE_TIMEOUT_SECONDS)"
         if not request.complete:
-            return RequestTimeout(f"the request's body did not come within {limit}")
-        return DeadlineExceeded(f"the request was not answered within {limit} and is cancelled")
+            self.fail(request, RequestTimeout(f"the request's body did not come within {limit}"))
+        elif request.kind:
+            self.fail(request, DeadlineExceeded(f"the request was not answered within {limit}"))
+        if request.task is not None and (request.cancel or not request.complete):
+            request.task.cancel()
 
     async def control(self, request: Request) -> None:
         body = await request.body(MAX_CONTROL_BODY)

@@ -31,6 +31,7 @@ class Child:
         self.name = name
         self._start = start
         self._deaths: list[float] = []
+        self.restarts = 0
         self.process = start()
 
     def check(self, may_restart: bool) -> bool:
@@ -46,6 +47,7 @@ class Child:
             raise StartError(f"{self.name} {how}; giving up")
         log.error("%s %s; starting it again (%d of %d)", self.name, how, len(self._deaths), RESTARTS)
         self.process = self._start()
+        self.restarts += 1
         return True
 
     def stop(self, seconds: float) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,9 +21,10 @@ from serve.errors import (
 )
 from serve.http_request import Request
 from serve.pass_through import PassThrough, echoed, forwarded
-from serve.recommenders import Call, Recommenders
+from serve.recommenders import INFERENCE_ID, Call, Recommenders
 from serve.served import ServedFile
 from serve.settings import Settings
+from serve.tally import Tally
 from serve.target_model import TARGET_MODEL
 from serve.triton import TritonPool
 
@@ -37,7 +40,9 @@ class DataPlane:
 
     PATHS = frozenset((b"/ping", b"/ping/", b"/invocations"))
 
-    def __init__(self, settings: Settings, served: ServedFile, triton: TritonPool, health: TritonPool) -> None:
+    def __init__(
+        self, settings: Settings, served: ServedFile, triton: TritonPool, health: TritonPool, tally: Tally
+    ) -> None:
         """`health` is a pool for /ping alone: it must not wait behind requests for inference."""
         self.settings = settings
         self.served = served
@@ -46,7 +51,10 @@ class DataPlane:
         self.recommenders = Recommenders(settings, served, triton)
         self.passing = PassThrough(settings, served, triton)
         self.server: Server | None = None
+        self.tally = tally
         self.under_way: dict[str, int] = {}  # requests by model
+        prefix = os.urandom(6).hex()
+        self.request_ids = (f"{prefix}-{number}" for number in itertools.count(1))
 
     async def __call__(self, request: Request) -> None:
         """Answer a request. Raises ServeError."""
@@ -119,18 +127,29 @@ class DataPlane:
         count = self.under_way.get(name, 0)
         request.model = request.model or name
         if count >= self.settings.max_in_flight:
+            self.tally.shed(name)
             raise Overloaded(f"{name} has {count:,} requests under way (SERVE_MAX_IN_FLIGHT); try again shortly")
         self.under_way[name] = count + 1
         request.entered += (name,)
+        self.tally.begin(name)
 
     def leave(self, request: Request) -> None:
         """A request is over, however it ended."""
         for name in request.entered:
             self.under_way[name] -= 1
+            self.tally.done(name)
+
+    def request_id(self, request: Request) -> str:
+        """The caller's X-Amzn-SageMaker-Inference-Id, else an id of ours."""
+        if not request.id:
+            inference_id = request.headers.get(INFERENCE_ID)
+            request.id = inference_id.decode("latin-1") if inference_id else next(self.request_ids)
+        return request.id
 
     async def invoke(self, request: Request, name: str | None) -> None:
         """Answer one request for inference; `name` is the model where the path decides it."""
         headers = request.headers
+        request.kind = "none"
         body = await request.body(self.settings.max_body_bytes)
         if b"content-encoding" in headers:
             body = compression.unpack(body, headers[b"content-encoding"], self.settings.max_body_bytes)
@@ -171,7 +190,8 @@ class DataPlane:
 
     def call(self, request: Request) -> Call:
         """What the recommenders need to know of a request."""
-        return Call(request.headers, forwarded(request.headers), lambda name: self.enter(request, name))
+        headers = request.headers
+        return Call(headers, self.request_id(request), forwarded(headers), lambda name: self.enter(request, name))
 
     def decode(self, content_type: bytes | None, body: bytes) -> tuple[codec.Format, codec.Decoded]:
         """The format of a body, and the requests in it."""

@@ -30,9 +30,9 @@ class Request:
     """One request and its answer: `respond`, or `start`, `write` and `end`."""
 
     __slots__ = (
-        "ahead", "chunks", "complete", "connection", "entered", "expect", "expired",
-        "fault", "headers", "http_1_0", "id", "keep_alive",
-        "kind", "method", "model", "path", "pieces", "query", "size", "started", "status", "task", "waiter",
+        "ahead", "cancel", "chunks", "complete", "connection", "entered", "error", "expect", "fault", "headers",
+        "http_1_0", "id", "keep_alive", "kind", "method", "model", "path", "pieces", "query", "size",
+        "started", "status", "task", "waiter",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -49,11 +49,12 @@ class Request:
         self.fault = ""  # why the rest of the body will not come
         self.waiter: asyncio.Future[None] | None = None
         self.started = 0.0  # time.monotonic
-        self.expired = False
+        self.cancel = False  # whether nothing is lost if the task is cancelled when the client goes
         self.status = 0  # of the answer, once it has begun
         self.task: asyncio.Task[None] | None = None
-        # What is known of it for figures and logs: the model it went to, what kind of request it is, its id.
-        self.model = self.kind = self.id = ""
+        # What is known of it for figures and logs: the model it went to, what kind of request it is, its id,
+        # what went wrong.
+        self.model = self.kind = self.id = self.error = ""
         self.entered: tuple[str, ...] = ()  # the models it counts for as under way
 
     async def body(self, limit: int) -> bytes:
@@ -95,7 +96,9 @@ class Request:
         return chunk
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """A whole answer in one write."""
+        """A whole answer in one write; nothing if the request has been answered already."""
+        if self.status:
+            return
         head = self._head(status, headers, b"content-length: %d\r\n" % len(body))
         if self.method == "HEAD":
             body = b""
@@ -132,6 +135,17 @@ class Request:
             if not self.http_1_0:
                 self.connection.transport.write(b"0\r\n\r\n")
             self.connection.answered(self)
+
+    def gone(self) -> None:
+        """The client has gone. What Triton computes goes on: it would not notice, and the place it takes is taken."""
+        if self.cancel and self.task is not None:
+            self.task.cancel()
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again at what has come of the body."""
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
 
     def abort(self) -> None:
         """Break the connection: an answer that was begun cannot be finished, and must not look whole."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from email.utils import formatdate
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import httptools
 
@@ -28,7 +28,15 @@ DISCARD_SECONDS = 5.0
 # For requests on their way to a connection that is about to be closed.
 LINGER_SECONDS = 1.0
 
-App = Callable[[Request], Coroutine[Any, Any, None]]
+
+class App(Protocol):
+    """What a server hands its requests to."""
+
+    def __call__(self, request: Request) -> Coroutine[Any, Any, None]:
+        """Answer a request."""
+
+    def expire(self, request: Request) -> None:
+        """The request is too old: answer it now, or break it off."""
 
 
 class Server:
@@ -92,8 +100,8 @@ class Connection(asyncio.Protocol):
         self.transport = None
         self.server.connections.discard(self)
         self.waiting.clear()
-        if self.current is not None and self.current.task is not None:
-            self.current.task.cancel()
+        if self.current is not None:
+            self.current.gone()
         self.resume_writing()
 
     def pause_writing(self) -> None:
@@ -159,7 +167,7 @@ class Connection(asyncio.Protocol):
         elif self.current is not None:
             self.current.keep_alive = False
             self.current.fault = message
-            wake(self.current)
+            self.current.wake()
 
     def check(self, now: float) -> None:
         """Whether something has taken too long."""
@@ -170,9 +178,8 @@ class Connection(asyncio.Protocol):
             limit = self.server.timeout_seconds
             if request.status:  # it is being answered: a stream
                 limit = max(limit, STREAM_SECONDS)
-            if now - request.started > limit and not request.expired and request.task:
-                request.expired = True
-                request.task.cancel()
+            if now - request.started > limit:
+                self.server.app.expire(request)
         elif self.discarding or self.parsing is not None:
             if now - self.since > (DISCARD_SECONDS if self.discarding or self.server.draining else HEAD_SECONDS):
                 self.transport.abort()
@@ -231,17 +238,11 @@ class Connection(asyncio.Protocol):
             self.refuse(400, "the body comes in too many chunks of a few bytes; send larger ones")
         if request.ahead > WINDOW:
             self.pause()
-        wake(request)
+        request.wake()
 
     def on_message_complete(self) -> None:
         request = cast(Request, self.parsing)
         self.parsing = None
         self.head = 0
         request.complete = True
-        wake(request)
-
-
-def wake(request: Request) -> None:
-    """Let a request look again at what has come of its body."""
-    if request.waiter is not None and not request.waiter.done():
-        request.waiter.set_result(None)
+        request.wake()

@@ -13,7 +13,7 @@ import orjson
 
 from serve import codec, table_formats
 from serve.errors import BadRequest, NotAcceptable, ServeError
-from serve.fields import DEFAULT_K, raw_id
+from serve.fields import DEFAULT_K, MAX_ID_CHARACTERS
 from serve.json_format import BOM, NO_LINES, Answer, Decoded, json_line, too_long
 from serve.table_formats import Row, RowReader, csv_request
 
@@ -278,13 +278,16 @@ def _by_work(requests: Iterable[Any], max_work: int) -> Iterator[Slice]:
 
 def _work(request: dict[str, Any]) -> int:
     """No less than `requests.work` will find in a request that is not checked yet."""
-    lists = [value for value in request.values() if type(value) is list]
-    if type(pairs := request.get("pairs")) is dict:
-        lists += [value for value in pairs.values() if type(value) is list]
-    ids = sum(map(len, lists))
-    columns, k = request.get("with"), request.get("k")
+    ids = 0
+    for value in request.values():
+        if type(value) is list:
+            ids += len(value)
+        elif type(value) is dict:  # pairs as two columns
+            ids += sum([len(each) for each in value.values() if type(each) is list])
+    k, columns = request.get("k", DEFAULT_K), request.get("with")
+    k = min(k, MAX_K) if type(k) is int and k > 0 else DEFAULT_K
     width = 1 + (len(columns) if type(columns) is list else 0)
-    return 1 + 2 * ids * width + (min(k, MAX_K) if type(k) is int and k > 0 else DEFAULT_K) * width
+    return 1 + (2 * ids + k) * width
 
 
 def _pair_fault(number: int, row: list[str] | ServeError, columns: tuple[str, ...]) -> ServeError | None:
@@ -292,9 +295,7 @@ def _pair_fault(number: int, row: list[str] | ServeError, columns: tuple[str, ..
         return row
     if len(row) != 2 or not row[0] or not row[1]:
         return table_formats.row_fault(number, row, columns)
-    try:
-        for column, cell in zip(columns, row, strict=True):
-            raw_id(cell, f"line {number}: {column}")
-    except BadRequest as error:
-        return error
+    if len(row[0]) > MAX_ID_CHARACTERS or len(row[1]) > MAX_ID_CHARACTERS:
+        column = columns[len(row[0]) <= MAX_ID_CHARACTERS]
+        return BadRequest(f"line {number}: {column} has more than {MAX_ID_CHARACTERS:,} characters; no id has more")
     return None

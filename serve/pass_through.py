@@ -101,6 +101,7 @@ class PassThrough:
                 status = 500 if failure.startswith(EVENT) else stream.status  # the model's, not the caller's
                 self.respond(request, TritonResponse(status, failure.removeprefix(EVENT).rstrip()), body)
                 return
+            request.cancel = True
             request.start(stream.status, [(b"content-type", stream.content_type), *echoed(request.headers)])
             while part := await stream.next():
                 await request.write(part)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,10 +27,11 @@ INFERENCE_ID = b"x-amzn-sagemaker-inference-id"
 
 @dataclass(frozen=True)
 class Call:
-    """What a request says beside its body: its headers, those of them that Triton gets, and how to `enter` a model,
-    which raises Overloaded."""
+    """What is known of a request beside its body: its headers, its id, those of the headers that Triton gets, and how
+    to `enter` a model, which raises Overloaded."""
 
     headers: RequestHeaders
+    request_id: str
     forwarded: bytes
     enter: Callable[[str], None]
 
@@ -44,8 +43,6 @@ class Recommenders:
         self.settings = settings
         self.served = served
         self.triton = triton
-        prefix = os.urandom(6).hex()
-        self._request_ids = (f"{prefix}-{number}" for number in itertools.count(1))
 
     def choose(self, body_model: object, headers: RequestHeaders) -> str:
         """The model a request means."""
@@ -56,8 +53,6 @@ class Recommenders:
 
         Of several, each that fails has `{"error": {"code", "message"}}` in its place; of one, the error is raised.
         """
-        inference_id = call.headers.get(INFERENCE_ID)
-        request_id = inference_id.decode("latin-1") if inference_id else next(self._request_ids)
         answers: list[recommend.Answer | ServeError] = []
         groups: dict[str, list[tuple[int, Request]]] = {}
         left = self.settings.max_work
@@ -87,11 +82,11 @@ class Recommenders:
         finished = []
         for answer in answers:
             if not isinstance(answer, ServeError):
-                answer["request_id"] = request_id
+                answer["request_id"] = call.request_id
                 finished.append(answer)
             elif decoded.many:
                 described = {"code": answer.code, "message": str(answer)}
-                finished.append({"error": described, "request_id": request_id})
+                finished.append({"error": described, "request_id": call.request_id})
             else:
                 raise answer
         return finished

@@ -136,8 +136,8 @@ class Repository:
         choices = [name for name in self.models if name in self.recommenders or name not in parts]
         if default_model_name is None and len(choices) > 1:
             raise RepositoryError(
-                f"More than 1 model directory found in model repository {self.path}: {', '.join(choices)}; keep one, or name the "
-                "one to serve with SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
+                f"More than 1 model directory found in model repository {self.path}: {', '.join(choices)}; keep one, "
+                "or name the one to serve with SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
             )
         chosen = default_model_name or choices[0]
         if default_model_name is None:

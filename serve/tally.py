@@ -28,6 +28,8 @@ BUCKETS = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025,
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
+# In the folder that the supervisor and its workers share.
+TALLY_FOLDER = "tally"
 MAX_MODELS = 1000
 OTHER = "(other)"  # the models beyond; no model can have this name
 

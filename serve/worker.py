@@ -62,7 +62,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         for each in spare:
             await _take_what_waits(each, server)
         ticks = loop.create_task(self._tick_on(server))
-        await server.drain(self.cfg.graceful_timeout)
+        await server.drain(self.cfg.graceful_timeout - 1)
         ticks.cancel()
         self.wsgi.stop()
 

@@ -156,7 +156,7 @@ def test_c080_urls_outside_of_the_root_are_refused(tmp_path: Path) -> None:
         f"{root}/out/outside", f"{root}/circle", f"{root}/file", f"{root}/h/\0", f"{root}/{'x' * 5000}",
         f"{root}/../outside", None, 5, [], {}, True,
     ):  # fmt: skip
-        with pytest.raises(BadRequest, match="url is .*; it must be a folder below"):
+        with pytest.raises(BadRequest, match=r"url is .*; it must be a folder below"):
             confined(url, root)
     for url in (f"{root}/h", f"{root}/h/", f"{root}/out/root/h", f"{root}/none/../h"):
         assert confined(url, root) == (root / "h").resolve()

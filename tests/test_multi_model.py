@@ -231,6 +231,7 @@ def test_a_load_that_triton_went_away_from_is_cleaned_up_when_it_is_back(house: 
 
 def test_a_load_across_a_restart_of_triton_is_none(house: House) -> None:
     house.archive("a")
+    house.archive("b")
     house.triton.gate.clear()
     with ThreadPoolExecutor(1) as pool:
         load = pool.submit(house.load, "a")

@@ -8,6 +8,7 @@ from typing import Any
 
 # `sums`: two inputs, batches; its first number says what goes wrong. The texts of errors decide about 507 (C70).
 SUMS = """
+import pathlib
 import time
 
 import triton_python_backend_utils as triton
@@ -26,6 +27,7 @@ class TritonPythonModel:
         if left.size and left.flat[0] == 669:
             raise RuntimeError("raised on demand")
         if left.size and left.flat[0] == 670:
+            pathlib.Path(__file__).with_name("busy").touch()
             time.sleep(1)
         sums, differences = triton.Tensor("SUM", left + right), triton.Tensor("DIFFERENCE", left - right)
         return triton.InferenceResponse([sums, differences])
@@ -207,6 +209,7 @@ SUMS_ASKED = {
     "model raises TritonError": left(data=[666, 2, 3]), "model raises": left(data=[669, 2, 3]),
     "unknown input": left(name="nope"), "three inputs": asked(LEFT, RIGHT, tensor("MORE", [1, 2, 3])),
     "input missing": asked(LEFT), "no inputs": asked(), "one twice": sums(LEFT, LEFT), "name empty": left(name=""),
+    "not UTF-8": sums(id="x").replace(b'"x"', b'"\xff"'), "zero byte after it": sums() + b"\x00",
     "datatype wrong": left(datatype="FP32"), "datatype unknown": left(datatype="INT33"),
     "datatype in small letters": left(datatype="int32"), "datatype BYTES": left(datatype="BYTES", data=["a", "b", "c"]),
     "shape wrong": left(shape=[1, 4], data=[1, 2, 3, 4]), "shape without batch": left(shape=[3]),
@@ -217,21 +220,23 @@ SUMS_ASKED = {
 }  # fmt: skip
 
 # … those that are JSON of a wrong form …
+WRONG: dict[str, list[Any]] = {
+    "id": [7, None, []], "outputs": [None, {}, "SUM", [1], [{}], [{"name": 1}]], "parameters": [None, [], "x"],
+}  # fmt: skip
+WRONG_IN_TENSORS: dict[str, list[Any]] = {
+    "name": [1, None], "datatype": [32, None], "shape": [[-1, 3], ["1", 3], None, 3, {}, [1.0, 3], [True, 3], [[3]]],
+    "data": [None, "x", 1, {}, [], [1, 2], [1] * 4, [{}] * 3, ["a"] * 3, *([bad, 2, 3] for bad in (1.5, 2**70, True))],
+}  # fmt: skip
 SUMS_OF_WRONG_FORM = {
-    **{f"id {value}": sums(id=value) for value in (7, None, [])},
-    **{f"outputs {value}": sums(outputs=value) for value in (None, {}, "SUM", [1], [{}], [{"name": 1}])},
-    **{f"inputs {value}": json.dumps({"inputs": value}).encode() for value in (None, {}, "x", 1)},
-    **{f"parameters {value}": sums(parameters=value) for value in (None, [], "x")},
+    **{f"{name} {value}": sums(**{name: value}) for name, values in WRONG.items() for value in values},
+    **{f"{name} {value}": left(**{name: value}) for name, values in WRONG_IN_TENSORS.items() for value in values},
+    **{f"inputs {value!r}": b'{"inputs": %s}' % value for value in (b"null", b"{}", b'"x"', b"1")},
     **{f"{name} as text": sums(parameters={name: "x"}) for name in ("priority", "timeout", "binary_data_output")},
     **{f"no {name}": sums({n: v for n, v in LEFT.items() if n != name}) for name in ("name", "shape", "datatype")},
-    **{f"name {value}": left(name=value) for value in (1, None)},
-    **{f"data {value}": left(data=value) for value in (None, "x", 1, {}, [], [1, 2], [1] * 4, [{}] * 3, ["a"] * 3)},
-    **{f"data {value}": left(data=[value, 2, 3]) for value in (1.5, 1.0, 2**70, "1", True, None)},
-    **{f"shape {value}": left(shape=value) for value in ([-1, 3], ["1", 3], None, 3, {}, [1.0, 3], [True, 3], [[3]])},
-    "inputs missing": b"{}", "key twice": b'{"inputs": 1,' + sums()[1:], "datatype number": left(datatype=32),
+    "inputs missing": b"{}", "key twice": b'{"inputs": 1,' + sums()[1:], "list of it": b"[" + sums() + b"]",
     "binary_data text": sums(outputs=[output(binary_data="x")]), "start 1": sums(parameters={"sequence_start": 1}),
-    "nested 300 deep": left(data=json.loads("[" * 300 + "]" * 300)),
-    "list": b"[]", "list of it": b"[" + sums() + b"]", "number": b"1", "null": b"null", "word": b'"x"', "true": b"true",
+    "nested 300 deep": left(data=json.loads("[" * 300 + "]" * 300)), "numbers as 1.0": left(data=[1.0, 2.0, 3.0]),
+    "list": b"[]", "number": b"1", "null": b"null", "word": b'"x"', "true": b"true",
 }  # fmt: skip
 
 # … and those that are no JSON.
@@ -261,12 +266,12 @@ ECHO_ASKED = {
     "two": asked(tensor("TEXT", ["a"], [1], "BYTES"), tensor("FLAG", [True], [1], "BOOL")),
     "one twice": asked(*[tensor("FLAG", [True], [1], "BOOL")] * 2), "rank two": one("REAL", "FP64", 1, 2, shape=[1, 2]),
     "binary out": asked(tensor("TEXT", ["a", "bc"], [2], "BYTES"), parameters={"binary_data_output": True}),
-    "many numbers": one("REAL", "FP64", *[n / 7 for n in range(10_000)]),
+    "NaN": one("REAL", "FP64", float("nan")), "many numbers": one("REAL", "FP64", *[n / 7 for n in range(10_000)]),
 }  # fmt: skip
 ECHO_OF_WRONG_FORM = {
-    **{f"text of {value}": one("TEXT", "BYTES", value) for value in (1, None)},
-    **{f"UINT64 of {value}": one("BIG", "UINT64", value) for value in (2**64, -1)},
-    **{f"truth of {value}": one("FLAG", "BOOL", value) for value in (1, "true")},
+    "text of 1": one("TEXT", "BYTES", 1), "text of null": one("TEXT", "BYTES", None),
+    "UINT64 of 2**64": one("BIG", "UINT64", 2**64), "UINT64 of -1": one("BIG", "UINT64", -1),
+    "truth of 1": one("FLAG", "BOOL", 1), "truth of text": one("FLAG", "BOOL", "true"),
     "double of text": one("REAL", "FP64", "1.5"),
     "1e400": one("REAL", "FP64", 1.5).replace(b"1.5", b"1e400"),
-}
+}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import http.client
 import json
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from serve.child import PR_SET_PDEATHSIG
 from serve.triton_runtime import find_runtime
 from tests.serving import free_port
 
@@ -138,10 +140,11 @@ def on_the_wire(body: bytes) -> Iterator[Request]:
             "HTTP/1.0": b"POST /invocations HTTP/1.0\r\n" + rest, "no Host": b"POST /invocations HTTP/1.1\r\n" + rest,
             "HTTP/1.0 kept": b"POST /invocations HTTP/1.0\r\nConnection: keep-alive\r\n" + rest,
             "transfer encoding gzip": start + b"Transfer-Encoding: gzip\r\n\r\n",
-            "two lengths": start + b"Content-Length: 5\r\n" + rest, "not ASCII": start + b"X-A: \xff\xfe\r\n" + rest,
+            "not ASCII": start + b"X-A: \xff\xfe\r\n" + rest,
             "100 headers": start + b"".join(b"X-%d: y\r\n" % n for n in range(100)) + rest,
             "two requests at once": (start + rest) * 2,
         },
+        "two lengths": {"two lengths": start + b"Content-Length: 5\r\n" + rest},
         "silence": {
             "bad chunk size": start + chunked + b"zz\r\n" + body, "negative chunk": start + chunked + b"-1\r\n" + body,
             "chunk too long": start + chunked + b"5\r\n" + body, "header without colon": start + b"hello\r\n" + rest,
@@ -248,8 +251,15 @@ class Native:
             "--exit-timeout-secs=2",
         ]  # fmt: skip
         self.log = scratch / "log"
+        libc = ctypes.CDLL(None)
+
+        def on_our_death() -> None:
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=on_our_death
+            )
         return self
 
     def __exit__(

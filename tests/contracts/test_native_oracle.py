@@ -62,7 +62,6 @@ ALLOWED = {
     "GET invoke": Allowed("table", "GET …/invoke is 405", f"404 {EMPTY}", f"405 {ERROR}"),
     "models PUT": Allowed("table", "PUT is 405", f"400 {EMPTY}", f"405 {ERROR}"),
     "JSON": Allowed("C36", "JSON of a wrong form is the caller's mistake", f"500 {ERROR}", f"400 {ERROR}"),
-    "lenient": Allowed("C36", "what is not JSON in UTF-8 is refused", f"200 {CONTENT}", f"400 {ERROR}"),
     "choice": Allowed("E13", "a request may choose its model", f"200 {CONTENT}", f"404 {ERROR}"),
     "choice type": Allowed("E13", "`model` is a name", f"200 {CONTENT}", f"400 {ERROR}"),
     "gzip": Allowed("C39", "gzip is unpacked", f"500 {ERROR}", f"200 {CONTENT}"),
@@ -80,9 +79,9 @@ ALLOWED = {
     "taken": Allowed("C18", "native does not understand it", "no answer", f"200 {CONTENT}"),
     "CONNECT": Allowed("C34", "any other method is 405", "no answer", f"405 {ERROR}"),
     "asterisk": Allowed("table", "an unknown path is 404", "no answer", f"404 {ERROR}"),
+    "two lengths": Allowed("C18", "a request has one length", f"500 {ERROR}", f"400 {ERROR}"),
     "smuggling": Allowed("C18", "RFC 9112: two proxies could read two requests", f"200 {CONTENT}", f"400 {ERROR}"),
 }  # fmt: skip
-
 
 PLAIN_METHODS = ("PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
@@ -101,10 +100,8 @@ def pings() -> Iterator[Request]:
         yield Request(f"HEAD /ping{query}", "HEAD", f"/ping{query}", differs="ping HEAD")
         for method in PLAIN_METHODS:
             yield Request(f"{method} /ping{query}", method, f"/ping{query}", differs="405")
-    for method in ("GET", "POST", "HEAD"):
-        yield Request(f"{method} /ping/", method, "/ping/", differs="ping/")
-    for method in PLAIN_METHODS:
-        yield Request(f"{method} /ping/", method, "/ping/", differs="ping/ 405")
+    for method in (*PLAIN_METHODS, "GET", "POST", "HEAD"):
+        yield Request(f"{method} /ping/", method, "/ping/", differs=f"ping/{' 405' * (method in PLAIN_METHODS)}")
     yield Request("GET /ping with a body", "GET", "/ping", b"hello", {"Content-Length": "5"})
     yield Request("GET http://x/ping", "GET", "http://x/ping")
     yield from no_path("/pingx", "/ping/x", "/PING", "//ping", "/./ping", "/a/../ping", "/%70ing", "/ping%00")
@@ -120,11 +117,10 @@ def paths() -> Iterator[Request]:
         yield Request(f"{method} /execution-parameters", method, "/execution-parameters", differs="parameters 405")
     yield Request("GET /models", "GET", "/models", differs="models")
     yield Request("GET /models/sums", "GET", "/models/sums", differs="model")
-    yield Request("GET /models/nope", "GET", "/models/nope", differs="models 404")
-    yield Request("GET /modelsfoo", "GET", "/modelsfoo", differs="models 404")
-    yield Request("DELETE /modelsfoo", "DELETE", "/modelsfoo", differs="models 404")
-    yield Request("DELETE /models", "DELETE", "/models", differs="unload")
-    yield Request("DELETE /models/nope", "DELETE", "/models/nope", differs="unload")
+    for method, path in (("GET", "/models/nope"), ("GET", "/modelsfoo"), ("DELETE", "/modelsfoo")):
+        yield Request(f"{method} {path}", method, path, differs="models 404")
+    for path in ("/models", "/models/nope"):
+        yield Request(f"DELETE {path}", "DELETE", path, differs="unload")
     yield Request("POST /models", path="/models", body=sums(), differs="load")
     yield Request("PUT /models", "PUT", "/models", differs="models PUT")
     yield Request("POST /models/sums/invoke", path="/models/sums/invoke", body=sums(), differs="models 404")
@@ -148,18 +144,16 @@ HEADERS = (
     ("Content-Encoding", "identity"), ("Content-Encoding", ""), ("Expect", "100-continue"), ("Expect", "nothing"),
     ("Inference-Header-Content-Length", str(len(sums()))), ("triton-request-id", "r"), ("Connection", "close"),
 )  # fmt: skip
+DIFFERENT_HEADERS = {
+    "choice": (f"{AMZN}Custom-Attributes", "model=nope"), "coding": ("Content-Encoding", "br"),
+    "not gzip": ("Content-Encoding", "gzip"), "length text": ("Inference-Header-Content-Length", "x"),
+}  # fmt: skip
 
 
 def headers() -> Iterator[Request]:
     for name, value in HEADERS:
         yield Request(f"{name}: {value[:40]}", body=sums(), headers={name: value})
-    for name, value, differs in (
-        (f"{AMZN}Custom-Attributes", "model=nope", "choice"),
-        ("Content-Encoding", "br", "coding"),
-        ("Content-Encoding", "deflate", "coding"),
-        ("Content-Encoding", "gzip", "not gzip"),
-        ("Inference-Header-Content-Length", "x", "length text"),
-    ):
+    for differs, (name, value) in DIFFERENT_HEADERS.items():
         yield Request(f"{name}: {value}", body=sums(), headers={name: value}, differs=differs)
     yield Request("gzip", body=gzip.compress(sums()), headers={"Content-Encoding": "gzip"}, differs="gzip")
 
@@ -189,19 +183,19 @@ def binary_type() -> Iterator[Request]:
         yield ask(f"size {text}", both, tail, text, "JSON")
     for text, differs in (("; charset=utf-8", ""), (";x", ""), (" ", ""), ("x", "size text"), (", a/b", "size text")):
         yield ask(f"size followed by {text!r}", both, tail, f"{len(both)}{text}", differs)
-    yield ask("size with zeros", both, tail, f"00{len(both)}")
-    yield ask("size after a space", both, tail, f" {len(both)}")
-    size = f"json-header-size={len(both)}"
+    for text in (f"00{len(both)}", f" {len(both)}"):
+        yield ask(f"size '{text}'", both, tail, text)
+    right = f"json-header-size={len(both)}"
     for kind in (f"additional-string/{BINARY}", f"x{BINARY}"):
-        yield typed(f"{kind};{size}", "size")
-    for kind in (f"{BINARY.upper()};{size}", f"{BINARY} ;{size}", f"{BINARY}; {size}", f"{BINARY};{size.upper()}"):
+        yield typed(f"{kind};{right}", "size")
+    for kind in (f"{BINARY.upper()};{right}", f"{BINARY} ;{right}", f"{BINARY}; {right}", f"{BINARY};{right.upper()}"):
         yield typed(kind, "type")
-    for kind in (BINARY, f"{BINARY};", f"{BINARY};a=b;{size}"):
+    for kind in (BINARY, f"{BINARY};", f"{BINARY};a=b;{right}"):
         yield typed(kind, "JSON")
     for number in (0, 11, 13, 24, 2**31):
         yield ask(f"data size {number}", sums(raw_tensor("LEFT", number)), tail[:12])
-    for number in (-1, "12", 12.0, None, True):
-        yield ask(f"data size {number!r}", sums(raw_tensor("LEFT", number)), tail[:12], differs="JSON")
+    for value in (-1, "12", 12.0, None, True):
+        yield ask(f"data size {value!r}", sums(raw_tensor("LEFT", value)), tail[:12], differs="JSON")
     for name, cut in {"missing": b"", "too short": tail[:-1], "too long": tail + b"x"}.items():
         yield ask(f"tail {name}", both, cut)
     for name, header in {"malformed": both[:-1], "a list": b"[]", "without inputs": b"{}"}.items():
@@ -210,7 +204,7 @@ def binary_type() -> Iterator[Request]:
     yield ask("shape of 2**40 rows", sums(raw_tensor("LEFT", shape=[2**40, 3])), tail[:12])
     length = {"Inference-Header-Content-Length": str(len(both))}
     yield Request("binary: length in a header", body=both + tail, headers=length, differs="length")
-    yield Request("binary: in both", body=both + tail, headers={**length, "Content-Type": f"{BINARY};{size}"})
+    yield Request("binary: in both", body=both + tail, headers={**length, "Content-Type": f"{BINARY};{right}"})
 
 
 HALVES, TEXT = raw_tensor("HALF", 4, [2], "FP16"), raw_tensor("TEXT", 6, [1], "BYTES")
@@ -218,7 +212,6 @@ NAN = raw_tensor("SINGLE", 8, [2], "FP32")
 ECHO = [
     *bodies("echo", "", ECHO_ASKED),
     *bodies("echo", "JSON", ECHO_OF_WRONG_FORM),
-    *bodies("echo", "lenient", {"NaN": one("REAL", "FP64", float("nan"))}),
     Request("echo: halves in binary, JSON out", **binary(asked(HALVES), b"\x00\x3c\x00\x40")),
     Request("echo: text in binary", **binary(asked(TEXT), b"\x02\x00\x00\x00hi")),
     Request("echo: text cut short", **binary(asked({**TEXT, "shape": [2]}), b"\x02\x00\x00\x00hi")),
@@ -230,19 +223,18 @@ DOUBLE = [
     Request("double: no numbers", body=one("NUMBER", "INT32", shape=[1, 0])),
     Request("double: no rows", body=one("NUMBER", "INT32", shape=[0, 2])),
     Request("double: nothing", differs="nothing"),
-    *(Request(f"double: raw, {n} numbers", **binary(b"", b"\x01\x02\x03\x04" * n)) for n in (1, 1_000_000)),
+    Request("double: raw, 4 bytes", **binary(b"", b"1234")),
     Request("double: raw, 5 bytes", **binary(b"", b"12345")),
+    Request("double: raw, 4 MB", **binary(b"", b"1234" * 1_000_000)),
     Request("double: raw, chunked", chunks=(b"123", b"45678"), headers=binary(b"")["headers"]),
     Request("double: raw, nothing", **binary(b"")),
     Request("double: raw, charset", **binary(b"", b"1234", "0; charset=utf-8")),
 ]
 REPEAT = [
-    Request("decoupled", body=one("IN", "INT32", 1)),
-    Request("decoupled: unknown input", body=one("nope", "INT32", 1)),
+    *bodies("decoupled", "", {"asked": one("IN", "INT32", 1), "unknown input": one("nope", "INT32", 1)}),
     *bodies("decoupled", "decoupled", {"malformed": b"{"}),
 ]
-LENIENT = {"not UTF-8": sums(id="x").replace(b'"x"', b'"\xff"'), "zero byte after it": sums() + b"\x00"}
-SUBJECTS = {
+SUBJECTS: dict[str, tuple[str, list[Request]]] = {
     "c020_c025_ping": ("sums", [*pings()]),
     "c034_methods": ("sums", [
         *(Request(f"{m} /invocations", m, body=sums(), differs="405") for m in (*PLAIN_METHODS, "GET")),
@@ -258,7 +250,7 @@ SUBJECTS = {
     "c033_c042_headers": ("sums", [*headers()]),
     "c031_c035_json": ("sums", bodies("asked", "", SUMS_ASKED)),
     "c036_json_of_a_wrong_form": ("sums", bodies("wrong form", "JSON", SUMS_OF_WRONG_FORM)),
-    "c036_not_json": ("sums", bodies("not JSON", "JSON", NOT_JSON) + bodies("not JSON", "lenient", LENIENT)),
+    "c036_not_json": ("sums", bodies("not JSON", "JSON", NOT_JSON)),
     "c038_model_in_the_body": ("sums", [
         Request("unknown", body=sums(model="nope"), differs="choice"), Request("its own", body=sums(model="sums")),
         Request("a number", body=sums(model=7), differs="choice type"),

@@ -1,0 +1,99 @@
+"""What is to be served when `serve` starts, laid out for Triton, and what came of it when Triton is up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Protocol
+
+from serve.child import StartError
+from serve.multi_model import MultiModel
+from serve.repository import Repository
+from serve.rollout import NO_REASON, Rollout
+from serve.served import SERVED_FILE, VIEW_FOLDER
+from serve.settings import Settings
+from serve.triton_admin import TritonAdmin
+from serve.view import View
+
+log = logging.getLogger("serve")
+
+
+class Hosted(Protocol):
+    """A repository's models, or those of a multi-model endpoint, as the supervisor sees them."""
+
+    def to_load(self) -> list[str]:
+        """What Triton shall load when it is started (again)."""
+
+    def pause(self) -> None:
+        """Triton has gone: nothing is ready until the next `report`."""
+
+    def report(self, admin: TritonAdmin) -> str:
+        """After a start of Triton: make what is ready known to the workers; -> what to say of it.
+
+        Raises StartError if it is not worth going on, Unavailable without Triton.
+        """
+
+    def watch(self, admin: TritonAdmin, stopped: threading.Event) -> None:
+        """Follow what changes, until `stopped`; in a thread of its own."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder that Triton sees."""
+
+
+class HostedRepository(Rollout):
+    """A single-model endpoint: what is in the repository."""
+
+    def __init__(self, settings: Settings, scratch: Path) -> None:
+        """Raises StartError or RepositoryError if it cannot be served."""
+        path = settings.model_repository.absolute()
+        if not path.is_dir():
+            raise StartError(f"SERVE_MODEL_REPOSITORY {path} is no folder; `ncf export --repository {path}` makes one")
+        repository = Repository.scan(path)
+        for name in repository.passed_over:
+            log.error("%s is passed over: name a model with letters, digits, '.', '_' and '-' only", path / name)
+        models = repository.to_load(settings.default_model_name)
+        super().__init__(View(path, scratch / VIEW_FOLDER), scratch / SERVED_FILE)
+        self.default = settings.default_model_name
+        self.view.folder.mkdir()
+        self.lay_out(models)
+
+    @property
+    def folder(self) -> Path:
+        return self.view.folder
+
+    def report(self, admin: TritonAdmin) -> str:
+        failed = self.settle(admin)
+        index = admin.index()
+        ready = {state.name for state in index if state.ready}
+        reasons = {state.name: state.reason for state in index}
+        for name in self.plain:
+            if name not in ready:
+                log.error("%s is not served: %s", name, self.one_line(reasons.get(name) or NO_REASON))
+                failed.append(name)
+        wanted = [self.default] if self.default else list(self.served.choices)
+        if all(name in failed for name in wanted):
+            raise StartError(f"no request can be answered without {' or '.join(wanted)}")
+        return ", ".join(sorted(ready))
+
+
+class HostedArchives(MultiModel):
+    """A multi-model endpoint: what POST /models loads."""
+
+    def __init__(self, settings: Settings, scratch: Path) -> None:
+        super().__init__(settings.multi_model_root.absolute(), scratch)
+        self.lay_out()
+
+    @property
+    def folder(self) -> Path:
+        return self.view.folder
+
+    def report(self, admin: TritonAdmin) -> str:
+        self.settle(admin)
+        return ", ".join(sorted(self.to_load())) or "no model yet; POST /models loads one"
+
+
+def hosted(settings: Settings, scratch: Path) -> Hosted:
+    """What the settings ask for. Raises StartError or RepositoryError."""
+    return HostedArchives(settings, scratch) if settings.multi_model else HostedRepository(settings, scratch)
