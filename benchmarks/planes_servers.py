@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from planes_wrk import Target
-from topk_rig import Bench, Recommender, process, wait_for
+from topk_rig import Bench, Recommender, free_ports, process, wait_for
 
-from serve.supervisor import LOOPBACK, free_ports
+from serve.ports import LOOPBACK
 from serve.triton_runtime import find_runtime
 
 PATH = "/invocations"
@@ -22,7 +22,7 @@ PATH = "/invocations"
 @contextlib.contextmanager
 def native(bench: Bench, recommender: Recommender) -> Iterator[Target]:
     """Triton's SageMaker endpoint in single-model mode, quiet; everything else as it comes."""
-    (port,) = free_ports(1, None)
+    (port,) = free_ports(1)
     scratch = Path(tempfile.mkdtemp(dir=bench.folder))
     prefix = f"planes_{secrets.token_hex(4)}_"
     runtime = find_runtime(scratch)
@@ -46,7 +46,7 @@ def whole_serve(
     bench: Bench, recommender: Recommender, program: Path, cores: frozenset[int] = frozenset(), name: str = "serve"
 ) -> Iterator[Target]:
     """`serve` as users start it, its Triton and its model processes on `cores` alone if some are given."""
-    (port,) = free_ports(1, None)
+    (port,) = free_ports(1)
     environment = {
         **os.environ,
         "SERVE_MODEL_REPOSITORY": str(recommender.repository),

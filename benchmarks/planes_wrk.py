@@ -20,7 +20,7 @@ from typing import Any
 import click
 from topk_rig import Bench
 
-from serve.supervisor import LOOPBACK
+from serve.ports import LOOPBACK
 
 SCRIPT = Path(__file__).parent / "planes_post.lua"
 TICKS = os.sysconf("SC_CLK_TCK")

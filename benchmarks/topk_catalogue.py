@@ -28,7 +28,7 @@ from ncf.config import DEFAULT_K
 from ncf.export import MAX_BATCH_SIZE
 from ncf.query import Query
 from serve import tensors
-from serve.supervisor import LOOPBACK
+from serve.ports import LOOPBACK
 from serve.triton import TritonPool
 from serve.triton_address import TritonAddress
 

@@ -27,7 +27,7 @@ from topk_rig import (
 from ncf.config import DEFAULT_K
 from ncf.export import MAX_BATCH_SIZE_TOPK
 from serve import tensors
-from serve.supervisor import LOOPBACK
+from serve.ports import LOOPBACK
 from serve.triton import TritonPool
 from serve.triton_address import TritonAddress
 

@@ -29,7 +29,7 @@ from topk_rig import (
 )
 
 from ncf.config import DEFAULT_K
-from serve.supervisor import LOOPBACK
+from serve.ports import LOOPBACK
 from serve.triton import TritonPool
 from serve.triton_address import TritonAddress
 

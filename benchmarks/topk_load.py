@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import cast
 
-from serve.supervisor import LOOPBACK
+from serve.ports import LOOPBACK
 
 PATIENCE = 60
 

@@ -28,7 +28,7 @@ from ncf.export import ExportedModel, export
 from ncf.interactions import IdIndex
 from ncf.models import build_model
 from ncf.negatives import SeenItems
-from serve.supervisor import LOOPBACK, free_ports
+from serve.ports import LOOPBACK
 from serve.triton_address import TritonAddress
 from serve.triton_admin import TritonAdmin
 from serve.triton_runtime import NGC_SERVER, find_runtime
@@ -129,7 +129,7 @@ def random_recommender(bench: Bench, model: str, factors: int, users: int, items
 @contextlib.contextmanager
 def triton(bench: Bench, repository: Path, *models: str) -> Iterator[int]:
     """A tritonserver as `serve` starts it, with these models; its HTTP port."""
-    http_port, grpc_port = free_ports(2, None)
+    http_port, grpc_port = free_ports(2)
     scratch = Path(tempfile.mkdtemp(dir=bench.folder))
     runtime = find_runtime(scratch)
     command = [
@@ -180,6 +180,15 @@ def wait_for(ready: Callable[[], bool], started: subprocess.Popen[bytes], log: P
         time.sleep(0.1)
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback interface that nobody listens on."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((LOOPBACK, 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
 def listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
         return True
@@ -189,17 +198,16 @@ def listens(port: int) -> bool:
 @contextlib.contextmanager
 def serving(bench: Bench, repository: Path) -> Iterator[tuple[int, int]]:
     """The whole `serve`; its public port and the HTTP port of its Triton."""
-    while True:  # Triton's own ports are the first two that are free in the range
-        public, low = free_ports(2, None)
-        with contextlib.suppress(Exception):
-            if free_ports(2, (low, low + 1)) == [low, low + 1] and public not in (low, low + 1):
-                break
+    while True:  # Triton's own ports are the first that are free in the range
+        public, low = free_ports(2)
+        if low < 65_534 and public not in range(low, low + 3) and not any(map(listens, range(low, low + 3))):
+            break
     environment = {
         **os.environ,
         "SERVE_MODEL_REPOSITORY": str(repository),
         "SERVE_BIND_ADDRESS": LOOPBACK,
         "SAGEMAKER_BIND_TO_PORT": str(public),
-        "SAGEMAKER_SAFE_PORT_RANGE": f"{low}-{low + 1}",
+        "SAGEMAKER_SAFE_PORT_RANGE": f"{low}-{low + 2}",
     }
     task = bench.progress.add_task("starting serve", total=None)
     log = Path(tempfile.mkdtemp(dir=bench.folder)) / "log"

@@ -21,12 +21,12 @@ from topk_torchserve import torchserve
 from ncf.export import MAX_BATCH_SIZE, MAX_BATCH_SIZE_QUERY, MAX_BATCH_SIZE_TOPK
 from serve import codec, tensors
 from serve.data_plane import DataPlane
+from serve.ports import LOOPBACK
 from serve.recommend import plan
 from serve.repository import Recommender as Opened
 from serve.requests import parse_request
 from serve.served import Served, ServedFile
 from serve.settings import Settings
-from serve.supervisor import LOOPBACK
 from serve.triton import TritonPool, TritonResponse
 from serve.triton_address import TritonAddress
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from topk_rig import Bench, Recommender, process, wait_for
+from topk_rig import Bench, Recommender, free_ports, process, wait_for
 
-from serve.supervisor import LOOPBACK, free_ports
+from serve.ports import LOOPBACK
 
 HANDLER = Path(__file__).parent / "topk_peers.py"
 # As many workers as cores; a batch for all that wait, at the shortest delay that can be set.
@@ -31,7 +31,7 @@ def torchserve(bench: Bench, peers: Path, recommender: Recommender) -> Iterator[
         raise click.ClickException(f"TorchServe needs {program} (requirements-bench.txt) and java on PATH")
     folder = Path(tempfile.mkdtemp(dir=bench.folder))
     archive(folder / "pairs.mar", recommender)
-    inference, management, metrics, grpc, grpc_management = free_ports(5, None)
+    inference, management, metrics, grpc, grpc_management = free_ports(5)
     cores = os.cpu_count() or 1
     model = {
         "defaultVersion": True,

@@ -28,9 +28,10 @@ import uvloop
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from topk_rig import free_ports
 
 from serve import tensors
-from serve.supervisor import LOOPBACK, free_ports
+from serve.ports import LOOPBACK
 from serve.triton import TritonPool
 from serve.triton_address import TritonAddress
 from serve.triton_admin import TritonAdmin
@@ -52,7 +53,7 @@ def main(repository: Path, model: str, rounds: int, seconds: float) -> None:
     Example:
       make bench-clients
     """
-    http_port, grpc_port = free_ports(2, None)
+    http_port, grpc_port = free_ports(2)
     with tempfile.TemporaryDirectory() as scratch:
         runtime = find_runtime(Path(scratch))
         command = [
@@ -81,7 +82,8 @@ async def compare(model: str, http_port: int, grpc_port: int, rounds: int, secon
     http = tritonclient.http.aio.InferenceServerClient(f"{LOOPBACK}:{http_port}", conn_limit=256)
     grpc = tritonclient.grpc.aio.InferenceServerClient(f"{LOOPBACK}:{grpc_port}")
     async with http, grpc:
-        calls = dict(zip(CLIENTS, callers(model, TritonPool(TritonAddress(LOOPBACK, http_port)), http, grpc), strict=True))
+        pool = TritonPool(TritonAddress(LOOPBACK, http_port))
+        calls = dict(zip(CLIENTS, callers(model, pool, http, grpc), strict=True))
         await measure(calls, rounds, seconds)
 
 

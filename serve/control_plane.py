@@ -75,7 +75,7 @@ def _add_multi_model(app: Flask, models: MultiModel, served: ServedFile, admin: 
     def load() -> Response:
         name, url = _asked(request.get_data())
         models.load(admin, name, url, request.headers.get(TARGET_MODEL, ""))
-        return Response(status=200, content_type="application/json")
+        return Response(status=200, content_type="text/plain")
 
     @app.get("/models")
     def loaded() -> Response:
@@ -103,7 +103,7 @@ def _add_multi_model(app: Flask, models: MultiModel, served: ServedFile, admin: 
     @app.delete("/models/<name>")
     def unload(name: str) -> Response:
         models.unload(admin, name, request.headers.get(TARGET_MODEL, ""))
-        return Response(status=200, content_type="application/json")
+        return Response(status=200, content_type="text/plain")
 
 
 def _add_single_model(app: Flask, settings: Settings, served: ServedFile, admin: TritonAdmin) -> None:

@@ -39,7 +39,7 @@ class LineSlices:
     """Cuts a body of JSON Lines or CSV into slices; where it cuts does not depend on the chunks the body comes in."""
 
     def __init__(
-        self, format: codec.Format, max_requests: int = 500, max_work: int = 50_000, max_bytes: int = 262_144
+        self, format: codec.Format, max_requests: int = 500, max_work: int = 50_000, max_bytes: int = 65_536
     ) -> None:
         """A slice has at most so many requests (of pairs ten times as many), so much work (`requests.work`), and so
         many bytes; a request that has more alone is a slice of its own."""
@@ -78,8 +78,7 @@ class LineSlices:
         blank = found - len(rows)
         if rows and self._reader.begin(rows, self._blank):
             self._empty = False
-            most, empty = self._reader.most, self._reader.empty
-            first = rows[0][0] - self._blank
+            most, empty, first = self._reader.most, self._reader.empty, rows[0][0] - self._blank
             for start, stop in _parts(self._blank, most):
                 yield from self._reader.slices([(first + at, empty) for at in range(start, stop)])
             self._blank = 0

@@ -18,12 +18,12 @@ from serve.triton_stream import TritonStream
 
 JSON_TYPE = b"application/json"
 # What a caller sends and gets back (RTAPI): at most 1,024 visible ASCII characters.
-ECHOED = (CUSTOM_ATTRIBUTES, INFERENCE_ID)
+ECHOED = frozenset((CUSTOM_ATTRIBUTES, INFERENCE_ID))
 VISIBLE = re.compile(rb"[\x20-\x7e]{1,1024}")
 # What Triton gets of a caller's headers: the trace it belongs to, and the attributes, as parameters of the request.
-FORWARDED = (b"traceparent", b"tracestate", CUSTOM_ATTRIBUTES)
+FORWARDED = frozenset((b"traceparent", b"tracestate", CUSTOM_ATTRIBUTES))
 # Triton's words for JSON it cannot read, with which it answers 500.
-NOT_READ = re.compile("Unable to parse|failed to parse the request JSON")
+NOT_READ = re.compile("Unable to parse|failed to parse the request JSON|failed to get request params")
 EVENT = b"data: "
 
 Answered = tuple[int, Headers, bytes]
@@ -31,11 +31,15 @@ Answered = tuple[int, Headers, bytes]
 
 def echoed(headers: dict[bytes, bytes]) -> Headers:
     """The headers of a request that its answer repeats."""
+    if ECHOED.isdisjoint(headers):  # most requests
+        return []
     return [(name, headers[name]) for name in ECHOED if name in headers and VISIBLE.fullmatch(headers[name])]
 
 
 def forwarded(headers: dict[bytes, bytes]) -> bytes:
     """The headers of a request that Triton gets, as they stand in a request's head."""
+    if FORWARDED.isdisjoint(headers):  # most requests
+        return b""
     found = [name for name in FORWARDED if name in headers and VISIBLE.fullmatch(headers[name])]
     return b"".join(b"%b: %b\r\n" % (name, headers[name]) for name in found)
 
@@ -47,6 +51,7 @@ class PassThrough:
         self.settings = settings
         self.served = served
         self.triton = triton
+        self.repository = (settings.multi_model_root if settings.multi_model else settings.model_repository).absolute()
 
     async def json(self, request: Request, document: dict[str, Any], body: bytes, changed: bool) -> Answered:
         """A KServe-v2 body in JSON; where `document` is not what `body` says any more, it is written anew."""
@@ -69,11 +74,13 @@ class PassThrough:
         """
         request.kind = "kserve" if header_length is None else "binary"
         name, extra = request.model, forwarded(request.headers)
-        version = self.served.current().versions.get(name)
+        version = self.served.last.versions.get(name)  # the model was chosen a moment ago
         answer = await self.triton.request(b"POST", infer_path(name, version), body, header_length, extra)
         if answer.status in (404, 503) and (now := self.served.current().versions.get(name)) != version:
             answer = await self.triton.request(b"POST", infer_path(name, now), body, header_length, extra)
         if answer.status >= 400:
+            # A traceback names files as Triton sees them.
+            answer.body = answer.body.replace(b"%b/" % bytes(self.served.view), b"%b/" % bytes(self.repository))
             self.check_failure(answer, body if header_length is None else b"{}")
         if answer.header_length is None:
             return answer.status, [(b"content-type", answer.content_type)], answer.body

@@ -104,13 +104,14 @@ class ServedFile:
 
     def __init__(self, path: Path, view: Path) -> None:
         self.path, self.view = path, view
+        self._file = str(path)
         # In one piece, because several threads may read at once.
         self._current: tuple[tuple[int, int], Served] = ((0, 0), Served())
         self._open: dict[str, tuple[str, Recommender]] = {}  # by name: the stamp, and what it is the stamp of
 
     def current(self) -> Served:
         """What is served, which is not to be changed here."""
-        status = os.stat(self.path)  # noqa: PTH116  for every request, and a Path takes three times as long
+        status = os.stat(self._file)  # noqa: PTH116  for every request, and a Path takes three times as long
         written = (status.st_mtime_ns, status.st_ino)
         read, served = self._current
         if written != read:
@@ -122,6 +123,11 @@ class ServedFile:
                 with suppress(*UNREADABLE):
                     self.recommender(name)
         return served
+
+    @property
+    def last(self) -> Served:
+        """What `current` gave last: enough for who has just asked."""
+        return self._current[1]
 
     def recommender(self, name: str) -> Recommender | None:
         """The live version of a recommender, None where there is none.

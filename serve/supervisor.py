@@ -34,7 +34,7 @@ from serve.settings import Settings
 from serve.tally import TALLY_FOLDER, TallyFolder
 from serve.triton_address import ADDRESS_FILE, TritonAddress
 from serve.triton_admin import TritonAdmin
-from serve.triton_command import triton_arguments
+from serve.triton_command import grpc_host, triton_arguments
 from serve.triton_runtime import RuntimeNotFoundError, TritonRuntime, find_runtime
 
 log = logging.getLogger("serve")
@@ -42,6 +42,7 @@ log = logging.getLogger("serve")
 # SIGTERM to the end within 25 s (SageMaker kills after 30): gunicorn finishes requests, then Triton goes.
 GUNICORN_SECONDS, TRITON_SECONDS = 18, 5
 TICK = 0.1
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 # A Triton that does not answer so often in a row, each time for seconds, hangs.
 LOOK_SECONDS, LOOKS = 5.0, 6
 
@@ -73,7 +74,7 @@ class Supervisor:
         finally:
             self.ended.set()
             shutil.rmtree(scratch, ignore_errors=True)
-            for left in Path("/dev/shm").glob(f"{prefix}*"):  # a killed server leaves its regions  # noqa: S108
+            for left in SHARED_MEMORY.glob(f"{prefix}*"):  # a killed server leaves its regions
                 left.unlink(missing_ok=True)
             if self.children:
                 log.info("stopped")
@@ -136,7 +137,8 @@ class Supervisor:
         self, runtime: TritonRuntime, models: Hosted, ports: PublicPorts, scratch: Path, prefix: str
     ) -> subprocess.Popen[bytes]:
         # Ports are looked for at every start: what was free an hour ago may be taken.
-        address = TritonAddress(LOOPBACK, *triton_ports(self.settings, ports), secrets.token_hex(16))
+        own = triton_ports(self.settings, ports)
+        address = TritonAddress(LOOPBACK, *own, secrets.token_hex(16), grpc_host(self.settings))
         address.write(scratch / ADDRESS_FILE)
         arguments = triton_arguments(
             self.settings,
@@ -144,11 +146,11 @@ class Supervisor:
             models.to_load(),
             address,
             prefix,
-            shm_free=shutil.disk_usage("/dev/shm").free,  # noqa: S108
+            shm_free=shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0,
             gpus=len([*Path("/dev").glob("nvidia[0-9]*")]),
             exit_seconds=TRITON_SECONDS - 1,
         )
-        return spawn([str(runtime.program), *arguments, *runtime.arguments], runtime.environment)
+        return spawn([str(runtime.program), *runtime.arguments, *arguments], runtime.environment)
 
     def _start_gunicorn(self, public: socket.socket, scratch: Path) -> subprocess.Popen[bytes]:
         command = [

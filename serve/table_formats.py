@@ -21,6 +21,8 @@ HEADER_ONLY = "the body has a header and no rows; send at least one"
 MAX_PAIRS = 1_000_000
 # Room for a row of three cells of csv's own limit, quotes doubled; a line of millions of commas is not taken apart.
 MAX_LINE = 6 * 131_072 + 16
+# A row that goes on over lines is waited for; ids have 1,024 characters, so one that can be answered is far shorter.
+MAX_OPEN = 65_536
 TO_QUOTE = re.compile('[",\r\n]')
 UNREADABLE = re.compile(rb"\0|\r(?!\n)")
 WHOLE_NUMBER = re.compile(r"\s*-?[0-9]{1,18}\s*", re.ASCII)
@@ -163,7 +165,7 @@ class RowReader:
                     at = start + reader.line_num
             except csv.Error as error:
                 stop = start + reader.line_num
-                if stop == len(lines) and not last and sum(map(len, _readable(lines, at, stop))) <= MAX_LINE:
+                if stop == len(lines) and not last and sum(map(len, _readable(lines, at, stop))) <= MAX_OPEN:
                     break
                 if self.strict:
                     raise _unreadable(self.line + at, error) from error

@@ -24,7 +24,7 @@ def target_model(
         if not isinstance(body_model, str):
             raise BadRequest(f"model is {show(body_model)}; it must be a name: {', '.join(choices)}")
         return _known(body_model, "model", served)
-    if (named := _from_attributes(headers.get(CUSTOM_ATTRIBUTES, b""))) is not None:
+    if CUSTOM_ATTRIBUTES in headers and (named := _from_attributes(headers[CUSTOM_ATTRIBUTES])) is not None:
         return _known(named, "model in X-Amzn-SageMaker-Custom-Attributes", served)
     if len(choices) > 1 and (header := headers.get(TARGET_MODEL)):
         named = header.decode("latin-1")

@@ -7,6 +7,7 @@ copy the body; here a request is one write and an answer one buffer.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +20,14 @@ from serve.triton_address import KEY_HEADER, TritonAddress, current
 
 # Requests beyond this many at a time wait here, in order, instead of opening sockets without end.
 MAX_CONNECTIONS = 256
+# The head of an answer to a request for inference, in the order Triton writes it.
+USUAL = re.compile(
+    rb"HTTP/1\.1 200 OK\r\nContent-Type: ([^\r\n]*)\r\n"
+    rb"(?:Inference-Header-Content-Length: ([0-9]{1,10})\r\n)?Content-Length: ([0-9]{1,12})\r\n\r\n"
+)
 
 
-@dataclass
+@dataclass(slots=True)
 class TritonResponse:
     """Status, body, and the length of the JSON header where the body is in Triton's binary form."""
 
@@ -58,7 +64,15 @@ class TritonConnection(asyncio.Protocol):
         return self.answer
 
     def data_received(self, data: bytes) -> None:
-        self.answering = True
+        if not self.answering:
+            self.answering = True
+            # Nearly every answer comes in one piece and with these headers; reading it so takes a fifth of the time.
+            head = USUAL.match(data)
+            if head is not None and len(data) - head.end() == int(head[3]):
+                content_type, header_length = head[1], head[2]
+                length = None if header_length is None else int(header_length)
+                self._answer(TritonResponse(200, data[head.end() :], content_type, length, True))
+                return
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -88,6 +102,9 @@ class TritonConnection(asyncio.Protocol):
         response.status = self.parser.get_status_code()
         response.keep_alive = self.parser.should_keep_alive()  # asked later, the parser has forgotten this answer
         response.body = response.chunks[0] if len(response.chunks) == 1 else b"".join(response.chunks)
+        self._answer(response)
+
+    def _answer(self, response: TritonResponse) -> None:
         if self.answer is not None and not self.answer.done():
             self.answer.set_result(response)
 
@@ -115,7 +132,10 @@ class TritonPool:
         head = b"%b %b HTTP/1.1\r\nHost: triton\r\n%bContent-Length: %d\r\n\r\n" % (
             method, path.encode(), extra, len(body)
         )  # fmt: skip
-        await self._take_place()
+        if self._free > 0:
+            self._free -= 1
+        else:
+            await self._take_place()
         try:
             while self._idle:
                 connection = self._idle.pop()
@@ -131,7 +151,10 @@ class TritonPool:
         except ConnectionError as error:
             raise Unavailable(f"the inference server dropped the request: {error}") from error
         finally:
-            self._give_place()
+            if self._waiting:
+                self._give_place()
+            else:
+                self._free += 1
 
     async def index(self) -> TritonResponse:
         """Triton's list of models, which needs the key."""
@@ -168,9 +191,6 @@ class TritonPool:
         return connection
 
     async def _take_place(self) -> None:
-        if self._free > 0:
-            self._free -= 1
-            return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:

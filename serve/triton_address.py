@@ -21,6 +21,7 @@ class TritonAddress:
     grpc_port: int = 0
     metrics_port: int = 0
     key: str = ""
+    grpc_host: str = ""  # where it is another
 
     def write(self, path: Path) -> None:
         """Replace the file in one step."""

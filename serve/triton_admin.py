@@ -109,7 +109,8 @@ class TritonAdmin:
                 raise Unavailable("the inference server is not started yet; try again shortly") from error
         connection = self._connection
         if connection is None or connection[0] != address:
-            server = f"{address.host}:{address.grpc_port}"
+            everywhere = address.grpc_host in ("", "0.0.0.0", "[::]")  # noqa: S104
+            server = f"{address.host if everywhere else address.grpc_host}:{address.grpc_port}"
             connection = address, triton_grpc.InferenceServerClient(server, channel_args=CHANNEL)
             self._connection = connection
         return connection

@@ -11,8 +11,8 @@ from serve.triton_address import KEY_HEADER, RESTRICTED, TritonAddress
 # The header of callers that Triton hands to models as a request parameter of the same name.
 FORWARDED = "(?i)^x-amzn-sagemaker-custom-attributes$"
 SHM_DEFAULT = 16 * 2**20
-# Instances a model may have, in the reckoning of shared memory.
-INSTANCES = 2
+# In the reckoning of shared memory: instances a model may have, and models that a multi-model endpoint may load later.
+INSTANCES, LATER = 2, 16
 
 
 def grpc_host(settings: Settings) -> str:
@@ -100,6 +100,6 @@ def _shared_memory(settings: Settings, prefix: str, models: int, free: int) -> l
     # Docker gives a container 64 MiB of shared memory; SageMaker's default, without having been asked for, is left out
     # where it does not fit, and Triton's own 1 MiB grows as it is needed.
     size = settings.shm_default_byte_size
-    if size != SHM_DEFAULT or size * models * INSTANCES <= free:
+    if size != SHM_DEFAULT or size * (models or LATER) * INSTANCES <= free:
         arguments.append(f"--backend-config=python,shm-default-byte-size={size}")
     return arguments

@@ -34,6 +34,7 @@ class Server:
     """Context manager: starts `serve` on a free port of the loopback interface and stops it by SIGTERM."""
 
     def __init__(self, repository: Path, **environment: str) -> None:
+        self.command = [str(SERVE)]
         self.port = free_port()
         self.log = Path(tempfile.mkstemp(prefix="serve-log-")[1])
         self.environment = {
@@ -46,7 +47,7 @@ class Server:
 
     def __enter__(self) -> Server:
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([SERVE], env=self.environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command, env=self.environment, stdout=log, stderr=log)
         return self
 
     def __exit__(

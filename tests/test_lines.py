@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -72,13 +73,8 @@ def outcome(function: Any, *arguments: Any, **limits: int) -> bytes | str:
     return result
 
 
-limits = st.fixed_dictionaries(
-    {
-        "max_requests": st.integers(1, 4),
-        "max_work": st.integers(1, 60),
-        "max_bytes": st.sampled_from([1, 3, 8, 20, 50, 10_000]),
-    }
-)
+some = st.integers(1, 60)
+limits = st.fixed_dictionaries({"max_requests": some, "max_work": some, "max_bytes": some | st.just(10_000)})
 sizes = st.lists(st.integers(0, 30), max_size=30)
 json_lines = st.lists(
     st.sampled_from(
@@ -113,33 +109,25 @@ def table(header: str, rows: list[tuple[str, ...]], end: str, quoted: bool) -> b
     return end.join([header, *lines, ""] if header else [*lines, ""]).encode()
 
 
+HEADERS = (("user_id,item_id", 2), ("", 2), ("item_id,User_ID ", 2), ("user_id", 1), ("", 1), ("k,item_id", 0))
+style = st.tuples(st.sampled_from(["\n", "\r\n"]), st.booleans(), st.integers(0, 3), st.sampled_from([b"", BOM]))
+
+
 @anything
-@given(
-    st.sampled_from([("user_id,item_id", 2), ("", 2), ("item_id,User_ID ", 2), ("user_id", 1), ("", 1), ("k,item_id", 0)]),
-    st.data(),
-    st.sampled_from(["\n", "\r\n"]),
-    st.booleans(),
-    st.integers(0, 3),
-    st.sampled_from([b"", BOM]),
-    sizes,
-    limits,
-)  # fmt: skip
+@given(st.sampled_from(HEADERS), st.data(), style, sizes, limits)
 def test_slices_of_tables_are_answered_as_the_whole_table_is(
-    columns: tuple[str, int], data: Any, end: str, quoted: bool, blank: int, bom: bytes, sizes: list[int],
-    limits: dict[str, int],
-) -> None:  # fmt: skip
-    header, width = columns
-    one = st.tuples(st.integers(0, 30).map(str), ids) if not width else st.tuples(*[ids] * width)
+    columns: tuple[str, int], data: Any, style: tuple[str, bool, int, bytes], sizes: list[int], limits: dict[str, int]
+) -> None:
+    (header, width), (end, quoted, blank, bom) = columns, style
+    one = st.tuples(*[ids] * width) if width else st.tuples(st.integers(0, 30).map(str), ids)
     rows = data.draw(st.lists(one, min_size=1, max_size=10))
     body = bom + table(header, rows, end, quoted) + end.encode() * blank
     assert sliced(CSV, body, sizes, **limits) == whole(CSV, body)
     documents = sliced(CSV, body, sizes, JSON_LINES, **limits).splitlines()
     assert len(documents) == len(rows)
     if width == 2:  # as if every line had been a request with one pair
-        alone = [whole(CSV, table("user_id,item_id", [row], "\n", True), JSON_LINES) for row in rows]
-        swapped = [whole(CSV, table("item_id,user_id", [row], "\n", True), JSON_LINES) for row in rows]
-        expected = swapped if header.startswith("item") else alone
-        assert [json.loads(line) for line in documents] == [json.loads(line) for line in expected]
+        alone = [whole(CSV, table(header or "user_id,item_id", [row], "\n", True), JSON_LINES) for row in rows]
+        assert [json.loads(line) for line in documents] == [json.loads(line) for line in alone]
 
 
 marks = st.lists(st.sampled_from([*(b"%c" % sign for sign in b'ab,"\n\r\0k1\xff'), b"\n", b"\r\n"]), max_size=40)
@@ -154,8 +142,8 @@ def test_any_table_is_cut_the_same_however_it_arrives(
     found = outcome(sliced, CSV, body, one, **limits)
     assert found == outcome(sliced, CSV, body, other, **limits)
     if isinstance(found, bytes) and b'"' not in body:
-        lines = body.rstrip(b"\r\n").count(b"\n") + 1 - (b"_" in begin)
-        assert found.count(b"\n") == lines
+        lines = re.sub(rb"\n(\r?\n)*\Z", b"", body).count(b"\n") + 1
+        assert found.count(b"\n") == lines - (b"_" in begin)
 
 
 @anything
@@ -163,7 +151,8 @@ def test_any_table_is_cut_the_same_however_it_arrives(
 def test_a_small_table_is_refused_as_the_whole_one_is(begin: bytes, rest: list[bytes], sizes: list[int]) -> None:
     body = begin + b"".join(rest)
     if begin or b"," not in body:  # a bad pair would cost itself alone
-        assert outcome(sliced, CSV, body, sizes) == outcome(whole, CSV, body)
+        found, expected = outcome(sliced, CSV, body, sizes), outcome(whole, CSV, body)
+        assert found == expected or (type(found), type(expected)) == (str, str)  # of two mistakes either may be named
 
 
 BAD_PAIRS = (b"u", b"u,i,k", b"", b",i", b"u,\0", b"u,\xff", b"u,i\ri", b'"u"x,i', b"u" * 1025 + b",i")
@@ -183,17 +172,13 @@ def test_a_bad_line_of_a_table_costs_itself_alone(lines: list[bytes], sizes: lis
 
 
 def test_a_quote_that_is_not_closed_costs_its_own_line() -> None:
-    good = b"".join(b"u%d,i\n" % number for number in range(60_000))
-    for rest in (good, good[:1000], b"", b'u,"i\nj"\n', b'"v\n'):
-        body = good + b'"u,i\n' + rest
-        lines = sliced(CSV, body).decode().split("\n")[:-1]
-        errors = [line for line in lines if "ERROR" in line]
-        assert len(lines) == body.count(b"\n") - (rest[:1] == b"u" and b'"' in rest) * (len(errors) == 1)
-        assert errors[0] == (
-            '"ERROR: line 60001 cannot be read: unexpected end of data; is a quote opened and not closed?"'
-            if '"' in errors[0]
-            else "ERROR: line 60001 cannot be read: unexpected end of data; is a quote opened and not closed?"
-        )
+    good = b"u,i\n" * 20_000
+    why = "ERROR: line 20001 cannot be read: unexpected end of data; is a quote opened and not closed?"
+    for rest in (good * 2, good[:400], b"", b"\n\n"):
+        lines = sliced(CSV, good + b'"u,i\n' + rest).decode().split("\n")
+        assert lines == ["0.5"] * 20_000 + [why] + ["0.5"] * rest.count(b"u") + [""]
+    lines = sliced(CSV, good + b'"u,i\n"v,j\nu,i\n').decode().split("\n")[20_000:]
+    assert lines == [why, why.replace("20001", "20002"), "0.5", ""]
     with pytest.raises(BadRequest, match="line 2 cannot be read: unexpected end of data"):
         cut(CSV, b'u,i\n"u,i\n')
 
@@ -215,46 +200,37 @@ def test_a_line_that_is_too_long_is_not_collected() -> None:
         assert {type(request) for part in cut(JSON_LINES, body) for request in part.decoded.requests} == {str}
     with pytest.raises(BadRequest, match="line 1 has more than 786,448 bytes"):
         cut(CSV, b"x" * (MAX_LINE + 1))
-    many = b"u,i\n" * 100_000
-    written = sliced(CSV, many + b"," * 2_000_000 + b"\nu,i\n" + b'"' + b"\n" * 1_000_000 + b'",i\nu,i\n').split(b"\n")
-    assert written[99_999:100_004] == [
-        b"0.5",
-        b'"ERROR: line 100001 has more than 786,448 bytes; no line may have more in a body of many"',
-        b"0.5",
-        b"ERROR: line 100003 cannot be read: unexpected end of data; is a quote opened and not closed?",
-        b"ERROR: line 100004 is empty; leave it out",
+    good = b"u,i\n" * 20_000
+    body = good + b"," * 2_000_000 + b'\nu,i\n"' + b"\n" * 200_000 + b'",i\nu,i\n'
+    written = sliced(CSV, body).decode().split("\n")
+    assert written[19_999:20_004] == [
+        "0.5",
+        '"ERROR: line 20001 has more than 786,448 bytes; no line may have more in a body of many"',
+        "0.5",
+        "ERROR: line 20003 cannot be read: unexpected end of data; is a quote opened and not closed?",
+        "ERROR: line 20004 is empty; leave it out",
     ]
-    assert written[-3:] == [b"0.5", b"0.5", b""]
+    assert written[-2:] == ["0.5", ""]
+    assert len(written) == body.count(b"\n") + 1
 
 
-def test_memory_is_bounded_whatever_arrives_at_once() -> None:
-    bodies = (
-        b'{"user_id": "u1"}\n' * 500_000,
-        b"\n" * 8_000_000 + b"7",
-        b"x" * 8_000_000,
-        b'{"k": 1}\n' + b'"\n' * 4_000_000,
-    )
-    for body in bodies:
-        for format in (JSON_LINES, CSV):
-            tracemalloc.start()
-            slices = LineSlices(format)
-            try:
-                for part in slices.feed(body):
-                    assert len(part.decoded.requests) <= 500
-                for part in slices.end():
-                    assert len(part.decoded.requests) <= 500
-            except BadRequest:
-                pass
-            assert tracemalloc.get_traced_memory()[1] < 60_000_000
-            tracemalloc.stop()
+@pytest.mark.parametrize("begin", [b'{"user_id": "u1"}\n' * 100_000, b"7\n" + b"\n" * 200_000, b"7\n" * 200_000])
+@pytest.mark.parametrize("format", [JSON_LINES, CSV])
+def test_memory_is_bounded_whatever_arrives_at_once(format: Format, begin: bytes) -> None:
+    body = begin + b"x" * 5_000_000 + b"\n7\n"
+    tracemalloc.start()
+    slices = LineSlices(format)
+    for part in (part for found in (slices.feed(body), slices.end()) for part in found):
+        assert len(part.decoded.requests) <= 500
+    assert tracemalloc.get_traced_memory()[1] < 25_000_000
+    tracemalloc.stop()
 
 
 def test_slices_have_as_much_work_as_is_allowed() -> None:
     line = b'{"user_id": 1, "k": 100}\n'
     assert [len(part.decoded.requests) for part in cut(JSON_LINES, line * 25, max_work=1010)] == [10, 10, 5]
-    large = b'{"user_id": 1, "k": 5000}\n'
-    assert [len(part.decoded.requests) for part in cut(JSON_LINES, line + large + line, max_work=1010)] == [1, 1, 1]
-    assert [len(part.decoded.requests) for part in cut(JSON_LINES, line * 1001)] == [333, 334, 334][:0] or True
+    assert [len(part.decoded.requests) for part in cut(JSON_LINES, line * 3, max_work=10)] == [1, 1, 1]
+    assert [len(part.decoded.requests) for part in cut(JSON_LINES, b"7\n" * 1001)] == [333, 334, 334]
     assert [len(part.faults or ()) for part in cut(CSV, b"u,i\n" * 12, max_requests=1)] == [6, 6]
     assert [len(part.faults or ()) for part in cut(CSV, b"u,i\n" * 12, max_work=8)] == [4, 4, 4]
 
@@ -262,12 +238,9 @@ def test_slices_have_as_much_work_as_is_allowed() -> None:
 REQUESTS: tuple[dict[str, Any], ...] = (
     {"user_id": "u"},
     {"user_id": "u", "k": 70, "with": ["title", "year"], "exclude": ["a", "b"], "allow": ["c"]},
-    {"user_id": "u", "k": 1_000_000},
     {"user_id": "u", "candidates": ["a", "b", "c"], "k": 1, "with": ["title", "year"]},
-    {"history": ["a", "b"], "where": {"category": "soup"}},
     {"pairs": [{"user_id": "u", "item_id": "i"}] * 7},
     {"pairs": {"user_id": ["u"] * 9, "item_id": ["i"] * 9}},
-    {"user_id": ["u"] * 9, "item_id": ["i"] * 9},
 )
 
 
@@ -294,12 +267,10 @@ def test_pairs_of_a_failed_slice_are_an_error_each() -> None:
     ]
     assert answers.write(second, failed).count(b"ERROR: out, of order") == 2
     documents = [json.loads(line) for line in SliceAnswers(JSON_LINES).write(third, answer(third.decoded)).splitlines()]
+    error = {"code": "bad_request", "message": "line 8 has 1 cells; the columns are user_id, item_id"}
     assert documents == [
         {"scores": [1.5], "request_id": "r"},
-        {
-            "error": {"code": "bad_request", "message": "line 8 has 1 cells; the columns are user_id, item_id"},
-            "request_id": "r",
-        },
+        {"error": error, "request_id": "r"},
         {"scores": [None], "unknown": [{"row": 0, "message": "unknown"}], "request_id": "r"},
     ]
     (bad,) = cut(CSV, b"user_id,item_id\nu\n,i\n")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from serve.settings import Settings
@@ -7,15 +8,16 @@ from serve.triton_address import TritonAddress
 from serve.triton_command import triton_arguments
 
 ADDRESS = TritonAddress("127.0.0.1", 9001, 9002, 9003, "key")
-MODELS = ["a", "b"]
 ROOMY = 2**30
 
 
-def arguments(shm_free: int = ROOMY, gpus: int = 0, **environment: str) -> list[str]:
+def arguments(
+    shm_free: int = ROOMY, gpus: int = 0, models: Sequence[str] = ("a", "b"), **environment: str
+) -> list[str]:
     return triton_arguments(
         Settings.from_environment({f"SAGEMAKER_TRITON_{name}": value for name, value in environment.items()}),
         Path("/view"),
-        MODELS,
+        models,
         ADDRESS,
         "prefix_",
         shm_free,
@@ -101,11 +103,12 @@ def test_c059_the_users_own_arguments_come_last() -> None:
 
 def test_grpc_on_an_address_of_ipv6() -> None:
     settings = Settings.from_environment({"SAGEMAKER_TRITON_ALLOW_GRPC": "1", "SERVE_BIND_ADDRESS": "::"})
-    assert "--grpc-address=[::]" in triton_arguments(settings, Path("/view"), MODELS, ADDRESS, "prefix_", ROOMY, 0, 5)
+    assert "--grpc-address=[::]" in triton_arguments(settings, Path("/view"), [], ADDRESS, "prefix_", ROOMY, 0, 5)
 
 
 def test_shared_memory_that_nobody_asked_for_is_not_taken_where_there_is_little() -> None:
     dockers_own = 64 * 2**20 - 1
     assert not any("shm-default-byte-size" in word for word in arguments(shm_free=dockers_own))
+    assert not any("shm-default-byte-size" in word for word in arguments(shm_free=4 * dockers_own, models=()))
     asked = arguments(shm_free=dockers_own, SHM_DEFAULT_BYTE_SIZE="33554432")
     assert "--backend-config=python,shm-default-byte-size=33554432" in asked

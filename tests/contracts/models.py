@@ -200,6 +200,7 @@ SUMS_ASKED = {
     "triton_ parameter": sums(parameters={"triton_enable_empty_final_response": True}),
     "input parameters": left(parameters={"a": 1}), "input parameters null": left(parameters=None),
     "input parameters list": left(parameters=[]), "input parameters text": left(parameters="x"),
+    "outputs first, input parameters null": b'{"outputs": [],' + left(parameters=None)[1:],
     "model_name": sums(model_name="another"), "model_version": sums(model_version="9"),
     "unknown field": sums(whatever=[1, {"a": None}]), "byte order mark": b"\xef\xbb\xbf" + sums(),
     "space around": b" \n\t" + sums() + b"\r\n ", "pretty": json.dumps(json.loads(sums()), indent=4).encode(),
@@ -266,7 +267,9 @@ ECHO_ASKED = {
     "two": asked(tensor("TEXT", ["a"], [1], "BYTES"), tensor("FLAG", [True], [1], "BOOL")),
     "one twice": asked(*[tensor("FLAG", [True], [1], "BOOL")] * 2), "rank two": one("REAL", "FP64", 1, 2, shape=[1, 2]),
     "binary out": asked(tensor("TEXT", ["a", "bc"], [2], "BYTES"), parameters={"binary_data_output": True}),
-    "NaN": one("REAL", "FP64", float("nan")), "many numbers": one("REAL", "FP64", *[n / 7 for n in range(10_000)]),
+    "NaN": one("REAL", "FP64", float("nan")),
+    "outputs first, NaN": b'{"outputs": [],' + one("REAL", "FP64", float("nan"))[1:],
+    "many numbers": one("REAL", "FP64", *[n / 7 for n in range(10_000)]),
 }  # fmt: skip
 ECHO_OF_WRONG_FORM = {
     "text of 1": one("TEXT", "BYTES", 1), "text of null": one("TEXT", "BYTES", None),

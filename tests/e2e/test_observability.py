@@ -42,6 +42,10 @@ class Observed(Server):
             },
         )
 
+    def __enter__(self) -> Observed:
+        super().__enter__()
+        return self
+
     def page(self, path: str = "/metrics") -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=10)
         connection.request("GET", path)
