@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo serve test lint bench-clients bench-topk clean
+.PHONY: demo serve test lint bench-clients bench-planes bench-topk clean
 
 demo: .venv/ready  ## set up, train two models, serve them, ask, print, stop
 	$(BIN)/python scripts/demo.py
@@ -21,6 +21,9 @@ lint: .venv/ready-dev  ## ruff and mypy --strict
 
 bench-clients: .venv/ready  ## three ways for the data plane to talk to Triton, measured side by side
 	$(BIN)/python benchmarks/triton_clients.py
+
+bench-planes: .venv/ready .venv/bench/ready  ## serve beside Triton's own SageMaker endpoint and TorchServe, under wrk; ARGS="--help"
+	$(BIN)/python benchmarks/planes.py $(ARGS)
 
 bench-topk: .venv/ready .venv/bench/ready  ## top-K and the whole serve beside what they compete with; ARGS="--help"
 	$(BIN)/python benchmarks/topk.py $(ARGS)

@@ -38,9 +38,20 @@ class InstanceGroup:
 
 
 @dataclass(frozen=True)
+class QueuePolicy:
+    """How many requests may wait, and how long: what nobody waits for any more is not computed."""
+
+    timeout_action: Word = Word("REJECT")
+    default_timeout_microseconds: int = 60_000_000  # SageMaker gives up then
+    allow_timeout_override: bool = True
+    max_queue_size: int = 4096
+
+
+@dataclass(frozen=True)
 class DynamicBatching:
     preferred_batch_size: list[int]
     max_queue_delay_microseconds: int
+    default_queue_policy: QueuePolicy = field(default_factory=QueuePolicy)
 
 
 @dataclass(frozen=True)

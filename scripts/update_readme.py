@@ -25,6 +25,8 @@ PURPOSES = {
     "requirements-bench.txt": "what the benchmarks compare with",
     "docs/api.md": "the API of /invocations: asks, formats, mistakes, versions",
     "docs/decisions.md": "why things are as they are",
+    "benchmarks/planes_post.lua": "what wrk sends, and what it says in the end",
+    "docs/hosting.md": "what serve promises a platform: contract, limits, shutdown, metrics",
     "docs/flow.svg": "the picture above",
     "docs/log.md": "what was tried and measured, failures too",
     "model_repository/README.md": "what `ncf export` writes there",

@@ -45,7 +45,9 @@ class Application:
         self.settings = settings
         address = scratch / ADDRESS_FILE
         served = ServedFile(scratch / SERVED_FILE, scratch / VIEW_FOLDER)
-        self.tally, self.log = Tally(scratch / TALLY_FOLDER), RequestLog(settings.access_log)
+        counted = settings.allow_metrics or settings.emf_seconds
+        self.tally = Tally(scratch / TALLY_FOLDER if counted else None)
+        self.log = RequestLog(settings.access_log)
         self.data_plane = DataPlane(settings, served, TritonPool(address), TritonPool(address), self.tally)
         self.flask = create_control_plane(settings, served, TritonAdmin(address))
         self.threads = ThreadPoolExecutor(CONTROL_THREADS, "control")

@@ -14,12 +14,15 @@ from serve.errors import (
     BadRequest,
     MethodNotAllowed,
     Overloaded,
+    ServeError,
     Unavailable,
     UnknownModel,
     UnsupportedMediaType,
     show,
 )
 from serve.http_request import Request
+from serve.json_format import Answer
+from serve.line_answers import SHORT_BYTES, answer_lines, lines_of, send_file
 from serve.pass_through import PassThrough, echoed, forwarded
 from serve.recommenders import INFERENCE_ID, Call, Recommenders
 from serve.served import ServedFile
@@ -67,7 +70,13 @@ class DataPlane:
         else:
             if request.method != "POST":
                 raise MethodNotAllowed(f"{request.method} /models/…/invoke is not possible; use POST", "POST")
-            await self.invoke(request, self.loaded(request))
+            name = self.loaded(request)
+            try:
+                await self.invoke(request, name)
+            except ServeError as error:
+                if name not in self.served.current().models:  # it was unloaded meanwhile
+                    raise UnknownModel(f"model {name} is not loaded any more") from error
+                raise
 
     async def ping(self, request: Request) -> None:
         """200 with an empty body when requests can be answered: the first loading is over, and the default model, or at
@@ -124,6 +133,8 @@ class DataPlane:
 
     def enter(self, request: Request, name: str) -> None:
         """Count a request to a model as under way, until `leave`. Raises Overloaded if there are too many."""
+        if name in request.entered:  # it has a place
+            return
         count = self.under_way.get(name, 0)
         request.model = request.model or name
         if count >= self.settings.max_in_flight:
@@ -148,8 +159,16 @@ class DataPlane:
 
     async def invoke(self, request: Request, name: str | None) -> None:
         """Answer one request for inference; `name` is the model where the path decides it."""
-        headers = request.headers
         request.kind = "none"
+        headers = request.headers
+        asked = None
+        if b"content-encoding" not in headers:
+            first = request.chunks[0] if request.chunks else await request.peek()
+            if b"\n" in first or not request.complete:
+                asked = self.line_format(headers, first)
+                if asked is not None and self.is_long(request, first):
+                    await self.answer_lines(request, name, asked)
+                    return
         body = await request.body(self.settings.max_body_bytes)
         if b"content-encoding" in headers:
             body = compression.unpack(body, headers[b"content-encoding"], self.settings.max_body_bytes)
@@ -160,43 +179,97 @@ class DataPlane:
         header_length = kserve.binary_header_length(headers, len(body))
         if header_length is not None:
             document = codec.parse_json(body[:header_length], "the JSON part") if header_length else {}
-            changed = self.choose(request, name, document)
-            status, answered, answer = await self.passing.binary(request, document, body, header_length, changed)
-        elif kserve.is_plain(body):
-            self.enter(request, name or self.recommenders.choose(None, headers))
-            status, answered, answer = await self.passing.infer(request, body, None)
+            model, changed = self.choose(request, name, document)
+            status, answered, answer = await self.passing.binary(request, model, document, body, header_length, changed)
+        elif asked is None and kserve.is_plain(body):
+            model = name or self.recommenders.choose(None, headers)
+            self.enter(request, model)
+            status, answered, answer = await self.passing.infer(request, model, body, None)
         else:
-            asked, decoded = self.decode(headers.get(b"content-type"), body)
+            asked, decoded = self.decode(headers.get(b"content-type"), body, asked)
             document = decoded.requests[0]
             if not decoded.many and type(document) is dict and "inputs" in document:
-                changed = self.choose(request, name, document)
-                status, answered, answer = await self.passing.json(request, document, body, changed)
+                model, changed = self.choose(request, name, document)
+                status, answered, answer = await self.passing.json(request, model, document, body, changed)
             else:
                 request.kind = "recommend"
                 wanted = codec.answer_format(headers.get(b"accept"), asked)
-                answers = await self.recommenders.answer(decoded, self.call(request), name)
+                answers = await self.answer(request, name, decoded)
                 status, answered, answer = 200, [(b"content-type", wanted.header)], wanted.encode(answers, decoded.many)
         if len(answer) >= compression.MIN_GZIP_BYTES and compression.accepts_gzip(headers.get(b"accept-encoding")):
             answer = compression.pack(answer)
             answered.append((b"content-encoding", b"gzip"))
         request.respond(status, answered + echoed(headers), answer)
 
-    def choose(self, request: Request, name: str | None, document: Any) -> bool:
-        """Enter the model that a KServe-v2 body means; whether our own field `model` was taken out of it."""
+    def line_format(self, headers: dict[bytes, bytes], first: bytes) -> codec.Format | None:
+        """The format of a body that begins like this, if it is one of a record a line, else None."""
+        if self.settings.inference_type != "infer" or kserve.is_binary(headers):
+            return None
+        try:
+            asked = lines_of(first, codec.request_format(headers.get(b"content-type"), first))
+        except UnsupportedMediaType:
+            asked = lines_of(first, codec.JSON)
+        return asked if asked in (codec.JSON_LINES, codec.CSV) else None
+
+    def is_long(self, request: Request, first: bytes) -> bool:
+        """Whether a body with a record a line is answered in slices."""
+        if self.settings.in_batch or not request.complete or request.size > SHORT_BYTES:
+            return True
+        return first.count(b"\n") > self.settings.max_list_items
+
+    async def answer_lines(self, request: Request, name: str | None, asked: codec.Format) -> None:
+        """Answer a long body with a record a line."""
+        request.kind, request.cancel = "lines", True
+        wanted = codec.answer_format(request.headers.get(b"accept"), asked)
+        limit, max_work = self.settings.max_body_bytes, min(50_000, self.settings.max_work)
+        file = await answer_lines(
+            request, asked, wanted, limit, max_work, lambda decoded: self.answer(request, name, decoded)
+        )
+        with file:
+            await send_file(request, [(b"content-type", wanted.header), *echoed(request.headers)], file)
+
+    async def answer(self, request: Request, name: str | None, decoded: codec.Decoded) -> list[Answer]:
+        """The answers to a body's requests, in order; of several, KServe-v2 ones go to Triton each for itself."""
+        call = self.call(request)
+        if not decoded.many:
+            return await self.recommenders.answer(decoded, call, name)
+        passed = [at for at, each in enumerate(decoded.requests) if type(each) is dict and "inputs" in each]
+        if not passed:
+            return await self.recommenders.answer(decoded, call, name)
+        answers = await asyncio.gather(*(self.answer_kserve(request, name, decoded.requests[at]) for at in passed))
+        placed = dict(zip(passed, answers, strict=True))
+        rest = [each for at, each in enumerate(decoded.requests) if at not in placed]
+        others = iter(await self.recommenders.answer(codec.Decoded(rest, True), call, name) if rest else ())
+        return [placed[at] if at in placed else next(others) for at in range(len(decoded.requests))]
+
+    async def answer_kserve(self, request: Request, name: str | None, document: dict[str, Any]) -> Answer:
+        """Triton's answer to one of several KServe-v2 requests, or what is wrong with it."""
+        try:
+            model, _ = self.choose(request, name, document)
+            return await self.passing.document(request, model, document)
+        except ServeError as error:
+            described = {"code": error.code, "message": str(error)}
+            return {"error": described, "request_id": self.request_id(request)}
+
+    def choose(self, request: Request, name: str | None, document: Any) -> tuple[str, bool]:
+        """Enter the model that a KServe-v2 body means; -> it, and whether our own field `model` was taken out."""
         named = isinstance(document, dict) and "model" in document
-        model = document.pop("model") if named else None
-        self.enter(request, name or self.recommenders.choose(model, request.headers))
-        return named
+        asked = document.pop("model") if named else None
+        model = name or self.recommenders.choose(asked, request.headers)
+        self.enter(request, model)
+        return model, named
 
     def call(self, request: Request) -> Call:
         """What the recommenders need to know of a request."""
         headers = request.headers
         return Call(headers, self.request_id(request), forwarded(headers), lambda name: self.enter(request, name))
 
-    def decode(self, content_type: bytes | None, body: bytes) -> tuple[codec.Format, codec.Decoded]:
-        """The format of a body, and the requests in it."""
+    def decode(
+        self, content_type: bytes | None, body: bytes, asked: codec.Format | None
+    ) -> tuple[codec.Format, codec.Decoded]:
+        """The format of a body, if it is not known, and the requests in it."""
         try:
-            asked = codec.request_format(content_type, body)
+            asked = asked or codec.request_format(content_type, body)
         except UnsupportedMediaType:  # but KServe-v2 is taken under any type, as SageMaker's examples send it
             if not codec.is_json_object(body):
                 raise

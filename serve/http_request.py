@@ -30,9 +30,9 @@ class Request:
     """One request and its answer: `respond`, or `start`, `write` and `end`."""
 
     __slots__ = (
-        "ahead", "cancel", "chunks", "complete", "connection", "entered", "error", "expect", "fault", "headers",
-        "http_1_0", "id", "keep_alive", "kind", "method", "model", "path", "pieces", "query", "size",
-        "started", "status", "task", "waiter",
+        "ahead", "cancel", "chunked", "chunks", "complete", "connection", "entered", "error", "expect", "fault",
+        "headers", "http_1_0", "id", "keep_alive", "kind", "method", "model", "path", "pieces", "query",
+        "size", "started", "status", "task", "waiter",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -47,6 +47,7 @@ class Request:
         self.ahead = 0  # bytes that have come and were not read
         self.complete = False
         self.fault = ""  # why the rest of the body will not come
+        self.chunked = False  # how the answer is sent
         self.waiter: asyncio.Future[None] | None = None
         self.started = 0.0  # time.monotonic
         self.cancel = False  # whether nothing is lost if the task is cancelled when the client goes
@@ -111,11 +112,16 @@ class Request:
                 transport.write(body)
             self.connection.answered(self)
 
-    def start(self, status: int, headers: Headers) -> None:
-        """Begin an answer of unknown length."""
-        if self.http_1_0:
-            self.keep_alive = False
-        head = self._head(status, headers, b"" if self.http_1_0 else b"transfer-encoding: chunked\r\n")
+    def start(self, status: int, headers: Headers, length: int | None = None) -> None:
+        """Begin an answer of `length` bytes, or of a length nobody knows yet."""
+        self.chunked = length is None and not self.http_1_0
+        if length is not None:
+            framing = b"content-length: %d\r\n" % length
+        elif self.chunked:
+            framing = b"transfer-encoding: chunked\r\n"
+        else:
+            framing, self.keep_alive = b"", False
+        head = self._head(status, headers, framing)
         if self.connection.transport is not None:
             self.connection.transport.write(head)
 
@@ -125,16 +131,25 @@ class Request:
         if transport is None:
             raise ClientGone
         if data:
-            transport.write(data if self.http_1_0 else b"%x\r\n%b\r\n" % (len(data), data))
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
         if self.connection.writable is not None:
             await self.connection.writable
 
     def end(self) -> None:
         """End an answer that was begun by `start`."""
         if self.connection.transport is not None:
-            if not self.http_1_0:
+            if self.chunked:
                 self.connection.transport.write(b"0\r\n\r\n")
             self.connection.answered(self)
+
+    async def peek(self) -> bytes:
+        """The beginning of the body, which stays to be read; empty for an empty body. Raises ClientGone."""
+        if not self.chunks and not self.complete:
+            chunk = await self._next()
+            if chunk:
+                self.chunks.appendleft(chunk)
+                self.ahead += len(chunk)
+        return self.chunks[0] if self.chunks else b""
 
     def gone(self) -> None:
         """The client has gone. What Triton computes goes on: it would not notice, and the place it takes is taken."""

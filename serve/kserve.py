@@ -58,6 +58,11 @@ def binary_header_length(headers: Mapping[bytes, bytes], size: int) -> int | Non
     return int(digits)
 
 
+def is_binary(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a body is said to be in Triton's binary form."""
+    return LENGTH_HEADER in headers or b"json-header-size" in headers.get(b"content-type", b"").lower()
+
+
 def is_plain(body: bytes) -> bool:
     """Whether a body is KServe-v2 in JSON that can go on to Triton unread: nothing in it is for `serve`, and nothing
     could hurt others (see `check_kserve`). False says nothing: such a body has to be parsed.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import orjson
+
 from serve import codec, kserve
-from serve.errors import BadRequest, OutOfMemory, Overloaded
+from serve.errors import BadRequest, NotAcceptable, OutOfMemory, Overloaded, TritonFailed, VersionGone
 from serve.http_request import Headers, Request
 from serve.memory import is_out_of_memory
 from serve.recommenders import INFERENCE_ID, triton_message
@@ -45,7 +47,7 @@ def forwarded(headers: dict[bytes, bytes]) -> bytes:
 
 
 class PassThrough:
-    """What one worker passes on to Triton for requests whose model is chosen (`request.model`)."""
+    """What one worker passes on to Triton, for requests whose model is chosen."""
 
     def __init__(self, settings: Settings, served: ServedFile, triton: TritonPool) -> None:
         self.settings = settings
@@ -53,27 +55,49 @@ class PassThrough:
         self.triton = triton
         self.repository = (settings.multi_model_root if settings.multi_model else settings.model_repository).absolute()
 
-    async def json(self, request: Request, document: dict[str, Any], body: bytes, changed: bool) -> Answered:
+    async def json(
+        self, request: Request, model: str, document: dict[str, Any], body: bytes, changed: bool
+    ) -> Answered:
         """A KServe-v2 body in JSON; where `document` is not what `body` says any more, it is written anew."""
         kserve.check_kserve(document, len(body))
-        return await self.infer(request, codec.to_json(document) if changed else body, None)
+        return await self.infer(request, model, codec.to_json(document) if changed else body, None)
 
-    async def binary(self, request: Request, document: Any, body: bytes, header_length: int, changed: bool) -> Answered:
+    async def document(self, request: Request, model: str, document: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one of several KServe-v2 documents. Raises ServeError."""
+        body = codec.to_json(document)
+        kserve.check_kserve(document, len(body))
+        kind = request.kind
+        status, _, answer = await self.infer(request, model, body, None)
+        request.kind = kind
+        try:
+            found: dict[str, Any] = orjson.loads(answer)
+        except orjson.JSONDecodeError as error:  # binary outputs were asked for, or a number is NaN
+            raise NotAcceptable(
+                f"{model}'s answer is not JSON, which is the form of an answer to many lines"
+            ) from error
+        if status != 200:
+            message = f"{model}: {found.get('error', status)}"
+            raise BadRequest(message) if status < 500 else TritonFailed(message)
+        return found
+
+    async def binary(
+        self, request: Request, model: str, document: Any, body: bytes, header_length: int, changed: bool
+    ) -> Answered:
         """A KServe-v2 body in Triton's binary form; with a JSON part of 0 bytes it is one raw tensor."""
         if header_length:
             kserve.check_kserve(document, len(body))
         if changed:
             header = codec.to_json(document)
             body, header_length = header + body[header_length:], len(header)
-        return await self.infer(request, body, header_length)
+        return await self.infer(request, model, body, header_length)
 
-    async def infer(self, request: Request, body: bytes, header_length: int | None) -> Answered:
+    async def infer(self, request: Request, name: str, body: bytes, header_length: int | None) -> Answered:
         """A checked body to a model, and the model's answer.
 
         A recommender's part is asked for its live version; if that was unloaded in this moment, for the next one.
         """
         request.kind = "kserve" if header_length is None else "binary"
-        name, extra = request.model, forwarded(request.headers)
+        extra = forwarded(request.headers)
         version = self.served.last.versions.get(name)  # the model was chosen a moment ago
         answer = await self.triton.request(b"POST", infer_path(name, version), body, header_length, extra)
         if answer.status in (404, 503) and (now := self.served.current().versions.get(name)) != version:
@@ -124,6 +148,8 @@ class PassThrough:
     def check_failure(self, answer: TritonResponse, body: bytes) -> None:
         """Raise what Triton's failure with a JSON body means, where its status does not say it."""
         message = triton_message(answer)
+        if "unknown model" in message or "no available versions" in message:  # it has just been unloaded
+            raise VersionGone(message)
         if answer.status == 500 and NOT_READ.match(message):  # the caller's mistake
             codec.parse_json(body, "the body")  # says where
             raise BadRequest(message)

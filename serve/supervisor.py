@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -94,7 +94,7 @@ class Supervisor:
         self.children.append(triton)
         gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, scratch))
         self.children.insert(0, gunicorn)
-        self._watch(triton, gunicorn, TritonAdmin(scratch / ADDRESS_FILE), models, began)
+        self._watch(triton, gunicorn, TritonAdmin(scratch / ADDRESS_FILE), models, tallies, began)
         log.info("stopping: no new connections, requests in flight are finished")
         public.close()
 
@@ -170,7 +170,9 @@ class Supervisor:
         }
         return spawn(command, {**os.environ, **paths}, public.fileno(), cwd=scratch)
 
-    def _watch(self, triton: Child, gunicorn: Child, admin: TritonAdmin, models: Hosted, began: float) -> None:
+    def _watch(
+        self, triton: Child, gunicorn: Child, admin: TritonAdmin, models: Hosted, tallies: TallyFolder, began: float
+    ) -> None:
         """Until a signal comes: restart what dies or hangs, say when the models are ready. Raises StartError."""
         watcher: threading.Thread | None = None
         ready, silent, looked = False, 0, 0.0
@@ -195,6 +197,8 @@ class Supervisor:
             if ready and time.monotonic() > looked + LOOK_SECONDS:
                 silent = 0 if admin.is_live() else silent + 1
                 looked = time.monotonic()
+                with suppress(OSError, ValueError):
+                    tallies.read()  # what dead workers have left is added up and taken away
                 if silent >= LOOKS:
                     log.error("tritonserver has not answered for %.0f s and is killed", LOOKS * LOOK_SECONDS)
                     triton.kill()
