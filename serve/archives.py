@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.errors import BadRequest, show
-from serve.model_config import is_ensemble, renamed, steps
+from serve.model_config import is_ensemble, read_config, renamed, steps
 from serve.repository import PLAIN_NAME, Release, Repository, part_names
 from serve.view import View
 
@@ -66,6 +66,8 @@ class Archive:
                 if root.resolve() not in path.resolve().parents:
                     raise BadRequest(f"{path} leads out of {root}; put the files themselves into the archive")
             models, release = _choose({model.name: _config(model) for model in found}, found[0].parent, url)
+            for model in models:
+                _check_code(found[0].parent / model)
         except (OSError, ValueError) as error:
             raise BadRequest(f"{url} cannot be served: {error}") from error
         repository = found[0].parent
@@ -120,6 +122,22 @@ def _config(model: Path) -> str:
     """The model's configuration, empty where it has none."""
     path = model / "config.pbtxt"
     return path.read_text() if path.is_file() else ""
+
+
+def _check_code(model: Path) -> None:
+    """Triton 2.51 waits for ever for a model in Python that has no model.py. Raises ValueError."""
+    config = read_config(_config(model))
+    if config.backend != "python" or config.default_model_filename:
+        return
+    versions = sorted(int(each.name) for each in model.iterdir() if each.name.isdecimal() and each.is_dir())
+    policy = config.version_policy
+    if policy.HasField("specific"):
+        versions = [version for version in versions if version in policy.specific.versions]
+    elif not policy.HasField("all"):
+        versions = versions[-(policy.latest.num_versions or 1) :]
+    for version in versions:
+        if not (model / str(version) / "model.py").is_file():
+            raise ValueError(f"{model.name} has no {version}/model.py")
 
 
 def _choose(configs: dict[str, str], repository: Path, url: str) -> tuple[tuple[str, ...], Release | None]:

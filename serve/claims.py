@@ -1,9 +1,17 @@
-"""Which process is at something, in a form that can be written to a file and is void when the process has died."""
+"""Which process is at something, in a form that can be written to a file and is void when the process has died; and
+the processes that are at a load which nobody wants any more."""
 
 from __future__ import annotations
 
 import os
+import signal
+import time
+from contextlib import suppress
 from pathlib import Path
+
+# A process that is killed before it has told Triton that it lives makes Triton wait for ever.
+GROWN_UP_SECONDS = 10.0
+STUB = b"/triton_python_backend_stub"
 
 
 def claim() -> str:
@@ -27,3 +35,17 @@ def _started(pid: int) -> str:
     except OSError:
         return ""
     return "" if words[0] in "ZX" else words[19]
+
+
+def end_loads(model: Path) -> None:
+    """Kill the processes in which Triton's Python backend initializes the model it sees in a folder: Triton then gives
+    the load up. Not one that is young, nor one that only completes the configuration, which Triton would wait for."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):
+            program, file, *others = (process / "cmdline").read_bytes().split(b"\0")
+            if not program.endswith(STUB) or not file.startswith(b"%b/" % os.fsencode(model)):
+                continue
+            name, pid = os.fsdecode(others[6]), int(process.name)
+            age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(_started(pid) or "0") / os.sysconf("SC_CLK_TCK")
+            if name != model.name and age > GROWN_UP_SECONDS:
+                os.kill(pid, signal.SIGKILL)

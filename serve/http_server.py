@@ -89,7 +89,7 @@ class Connection(asyncio.Protocol):
         self.waiting: deque[Request] = deque()  # requests behind it
         self.head = 0  # bytes of a head that has not come whole
         self.since = server.now  # when the connection became idle, or a head began
-        self.paused = self.discarding = False
+        self.paused = self.discarding = self.ended = False
         self.writable: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -103,6 +103,16 @@ class Connection(asyncio.Protocol):
         if self.current is not None:
             self.current.gone()
         self.resume_writing()
+
+    def eof_received(self) -> bool:
+        """The client sends no more, and may still wait for its answers: whether to keep the connection for them."""
+        self.ended = True
+        if self.current is not None and not self.current.complete:
+            self.current.fault = "the connection was closed before the body was whole"
+            self.current.wake()
+        elif self.waiting and not self.waiting[-1].complete:
+            self.waiting.pop()
+        return self.current is not None
 
     def pause_writing(self) -> None:
         self.writable = self.loop.create_future()
@@ -144,6 +154,8 @@ class Connection(asyncio.Protocol):
         if request.keep_alive and self.transport is not None:
             if self.waiting:
                 self._start()
+            elif self.ended:
+                self.transport.close()
             else:
                 self.resume()
         elif self.transport is not None:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from serve.archives import SEPARATOR, Archive, confined
-from serve.claims import claim, holds
+from serve.claims import claim, end_loads, holds
 from serve.errors import BadRequest, OutOfMemory, ServeError, Unavailable, UnknownModel, show
 from serve.memory import is_out_of_memory, oom_kills
 from serve.repository import Recommender
@@ -147,16 +147,22 @@ class MultiModel:
                 for name in [name for name, claimed in claims.items() if not holds(claimed)]:
                     del claims[name]
             left = {path.name.partition(SEPARATOR)[0] for path in self.view.folder.iterdir()}
-            left -= {*served.urls, *served.loading, *served.unloading}
-            for name in left:
-                served.unloading[name] = claim()
+        failed = None
         for name in sorted(left):
+            with changing(self.file) as served:
+                if name in served.urls or name in served.loading or name in served.unloading:
+                    continue
+                served.unloading[name] = claim()
             try:
                 self._clear(admin, name, CLEAN_UP_SECONDS, stopped)
                 log.info("%s: what was left of it is taken away", name)
+            except Unavailable as error:  # which is no reason to let the others lie
+                failed = error
             finally:
                 with changing(self.file) as served:
                     served.unloading.pop(name, None)
+        if failed:
+            raise failed
 
     def _claim(self, name: str) -> int:
         """Begin to load `name`, after the end of an unload of it; -> the number of the Triton that runs.
@@ -234,6 +240,8 @@ class MultiModel:
                 states = [state for state in admin.index() if state.name in there and not state.gone]
                 for part in sorted({state.name for state in states if state.ready}):  # what is asked comes first
                     admin.unload(part)
+                for part in {state.name for state in states if state.state == "LOADING"}:  # for nobody
+                    end_loads(self.view.folder / part)
                 held = {state.name for state in states}
             except (Unavailable, LoadFailed) as error:
                 log.debug("%s: %s", name, error)

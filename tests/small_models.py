@@ -53,13 +53,15 @@ class TritonPythonModel:
                 if word == "fail":
                     sender.send(triton.InferenceResponse(error=triton.TritonError("failed on demand")))
                     continue
-                text = word if word != "parameters" else request.parameters()
-                sender.send(triton.InferenceResponse([triton.Tensor("TEXT", numpy.array([text], dtype=object))]))
+                sender.send(triton.InferenceResponse([triton.Tensor("TEXT", numpy.array([word], dtype=object))]))
             sender.send(flags=triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """
 WORDS_CONFIG = """
 backend: "python"
-input [ { name: "PROMPT" data_type: TYPE_STRING dims: [ 1 ] }, { name: "STREAM" data_type: TYPE_BOOL dims: [ 1 ] optional: true } ]
+input [
+  { name: "PROMPT" data_type: TYPE_STRING dims: [ 1 ] },
+  { name: "STREAM" data_type: TYPE_BOOL dims: [ 1 ] optional: true }
+]
 output [ { name: "TEXT" data_type: TYPE_STRING dims: [ 1 ] } ]
 instance_group [ { kind: KIND_CPU count: 1 } ]
 model_transaction_policy { decoupled: true }

@@ -99,6 +99,9 @@ def test_a_plain_body_goes_on_unread() -> None:
     assert is_plain(PLAIN_BODY)
     assert is_plain(b' {"id": "a", "outputs": [{"name": "y"}], "parameters": {"a": 1},' + PLAIN_BODY[1:])
     assert is_plain(PLAIN_BODY.replace(b"[2,1]", b"[ 2 , 1 ]"))
+    rows = json.dumps([[row, row + 1] for row in range(5000)]).encode()
+    assert is_plain(PLAIN_BODY.replace(b"[1,2]", rows).replace(b"[2,1]", b"[5000,2]"))
+    assert is_plain(PLAIN_BODY.replace(b"[1,2]", rows.replace(b" ", b"")).replace(b"[2,1]", b"[5000,2]"))
 
 
 @pytest.mark.parametrize(
@@ -115,6 +118,8 @@ def test_a_plain_body_goes_on_unread() -> None:
         (b'"data"', b'"parameters":{"shared_memory_region":"r"},"data"'),
         (b'"data"', b'"shape":[99999999],"data"'),
         (b"[1,2]", b"[" * 1001 + b"]" * 1001),
+        (b"[1,2]", b"[1],[" * 500 + b"[" * 1001 + b"]" * 1001 + b"],[1]" * 500),
+        (b"[1,2]", b"[0," * 1001 + b"0" + b"]" * 1001),
         (b'{"inputs"', b'{"model":"m","inputs"'),
         (b'{"inputs"', b'{"user_id":"u1","inputs"'),
         (b'{"inputs"', b'[{"inputs"'),

@@ -135,6 +135,18 @@ def test_what_is_no_request_is_refused_and_the_connection_closed(slow: Server, w
     assert slow.ping() == 200
 
 
+def test_a_client_that_sends_no_more_still_gets_its_answers(slow: Server) -> None:
+    with connect(slow) as connection:
+        body = json.dumps(slow_body(0.2, 1)).encode()
+        connection.sendall((head(len(body)) + body) * 2)
+        connection.shutdown(socket.SHUT_WR)
+        assert read_all(connection).count(b"HTTP/1.1 200 OK") == 2
+    with connect(slow) as connection:
+        connection.sendall(head(100) + b"{")
+        connection.shutdown(socket.SHUT_WR)
+        assert read_all(connection).startswith(b"HTTP/1.1 400 ")
+
+
 def test_http_1_0_is_answered_and_closed(slow: Server) -> None:
     with connect(slow) as connection:
         connection.sendall(b"GET /ping HTTP/1.0\r\n\r\n")

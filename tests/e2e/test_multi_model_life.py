@@ -1,0 +1,183 @@
+"""What goes wrong at a multi-model endpoint, what that leaves, and what a hundred loads leave."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contracts.models import one, write_model
+from tests.e2e.test_lifecycle import eventually, scratch
+from tests.e2e.test_multi_model import Endpoint, ask, begun, held, outputs
+from tests.serving import children_of
+
+pytestmark = pytest.mark.e2e
+
+LOADS = 100
+
+
+def memory(pid: int) -> float:
+    """Resident, in MB."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) / 1024
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """Its last test stops it."""
+    new = Endpoint(tmp_path_factory.mktemp("life"))
+    with new.server:
+        new.server.wait_until_ready()
+        yield new
+
+
+def test_c068_c069_c024_e11_failures(endpoint: Endpoint) -> None:
+    for name in ("starved", "broken", "hungry"):
+        version = endpoint.archive(name)
+        (version / name).touch()
+    (endpoint.root / "broken/model/1/model.py").write_text("import time\nimport no_such_module\n")
+    starved = endpoint.load("starved")  # under a limit of the operating system
+    assert (starved.status, "MemoryError" in starved.json["error"]) == (507, True)
+    broken = endpoint.load("broken")
+    assert (broken.status, "No module named 'no_such_module'" in broken.json["error"]) == (400, True)
+    assert f"{endpoint.root}/broken/model/1/model.py(2)" in broken.json["error"]
+    with endpoint.connections() as workers:
+        for (worker,) in workers:
+            assert ask(worker, "GET", "/ping").status == 200
+            assert ask(worker, "GET", "/models/starved").status == 404
+    assert endpoint.load("hungry").status == 200
+    assert endpoint.invoke("hungry", 507).status == 507
+    assert outputs(endpoint.invoke("hungry", 1)) == [2]
+    (endpoint.root / "starved/model/1/starved").unlink()  # there is memory again
+    assert endpoint.load("starved").status == 200
+
+
+def test_c080_loads_that_are_refused(endpoint: Endpoint, tmp_path: Path) -> None:
+    before = endpoint.listed()
+    write_model("double", tmp_path / "model")
+    version = endpoint.archive("odd")
+    model, root = version.parent, endpoint.root
+    (root / "linked").mkdir()
+    (root / "linked" / "model").symlink_to(tmp_path / "model")
+    endpoint.archive("config")
+    (root / "config/model/config.pbtxt").unlink()
+    (root / "config/model/config.pbtxt").symlink_to("/etc/passwd")
+    urls: list[Any] = [
+        "", ".", "/", "relative", f"models/{model}", "/etc", "/dev/shm", "/proc/self/cwd", "/sys", "/dev/fd/0",
+        str(root), f"{root}/", f"{root}/..", f"{model}/../../../..", f"{model}/../../../model", str(tmp_path / "model"),
+        str(root / "linked" / "model"), str(root / "config" / "model"), str(root / "none" / "model"),
+        str(model / "config.pbtxt"), f"file://{model}", f"{model}\0", "x" * 5000, "/x" * 3000, 1, None, True, [], {},
+    ]  # fmt: skip
+    bodies = [json.dumps({"model_name": "odd", "url": url}).encode() for url in urls]
+    names = ["", ".", "..", "../odd", "a/b", "a@b", "-a", "é", "a b", "a\n", "x" * 201, 1, None, [], {}]
+    bodies += [json.dumps({"model_name": name, "url": str(model)}).encode() for name in names]
+    bodies += [b"", b"{", b"[]", b"null", b"1", b'"x"', b"{}", b"\xff", b"[" * 9000, b'{"model_name": "odd"}']
+    for body in bodies:
+        answer = endpoint.call("POST", "/models", body)
+        assert (body[:200], answer.status) == (body[:200], 400)
+        assert set(answer.json) == {"error", "code"}
+    assert endpoint.server.ping() == 200
+    assert endpoint.listed() == before
+
+
+def left(endpoint: Endpoint) -> dict[str, Any]:
+    """What there is of an endpoint: files, processes, and what its workers know."""
+    folder, *shared = scratch(endpoint.server)
+    served = json.loads((folder / "served.json").read_text())
+    return {
+        "files": sorted(str(path) for path in folder.rglob("*") if path.is_symlink() or path.is_file()),
+        "shared memory": len(shared),
+        "stubs": endpoint.stubs(),
+        "served": {key: value for key, value in served.items() if key != "starts"},
+    }
+
+
+def test_a_hundred_loads_leave_nothing(endpoint: Endpoint) -> None:
+    def come_and_go(number: int) -> tuple[int, int, int]:
+        name = f"n{number % 10}"
+        return endpoint.load(name).status, endpoint.invoke(name).status, endpoint.delete(name).status
+
+    for number in range(10):
+        endpoint.archive(f"n{number}")
+    for name in endpoint.listed():
+        endpoint.delete(name)
+    triton = children_of(endpoint.server.process.pid)["tritonserver"]
+    sizes, threads = [], []
+    with ThreadPoolExecutor(10) as pool:
+        before: dict[str, Any] = {}
+        for _ in range(LOADS // 10):
+            assert [*pool.map(come_and_go, range(10))] == [(200, 200, 200)] * 10
+            before = before or left(endpoint)
+            sizes.append([memory(pid) for pid in (triton, *endpoint.workers)])
+            threads.append(len(os.listdir(f"/proc/{triton}/task")))
+    print("resident MB of tritonserver and the workers:", sizes, "threads:", threads)
+    assert left(endpoint) == before
+    assert before["stubs"] == set()
+    assert before["served"]["urls"] == before["served"]["loading"] == before["served"]["unloading"] == {}
+    assert all(now < then + 30 for then, now in zip(sizes[0], sizes[-1], strict=True))
+    assert threads[-1] < threads[0] + 10
+
+
+def test_a_worker_killed_in_a_load_leaves_the_name_free(endpoint: Endpoint) -> None:
+    version = endpoint.archive("cut")
+    with endpoint.connections() as workers, ThreadPoolExecutor(1) as pool, held(version, "loading"):
+        before = endpoint.workers
+        load = pool.submit(ask, workers[0][0], "POST", "/models", endpoint.wanted("cut"))
+        begun(version, "loading")
+        assert ask(workers[1][0], "POST", "/models", endpoint.wanted("cut")).status == 409
+        os.kill(before[0], signal.SIGKILL)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            load.result()
+        assert ask(workers[1][0], "GET", "/models/cut").status == 404
+    assert endpoint.load("cut").status == 200
+    assert outputs(endpoint.invoke("cut")) == [2]
+    eventually(lambda: len(set(endpoint.workers) - {before[0]}) == 2)
+    assert len(endpoint.stubs("cut")) == 1
+
+
+def test_tritonserver_killed_comes_back_with_the_models(endpoint: Endpoint) -> None:
+    for name in ("kept", "lost"):
+        endpoint.archive(name)
+        assert endpoint.load(name, f"{name}.tar.gz").status == 200
+    slow = endpoint.archive("interrupted")
+    (endpoint.root / "lost/model/1/model.py").write_text("import no_such_module\n")
+    with ThreadPoolExecutor(1) as pool, held(slow, "loading"):
+        load = pool.submit(endpoint.load, "interrupted")
+        begun(slow, "loading")
+        os.kill(children_of(endpoint.server.process.pid)["tritonserver"], signal.SIGKILL)
+        assert load.result().status == 503
+    endpoint.server.wait_until_ready()
+    eventually(lambda: "lost" not in endpoint.listed())
+    assert outputs(endpoint.invoke("kept")) == [2]
+    assert endpoint.invoke("kept", target="other.tar.gz").status == 400
+    assert endpoint.load("kept").status == 409
+    assert endpoint.invoke("lost").status == endpoint.delete("lost").status == 404
+    eventually(lambda: endpoint.load("interrupted").status == 200)
+
+
+def test_sigterm_while_a_load_hangs(endpoint: Endpoint) -> None:
+    """The last test: gunicorn and Triton wait for it as long as they may."""
+    version = endpoint.archive("stuck")
+    folder, *_ = scratch(endpoint.server)
+    processes = [endpoint.server.process.pid, *children_of(endpoint.server.process.pid).values(), *endpoint.workers]
+    with ThreadPoolExecutor(1) as pool, held(version, "loading"):
+        load = pool.submit(endpoint.load, "stuck")
+        begun(version, "loading")
+        processes += endpoint.stubs()
+        began = time.monotonic()
+        assert endpoint.server.stop() == 0
+        assert time.monotonic() - began < 25
+        with suppress(OSError, http.client.HTTPException):
+            assert load.result().status == 503
+        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes), 5)
+    assert not folder.exists()
+    assert "Traceback" not in endpoint.server.log.read_text()
