@@ -11,12 +11,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from serve import codec
 from serve.control_plane import create_control_plane
 from serve.data_plane import DataPlane
 from serve.errors import DeadlineExceeded, MethodNotAllowed, Overloaded, RequestTimeout, ServeError
 from serve.http_request import ClientGone, Headers, Request
 from serve.http_server import Server
+from serve.json_format import error_json
 from serve.pass_through import echoed
 from serve.request_log import RequestLog
 from serve.served import SERVED_FILE, VIEW_FOLDER, ServedFile
@@ -29,8 +29,9 @@ from serve.wsgi import call
 
 log = logging.getLogger("serve")
 
-# A load may take minutes: so many may be under way in one worker before anything else of the control plane waits.
-CONTROL_THREADS = 32
+# Loads and unloads may take minutes: so many may be under way in one worker before others wait, but for those that only
+# look.
+CHANGES, READS = 32, 4
 # What a request whose client did not wait is counted as, as nginx does.
 CLIENT_GONE = 499
 TRACE_ID = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-")  # W3C Trace Context
@@ -50,7 +51,7 @@ class Application:
         self.log = RequestLog(settings.access_log)
         self.data_plane = DataPlane(settings, served, TritonPool(address), TritonPool(address), self.tally)
         self.flask = create_control_plane(settings, served, TritonAdmin(address))
-        self.threads = ThreadPoolExecutor(CONTROL_THREADS, "control")
+        self.changes, self.reads = ThreadPoolExecutor(CHANGES, "change"), ThreadPoolExecutor(READS, "read")
 
     def start(self, server: Server) -> None:
         self.data_plane.server = server
@@ -63,13 +64,14 @@ class Application:
     def stop(self) -> None:
         self.log.close()
         self.tally.close()
-        self.threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self.changes, self.reads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, request: Request) -> None:
         """Answer one request, whatever happens."""
         try:
             path = request.path
-            if path in DataPlane.PATHS or (path[:8] == b"/models/" and path[-7:] == b"/invoke"):
+            if path in DataPlane.PATHS or (path[:8] == b"/models/" and path[8:].endswith(b"/invoke")):
                 await self.data_plane(request)
             else:
                 await self.control(request)
@@ -81,6 +83,7 @@ class Application:
             log.exception("%s %s failed", request.method, request.path[:200].decode("latin-1").encode("unicode_escape"))
             self.fail(request, ServeError("internal error; the server's log says more"))
         finally:
+            request.let_go(request.held)
             self.data_plane.leave(request)
             if request.kind:
                 self.note(request)
@@ -100,14 +103,15 @@ class Application:
         """Answer with an error; an answer that was begun is broken off instead."""
         request.error = str(error)
         if request.status:
-            request.abort()
+            if request.connection.current is request:
+                request.abort()
             return
         headers: Headers = [(b"content-type", b"application/json"), *echoed(request.headers)]
         if isinstance(error, MethodNotAllowed):
             headers.append((b"allow", error.allow.encode()))
         if isinstance(error, Overloaded):
             headers.append((b"retry-after", b"1"))
-        request.respond(error.status, headers, codec.to_json({"error": str(error), "code": error.code}))
+        request.respond(error.status, headers, error_json(str(error), error.code))
 
     def expire(self, request: Request) -> None:
         """Answer a request that is too old, or break its stream off; loads and unloads have times of their own."""
@@ -116,13 +120,20 @@ class Application:
             self.fail(request, RequestTimeout(f"the request's body did not come within {limit}"))
         elif request.kind:
             self.fail(request, DeadlineExceeded(f"the request was not answered within {limit}"))
-        if request.task is not None and (request.cancel or not request.complete):
-            request.task.cancel()
+        if request.kind:
+            request.give_up_after(0 if request.cancel or not request.complete else self.settings.timeout_seconds)
 
     async def control(self, request: Request) -> None:
         body = await request.body(MAX_CONTROL_BODY)
         answer = await asyncio.get_running_loop().run_in_executor(
-            self.threads, call, self.flask, request.method, request.path, request.query, request.headers, body
+            self.reads if request.method in ("GET", "HEAD") else self.changes,
+            call,
+            self.flask,
+            request.method,
+            request.path,
+            request.query,
+            request.headers,
+            body,
         )
         request.respond(*answer)
 

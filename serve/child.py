@@ -50,6 +50,16 @@ class Child:
         self.restarts += 1
         return True
 
+    def dead_children(self) -> set[int]:
+        """Its own children that have ended and that it has not asked for."""
+        dead = set()
+        with suppress(OSError):  # it may end in this moment
+            for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+                for child in (task / "children").read_text().split():
+                    if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                        dead.add(int(child))
+        return dead
+
     def stop(self, seconds: float) -> None:
         """SIGTERM, and SIGKILL for what is still there after `seconds`."""
         if self.process.poll() is None:

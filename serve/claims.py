@@ -1,16 +1,23 @@
 """Which process is at something, in a form that can be written to a file and is void when the process has died; and
-the processes that are at a load which nobody wants any more."""
+the processes of models in Python, in the same form."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
-# A process that is killed before it has told Triton that it lives makes Triton wait for ever.
-GROWN_UP_SECONDS = 10.0
+from serve.memory import oom_kills
+from serve.served import Served, changing
+from serve.triton_admin import LoadFailed, TritonAdmin
+
+log = logging.getLogger("serve")
+
+TICKS = os.sysconf("SC_CLK_TCK")
 STUB = b"/triton_python_backend_stub"
 
 
@@ -37,15 +44,58 @@ def _started(pid: int) -> str:
     return "" if words[0] in "ZX" else words[19]
 
 
-def end_loads(model: Path) -> None:
-    """Kill the processes in which Triton's Python backend initializes the model it sees in a folder: Triton then gives
-    the load up. Not one that is young, nor one that only completes the configuration, which Triton would wait for."""
+def instances(folder: Path, completing: bool = False) -> dict[str, list[str]]:
+    """The processes in which Triton's Python backend runs the models it sees in a folder, as `claim` writes them; with
+    `completing` also those that only complete a configuration."""
+    found: dict[str, list[str]] = {}
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, IndexError):
+        with suppress(OSError, IndexError, ValueError):
             program, file, *others = (process / "cmdline").read_bytes().split(b"\0")
-            if not program.endswith(STUB) or not file.startswith(b"%b/" % os.fsencode(model)):
+            model = Path(os.fsdecode(file)).parent.parent
+            if not program.endswith(STUB) or model.parent != folder:
                 continue
-            name, pid = os.fsdecode(others[6]), int(process.name)
-            age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(_started(pid) or "0") / os.sysconf("SC_CLK_TCK")
-            if name != model.name and age > GROWN_UP_SECONDS:
-                os.kill(pid, signal.SIGKILL)
+            if completing or os.fsdecode(others[6]) != model.name:  # which is that of one that only completes
+                found.setdefault(model.name, []).append(f"{process.name} {_started(int(process.name))}")
+    return found
+
+
+def end(claimed: str, age: float) -> None:
+    """Kill a process that is older than so many seconds."""
+    pid, _, started = claimed.partition(" ")
+    if holds(claimed) and time.clock_gettime(time.CLOCK_BOOTTIME) > int(started) / TICKS + age:
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def heal(admin: TritonAdmin, file: Path, folder: Path, no_room: dict[str, int]) -> None:
+    """Load models again whose processes have died: Triton 2.51 answers requests to them with errors for good.
+
+    `file` has what is served, Triton sees `folder`. `no_room` has those that failed again and how many models were
+    loaded then: they come back when there are fewer, and until then SageMaker is told to unload some. Raises
+    Unavailable.
+    """
+    served = Served.read(file)
+    if not served.ready or (served.loading and oom_kills()):  # it may be what there is no memory for
+        return
+    for part in [part for parts in served.parts.values() for part in parts]:
+        before, kills, failed = served.processes.get(part, []), oom_kills(), ""
+        if all(map(holds, before)) or len(served.parts) >= no_room.get(part, sys.maxsize):
+            continue
+        log.error("a process of %s has died; it is loaded again", part)
+        try:
+            admin.load(part)
+        except LoadFailed as error:
+            failed = " ".join(str(error).split())[:1000]
+        after = [process for process in instances(folder).get(part, ()) if process not in before]
+        if oom_kills() > kills:
+            failed = "there is not enough memory"
+            for process in after:
+                end(process, 0)
+        if failed:
+            log.error("%s does not come back before another model is unloaded: %s", part, failed)
+            no_room[part] = len(served.parts)
+            return  # if another had to die for it, that one is next
+        no_room.pop(part, None)
+        with changing(file) as now:
+            if now.processes.get(part) == before:
+                now.processes[part] = after

@@ -29,6 +29,7 @@ MULTI_MODEL_OFF = "multi-model mode is off; SAGEMAKER_MULTI_MODEL=true turns it 
 def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAdmin) -> Flask:
     """The Flask application of one worker."""
     app = Flask("serve", static_folder=None)
+    app.url_map.merge_slashes = False  # a redirect would lead where the caller's Host says
     if settings.multi_model:
         _add_multi_model(app, MultiModel(settings.multi_model_root.absolute(), served.path.parent), served, admin)
     else:

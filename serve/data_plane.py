@@ -163,7 +163,7 @@ class DataPlane:
         headers = request.headers
         asked = None
         if b"content-encoding" not in headers:
-            first = request.chunks[0] if request.chunks else await request.peek()
+            first = request.chunks[0] if request.chunks else await request.peek(self.settings.max_body_bytes)
             if b"\n" in first or not request.complete:
                 asked = self.line_format(headers, first)
                 if asked is not None and self.is_long(request, first):

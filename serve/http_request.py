@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from serve.errors import BadRequest, BodyTooLarge
+from serve.errors import BadRequest, BodyTooLarge, Overloaded
 
 if TYPE_CHECKING:
     from serve.http_server import Connection
@@ -31,8 +31,8 @@ class Request:
 
     __slots__ = (
         "ahead", "cancel", "chunked", "chunks", "complete", "connection", "entered", "error", "expect", "fault",
-        "headers", "http_1_0", "id", "keep_alive", "kind", "method", "model", "path", "pieces", "query",
-        "size", "started", "status", "task", "waiter",
+        "headers", "held", "http_1_0", "id", "keep_alive", "kind", "method", "model", "passing", "path",
+        "pieces", "query", "size", "started", "status", "task", "waiter",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -45,6 +45,8 @@ class Request:
         self.chunks: deque[bytes] = deque()
         self.size = self.pieces = 0  # bytes and parts of the body that have come
         self.ahead = 0  # bytes that have come and were not read
+        self.held = 0  # bytes that count as in memory: all that have come, unless they are `passing`
+        self.passing = False
         self.complete = False
         self.fault = ""  # why the rest of the body will not come
         self.chunked = False  # how the answer is sent
@@ -66,15 +68,23 @@ class Request:
 
     async def stream(self, limit: int) -> AsyncIterator[bytes]:
         """The body as it comes. Raises BodyTooLarge as soon as the limit is known to be passed, or ClientGone."""
-        declared = int(self.headers.get(b"content-length", b"0"))
-        if declared > limit:
-            raise BodyTooLarge(f"the body has {declared:,} bytes; at most {limit:,} are taken")
+        self._check_length(limit)
         taken = 0
         while chunk := await self._next():
             taken += len(chunk)
+            if self.connection.server.held > self.connection.server.max_held:
+                raise Overloaded("the bodies under way take all the room there is for them; try again shortly")
             if taken > limit:
                 raise BodyTooLarge(f"the body has more than {limit:,} bytes; at most {limit:,} are taken")
             yield chunk
+
+    def _check_length(self, limit: int) -> None:
+        declared = int(self.headers.get(b"content-length", b"0"))
+        if declared > limit:
+            raise BodyTooLarge(f"the body has {declared:,} bytes; at most {limit:,} are taken")
+        server = self.connection.server
+        if server.held + (0 if self.passing else declared - self.held) > server.max_held:
+            raise Overloaded("the bodies under way take all the room there is for them; try again shortly")
 
     async def _next(self) -> bytes:
         """The next part of the body, empty at its end."""
@@ -88,32 +98,37 @@ class Request:
             if self.expect:
                 self.expect = False
                 self.connection.transport.write(CONTINUE)
+            self.connection.resume()  # what comes may be behind requests for which reading was stopped
             self.waiter = asyncio.get_running_loop().create_future()
             await self.waiter
         chunk = self.chunks.popleft()
         self.ahead -= len(chunk)
+        if self.passing:
+            self.let_go(len(chunk))
         if not self.complete and self.ahead <= WINDOW // 2:
             self.connection.resume()
         return chunk
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """A whole answer in one write; nothing if the request has been answered already."""
-        if self.status:
+        """A whole answer in one write; nothing if the request has been answered already, or nobody is there."""
+        if self.status or self.connection.transport is None:
             return
         head = self._head(status, headers, b"content-length: %d\r\n" % len(body))
         if self.method == "HEAD":
             body = b""
         transport = self.connection.transport
-        if transport is not None:
-            if len(body) < 65_536:
-                transport.write(head + body)
-            else:  # not worth a copy
-                transport.write(head)
-                transport.write(body)
-            self.connection.answered(self)
+        if len(body) < 65_536:
+            transport.write(head + body)
+        else:  # not worth a copy
+            transport.write(head)
+            transport.write(body)
+        self.connection.answered(self)
 
     def start(self, status: int, headers: Headers, length: int | None = None) -> None:
-        """Begin an answer of `length` bytes, or of a length nobody knows yet."""
+        """Begin an answer of `length` bytes, or of a length nobody knows yet. Raises ClientGone, also where the
+        request has been answered already."""
+        if self.status or self.connection.transport is None:
+            raise ClientGone
         self.chunked = length is None and not self.http_1_0
         if length is not None:
             framing = b"content-length: %d\r\n" % length
@@ -122,8 +137,7 @@ class Request:
         else:
             framing, self.keep_alive = b"", False
         head = self._head(status, headers, framing)
-        if self.connection.transport is not None:
-            self.connection.transport.write(head)
+        self.connection.transport.write(head)
 
     async def write(self, data: bytes) -> None:
         """Go on with an answer; waits for a slow reader. Raises ClientGone."""
@@ -142,8 +156,12 @@ class Request:
                 self.connection.transport.write(b"0\r\n\r\n")
             self.connection.answered(self)
 
-    async def peek(self) -> bytes:
-        """The beginning of the body, which stays to be read; empty for an empty body. Raises ClientGone."""
+    async def peek(self, limit: int) -> bytes:
+        """The beginning of the body, which stays to be read; empty for an empty body.
+
+        Raises BodyTooLarge if its length is known to be more than `limit`, or ClientGone.
+        """
+        self._check_length(limit)
         if not self.chunks and not self.complete:
             chunk = await self._next()
             if chunk:
@@ -153,9 +171,23 @@ class Request:
 
     def gone(self) -> None:
         """The client has gone. What Triton computes goes on: it would not notice, and the place it takes is taken."""
-        if self.cancel and self.task is not None:
-            self.task.cancel()
+        if self.task is not None:
+            self.give_up_after(0 if self.cancel else self.connection.server.timeout_seconds)
         self.wake()
+
+    def give_up_after(self, seconds: float) -> None:
+        """End the task then, if it is still there: a Triton that never answers must not keep its place for good."""
+        if self.task is not None:
+            asyncio.get_running_loop().call_later(seconds, self.task.cancel)
+
+    def hold(self, size: int) -> None:
+        """So many bytes of the body are in memory."""
+        self.held += size
+        self.connection.server.held += size
+
+    def let_go(self, size: int) -> None:
+        self.held -= size
+        self.connection.server.held -= size
 
     def wake(self) -> None:
         """Look again at what has come of the body."""
@@ -170,7 +202,7 @@ class Request:
     def _head(self, status: int, headers: Headers, length: bytes) -> bytes:
         self.status = status
         server = self.connection.server
-        if server.draining or not self.complete:
+        if (server.draining and not self.connection.waiting) or not self.complete:
             self.keep_alive = False
         parts = [STATUS[status], server.date]
         parts += [b"%b: %b\r\n" % header for header in headers]

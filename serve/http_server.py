@@ -21,6 +21,8 @@ MAX_HEAD = 65_536
 # A body in crumbs costs as much a crumb as a whole one.
 MAX_CRUMBS, CRUMB = 65_536, 64
 HEAD_SECONDS, IDLE_SECONDS = 60.0, 75.0
+# For a client to take some of its answer.
+STALL_SECONDS = 60.0
 # SageMaker lets an answer stream for eight minutes.
 STREAM_SECONDS = 480.0
 # For the rest of a body that was refused: closing at once would take the answer away from the client that still sends.
@@ -42,9 +44,11 @@ class App(Protocol):
 class Server:
     """The open connections of one worker, and what they share."""
 
-    def __init__(self, app: App, timeout_seconds: float) -> None:
+    def __init__(self, app: App, timeout_seconds: float, max_held: int, max_connections: int) -> None:
         self.app = app
         self.timeout_seconds = timeout_seconds
+        self.max_held, self.held = max_held, 0  # bytes of bodies in memory
+        self.max_connections = max_connections
         self.connections: set[Connection] = set()
         self.draining = False
         self.date = b""
@@ -59,6 +63,8 @@ class Server:
         """Several times a second: cancel what is too old, close what has been idle too long."""
         self.now = now = time.monotonic()
         self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        # Before sockets run out, those that nobody uses are given up.
+        self.idle_seconds = IDLE_SECONDS if len(self.connections) < 0.9 * self.max_connections else LINGER_SECONDS
         for connection in list(self.connections):
             connection.check(now)
 
@@ -91,6 +97,9 @@ class Connection(asyncio.Protocol):
         self.since = server.now  # when the connection became idle, or a head began
         self.paused = self.discarding = self.ended = False
         self.writable: asyncio.Future[None] | None = None
+        self.after: Request | None = None  # the last one answered, whose answer the client has not taken yet
+        self.closing = False
+        self.unsent = 0  # bytes of answers, at the last look
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by behaviour, not by class
@@ -99,7 +108,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self.server.connections.discard(self)
-        self.waiting.clear()
+        self._drop_waiting()
         if self.current is not None:
             self.current.gone()
         self.resume_writing()
@@ -111,16 +120,20 @@ class Connection(asyncio.Protocol):
             self.current.fault = "the connection was closed before the body was whole"
             self.current.wake()
         elif self.waiting and not self.waiting[-1].complete:
-            self.waiting.pop()
+            self._forget(self.waiting.pop())
         return self.current is not None
 
     def pause_writing(self) -> None:
         self.writable = self.loop.create_future()
+        self.since = time.monotonic()
 
     def resume_writing(self) -> None:
         if self.writable is not None and not self.writable.done():
             self.writable.set_result(None)
         self.writable = None
+        if self.after is not None and self.transport is not None:
+            request, self.after = self.after, None
+            self._go_on(request)
 
     def data_received(self, data: bytes) -> None:
         if self.discarding:
@@ -135,10 +148,10 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self.refuse(400, f"this is not HTTP: {error}")
             return
-        if self.head > MAX_HEAD and self.parsing is not None and not self.parsing.started:
-            self.refuse(431, f"the request's head has more than {MAX_HEAD:,} bytes")
+        if self.head > MAX_HEAD and self.parsing is not None:
+            self.refuse(431, f"the request's head, or what follows its body, has more than {MAX_HEAD:,} bytes")
             return
-        if self.current is None and self.waiting:
+        if self.current is None and self.waiting and self.after is None:
             self._start()
         elif len(self.waiting) > 1:
             self.pause()
@@ -149,22 +162,41 @@ class Connection(asyncio.Protocol):
 
     def answered(self, request: Request) -> None:
         """Go on after an answer: with the next request, or with closing."""
+        if request is not self.current:  # it was answered when its time was over
+            return
         self.current = None
         self.since = time.monotonic() if self.server.draining else self.server.now
-        if request.keep_alive and self.transport is not None:
-            if self.waiting:
-                self._start()
-            elif self.ended:
-                self.transport.close()
-            else:
-                self.resume()
+        if self.writable is not None:  # a client that takes no answers gets no more of them
+            self.after = request
         elif self.transport is not None:
-            self.waiting.clear()
-            if request.complete:
-                self.transport.close()
+            self._go_on(request)
+
+    def _go_on(self, request: Request) -> None:
+        if request.keep_alive and self.waiting:
+            self._start()
+        elif request.keep_alive and not self.ended:
+            self.resume()
+        else:
+            self._drop_waiting()
+            if request.complete or self.ended:
+                self._close()
             else:
                 self.discarding = True
                 self.resume()
+
+    def _drop_waiting(self) -> None:
+        while self.waiting:
+            self._forget(self.waiting.pop())
+
+    def _forget(self, request: Request) -> None:
+        """A request that will not be answered."""
+        request.let_go(request.held)
+        request.status = 499  # what still comes of it is passed over
+
+    def _close(self) -> None:
+        self.closing = True
+        if self.transport is not None:
+            self.transport.close()
 
     def refuse(self, status: int, message: str) -> None:
         """Answer what is no request, and close."""
@@ -186,7 +218,12 @@ class Connection(asyncio.Protocol):
         request = self.current
         if self.transport is None:
             return
-        if request is not None:
+        if self.writable is not None or self.closing:
+            if self.transport.get_write_buffer_size() != self.unsent:  # the client takes it, if slowly
+                self.since, self.unsent = now, self.transport.get_write_buffer_size()
+            elif now - self.since > STALL_SECONDS:
+                self.transport.abort()
+        elif request is not None:
             limit = self.server.timeout_seconds
             if request.status:  # it is being answered: a stream
                 limit = max(limit, STREAM_SECONDS)
@@ -195,8 +232,8 @@ class Connection(asyncio.Protocol):
         elif self.discarding or self.parsing is not None:
             if now - self.since > (DISCARD_SECONDS if self.discarding or self.server.draining else HEAD_SECONDS):
                 self.transport.abort()
-        elif now - self.since > (LINGER_SECONDS if self.server.draining else IDLE_SECONDS):
-            self.transport.close()
+        elif now - self.since > (LINGER_SECONDS if self.server.draining else self.server.idle_seconds):
+            self._close()
 
     def pause(self) -> None:
         if not self.paused and self.transport is not None:
@@ -217,7 +254,10 @@ class Connection(asyncio.Protocol):
         cast(Request, self.parsing).path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        headers = cast(Request, self.parsing).headers
+        request = cast(Request, self.parsing)
+        if request.started:  # a trailer: nobody has looked at it on its way here
+            return
+        headers = request.headers
         lowered = name.lower()
         if lowered == b"accept" and lowered in headers:
             value = headers[lowered] + b"," + value
@@ -243,6 +283,8 @@ class Connection(asyncio.Protocol):
         if request.status:  # it was answered without this
             return
         request.chunks.append(body)
+        self.head = 0
+        request.hold(len(body))
         request.size += len(body)
         request.ahead += len(body)
         request.pieces += 1

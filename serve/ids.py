@@ -15,6 +15,8 @@ from zlib import crc32
 
 MAGIC = b"NCFIDS1\n"
 HEADER = struct.Struct("<3Q")
+# Ids of each direction that a worker keeps: 2 MB or so.
+REMEMBERED = 16_384
 
 
 class IdFile:
@@ -39,6 +41,9 @@ class IdFile:
             parts.append(part.cast("Q") if wide else part.cast("I"))
             position += size
         self._offsets, self._starts, self._entries = parts
+        # A few ids are asked for again and again; a dictionary has them in a tenth of the time.
+        self._indices: dict[int | str, int] = {}
+        self._raw: dict[int, int | str] = {}
         self._text = position
         if position + self._offsets[self._count] != len(self._bytes):
             raise ValueError(f"{path} is cut short; export the model again")
@@ -48,6 +53,16 @@ class IdFile:
 
     def index(self, raw: int | str) -> int:
         """The index of a raw id, -1 if it is not here."""
+        found = self._indices.get(raw)
+        if found is None:
+            found = self._look_up(raw)
+            if len(self._indices) >= REMEMBERED:
+                self._indices.clear()
+            if found >= 0:  # what is not here is anything a caller makes up
+                self._indices[raw] = found
+        return found
+
+    def _look_up(self, raw: int | str) -> int:
         text = str(raw).encode()
         bucket = crc32(text) & self._mask
         for entry in self._entries[self._starts[bucket] : self._starts[bucket + 1]]:
@@ -58,8 +73,14 @@ class IdFile:
 
     def raw(self, index: int) -> int | str:
         """The raw id of an index, as it was in the data."""
-        text = self._bytes[self._text + self._offsets[index] : self._text + self._offsets[index + 1]].decode()
-        return int(text) if self._whole_numbers else text
+        found = self._raw.get(index)
+        if found is None:
+            text = self._bytes[self._text + self._offsets[index] : self._text + self._offsets[index + 1]].decode()
+            found = int(text) if self._whole_numbers else text
+            if len(self._raw) >= REMEMBERED:
+                self._raw.clear()
+            self._raw[index] = found
+        return found
 
 
 Value = str | int | float | bool | None

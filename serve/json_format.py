@@ -18,6 +18,9 @@ NO_LINES = f"the body is empty; send one JSON object a line, such as {EXAMPLE}"
 # Finding the name that comes twice takes milliseconds in a body of this size, and whole seconds in one of 25 MB.
 MAX_TO_NAME = 65_536
 
+# botocore's model of InvokeEndpoint has no room for more.
+MAX_ERROR = 2048
+
 
 class Decoded(NamedTuple):
     """The JSON documents of one body; in the place of one that cannot be read stands the error.
@@ -153,3 +156,14 @@ def _refuse_repeats(body: bytes, where: str) -> None:
             # Numbers are not looked at, and Python's int would refuse thousands of digits.
             json.loads(body.decode(), object_pairs_hook=check, parse_int=len, parse_float=len)
     raise BadRequest(f"{where} has a field more than once in an object; send every field of an object once")
+
+
+def error_json(message: str, code: str | None = None) -> bytes:
+    """An error as a body that fits into SageMaker's OriginalMessage: of a longer message the middle is left out."""
+    room = len(message)
+    while True:
+        text = message if room >= len(message) else f"{message[: room // 2]} … {message[-(room // 2) :]}"
+        body = to_json({"error": text} if code is None else {"error": text, "code": code})
+        if len(body) <= MAX_ERROR:
+            return body
+        room = min(room * 3 // 4, MAX_ERROR)

@@ -22,8 +22,11 @@ MAX_DIMENSIONS = 32
 # Triton's parser calls itself for every level.
 MAX_NESTED = 1000
 MAX_SHAPE_BYTES = 200
+MAX_TENSORS = 1000
+# What has to be looked at: our own field, and parameters that are refused.
+TO_READ = (b'"model"', b'"shared_memory', b'"classification')
 PLAIN = re.compile(
-    rb'\s*\{\s*(?:"(?:id"\s*:\s*"[^"\\]*"|outputs"\s*:\s*\[[^][]*\]|parameters"\s*:\s*\{[^{}]*\})\s*,\s*)*'
+    rb'\s*\{\s*(?:"(?:id"\s*:\s*"[^"\\]*"|outputs"\s*:\s*\[[^][]*\]|parameters"\s*:\s*\{[^{}]*\})\s*,\s*){0,3}'
     rb'"inputs"\s*:\s*\['
 )
 SHAPE = re.compile(rb'"shape"\s*:(?:\s*\[([0-9,\s]+)\])?')
@@ -69,24 +72,39 @@ def is_plain(body: bytes) -> bool:
 
     Without a backslash every name stands in the body as it is written, so that looking for it finds it.
     """
-    if PLAIN.match(body) is None or b"\\" in body or b'"model"' in body or b'"shared_memory' in body:
-        return False
-    # It could be as deep as it has brackets, but for lists that close where the next one opens: the depth stays.
-    if _opened(body) > MAX_NESTED and _opened(body.replace(b"], [", b"").replace(b"],[", b"")) > MAX_NESTED:
+    if PLAIN.match(body) is None or b"\\" in body or any(word in body for word in TO_READ) or may_be_deep(body):
         return False
     left = len(body)
     for lengths in SHAPE.findall(body):
         if not lengths or len(lengths) > MAX_SHAPE_BYTES:
             return False
         try:
-            left -= prod(map(int, lengths.split(b",")))
+            left -= _promised([int(length) for length in lengths.split(b",")])
         except ValueError:
             return False
     return left >= 0
 
 
+def may_be_deep(body: bytes) -> bool:
+    """Whether a body could be nested deeper than Triton's parser, which calls itself for every level, is asked to go.
+
+    It could be as deep as it has brackets, but for lists that close where the next one opens: the depth stays.
+    """
+    return _opened(body) > MAX_NESTED and _opened(body.replace(b"], [", b"").replace(b"],[", b"")) > MAX_NESTED
+
+
 def _opened(body: bytes) -> int:
     return body.count(b"[") + body.count(b"{")
+
+
+def _promised(shape: list[int]) -> int:
+    """How many numbers a shape promises; a length of 0 does not make the others harmless (docs/log.md).
+
+    Raises ValueError for a batch of nothing, which a model never answers.
+    """
+    if len(shape) > 1 and shape[0] == 0:
+        raise ValueError("a batch of 0 rows cannot be answered")
+    return prod(max(length, 1) for length in shape)
 
 
 def check_kserve(document: Any, size: int) -> None:
@@ -99,24 +117,32 @@ def check_kserve(document: Any, size: int) -> None:
     inputs = document.get("inputs") if isinstance(document, dict) else None
     if not isinstance(inputs, list):
         raise BadRequest(f"inputs is {show(inputs)}; it must be a list")
-    left = size
-    for number, tensor in enumerate(inputs):
-        shape = tensor.get("shape") if isinstance(tensor, dict) else None
-        if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
-            raise BadRequest(f"inputs[{number}] needs a shape, a list of whole numbers of at least 0")
-        if len(shape) > MAX_DIMENSIONS or (count := prod(shape)) > left:
-            raise BadRequest(f"inputs[{number}] has shape {shape[:8]}, which is more than its data can fill")
-        left -= count
     outputs, parameters = document.get("outputs", []), document.get("parameters", {})
     if not isinstance(outputs, list):
         raise BadRequest(f"outputs is {show(outputs)}; it must be a list")
     if not isinstance(parameters, dict):
         raise BadRequest(f"parameters is {show(parameters)}; it must be an object")
+    if max(len(inputs), len(outputs)) > MAX_TENSORS:
+        raise BadRequest(f"the body has {max(len(inputs), len(outputs)):,} tensors; at most {MAX_TENSORS:,} are taken")
+    left = size
+    for number, tensor in enumerate(inputs):
+        shape = tensor.get("shape") if isinstance(tensor, dict) else None
+        if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
+            raise BadRequest(f"inputs[{number}] needs a shape, a list of whole numbers of at least 0")
+        try:
+            count = _promised(shape[:MAX_DIMENSIONS])
+        except ValueError as error:
+            raise BadRequest(f"inputs[{number}] has shape {shape[:8]}: {error}") from None
+        if len(shape) > MAX_DIMENSIONS or count > left:
+            raise BadRequest(f"inputs[{number}] has shape {shape[:8]}, which is more than its data can fill")
+        left -= count
     for field, tensors in (("inputs", inputs), ("outputs", outputs)):
         for number, tensor in enumerate(tensors):
             if not isinstance(tensor, dict):
                 raise BadRequest(f"{field}[{number}] is {show(tensor)}; it must be an object")
             own = tensor.get("parameters")  # Triton passes over what is no object
+            if isinstance(own, dict) and "classification" in own:  # of an output of text it ends Triton (docs/log.md)
+                raise BadRequest(f"{field}[{number}] asks for classification, which is not done here; sort the scores")
             if isinstance(own, dict) and any(name.startswith("shared_memory") for name in own):
                 raise BadRequest(
                     f"{field}[{number}] names shared memory, which no request can use; send the data itself"

@@ -16,12 +16,8 @@ WORDS = re.compile(
     r"[Cc]annot allocate memory|can't allocate memory|bad_alloc|not enough memory|cudaErrorMemoryAllocation|"
     r"memory limit set for|Failed to increase the shared memory pool size"
 )
+DIED = re.compile(r"Stub process '[^']*' is not healthy")
 COUNTED = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
-
-
-def is_out_of_memory(text: str) -> bool:
-    """Whether a message of a model's or of Triton's says that there was too little memory, of whatever kind."""
-    return WORDS.search(text) is not None
 
 
 def oom_kills(root: Path = Path("/")) -> int:
@@ -57,3 +53,9 @@ def _counters(root: Path) -> list[Path]:
             continue
         paths += [top / each / file for top in tops for each in (below, "")]
     return [*paths, root / "proc/vmstat"]
+
+
+def is_out_of_memory(text: str, kills: int = 0) -> bool:
+    """Whether a message of a model's or of Triton's says that there was too little memory, of whatever kind; or that a
+    process has died, and the kernel has killed more than `kills` for want of memory."""
+    return WORDS.search(text) is not None or (DIED.search(text) is not None and oom_kills() > kills)

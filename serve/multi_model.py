@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from serve.archives import SEPARATOR, Archive, confined
-from serve.claims import claim, end_loads, holds
+from serve.claims import claim, end, heal, holds, instances
 from serve.errors import BadRequest, OutOfMemory, ServeError, Unavailable, UnknownModel, show
 from serve.memory import is_out_of_memory, oom_kills
 from serve.repository import Recommender
@@ -33,6 +33,10 @@ CLEAN_UP_SECONDS = 10.0
 # How often to look whether Triton is done: an unload takes from a few milliseconds to seconds.
 FIRST_LOOK, LAST_LOOK = 0.01, 0.2
 WATCH_SECONDS = 1.0
+# For a process that was killed before it told Triton that it lives, Triton waits for ever.
+YOUNG_SECONDS = 10.0
+# After the end of its last process Triton unloads a model within milliseconds, or never.
+WAKE_SECONDS = 2.0
 
 
 class Conflict(ServeError):
@@ -69,10 +73,12 @@ class MultiModel:
             self._clear(admin, name, UNLOAD_SECONDS)
             archive = Archive.read(folder, self.root, str(url))
             sizes = self._load(admin, archive, name)
+            processes = instances(self.view.folder)
             with changing(self.file) as served:
                 if served.starts != starts:
                     raise Unavailable("the inference server went away while the model was loaded; try again")
-                _publish(served, name, archive, sizes, target)
+                served.publish(name, archive.url, target, archive.names(name), archive.release, sizes)
+                served.processes |= {part: processes.get(part, []) for part in served.parts[name]}
         except BaseException as error:
             if isinstance(error, Unavailable) or isinstance(error.__cause__, Unavailable):
                 patience = 0  # Triton is busy or being started again
@@ -118,6 +124,8 @@ class MultiModel:
             for name in lost:
                 log.error("%s is no longer loaded: %s", name, _reason(name, index))
                 served.withdraw(name)
+            running = instances(self.view.folder)
+            served.processes = {part: running.get(part, []) for parts in served.parts.values() for part in parts}
             served.ready = True
             served.starts += 1
         return lost
@@ -129,9 +137,11 @@ class MultiModel:
 
     def watch(self, admin: TritonAdmin, stopped: threading.Event) -> None:
         """Take away what loads and unloads that were cut off have left, until `stopped`; in a thread of its own."""
+        no_room: dict[str, int] = {}
         while not stopped.wait(WATCH_SECONDS):
             try:
                 self.tidy(admin, stopped.is_set)
+                heal(admin, self.file, self.view.folder, no_room)
             except (Unavailable, OSError) as error:
                 if not stopped.is_set():
                     log.error("cannot take away what was left of a model: %s", error)
@@ -202,11 +212,13 @@ class MultiModel:
                 list(pool.map(admin.load, wanted))
             if archive.release:
                 Recommender.open(self.view.folder, name, archive.release.version, sizes, names)
+            if oom_kills() > kills:  # another model's, which was larger
+                raise LoadFailed("not one of its own")
         except (LoadFailed, Unavailable, *UNREADABLE) as error:
             text = archive.as_seen_outside(str(error).rstrip("\n;"), self.view, name)
             if oom_kills() > kills:
                 raise OutOfMemory(f"{name} needs more memory than there is, a process was killed: {text}") from error
-            if is_out_of_memory(f"{text} {error.__cause__}"):
+            if is_out_of_memory(f"{text} {error.__cause__}", kills):
                 raise OutOfMemory(f"{name} needs more memory than there is: {text}") from error
             if isinstance(error, Unavailable):
                 raise
@@ -230,10 +242,14 @@ class MultiModel:
         """Have Triton unload whatever there is of a model, wait until it is gone, and show it no longer.
 
         A Triton that is started again meanwhile may load it again, and is told again. Raises Unavailable after
-        `seconds`.
+        `seconds`. A load that is under way is one that nobody waits for any more. What was asked of a model whose
+        process has died, Triton 2.51 never lets go of: it is gone when there is no process.
         """
         there = {path.name for path in self.view.folder.iterdir() if path.name.partition(SEPARATOR)[0] == name}
-        deadline, pause = time.monotonic() + seconds, FIRST_LOOK
+        served = Served.read(self.file)
+        processes = [process for part in there for process in served.processes.get(part, ())]
+        last_sign = time.monotonic()
+        deadline, pause = last_sign + seconds, FIRST_LOOK
         held = there
         while held:
             try:
@@ -241,10 +257,16 @@ class MultiModel:
                 for part in sorted({state.name for state in states if state.ready}):  # what is asked comes first
                     admin.unload(part)
                 for part in {state.name for state in states if state.state == "LOADING"}:  # for nobody
-                    end_loads(self.view.folder / part)
+                    for process in instances(self.view.folder).get(part, ()):
+                        end(process, YOUNG_SECONDS)
                 held = {state.name for state in states}
+                waits = {state.state for state in states} == {"UNLOADING"} and not any(map(holds, processes))
+                if not waits or there & instances(self.view.folder, completing=True).keys():
+                    last_sign = time.monotonic()
             except (Unavailable, LoadFailed) as error:
                 log.debug("%s: %s", name, error)
+            if processes and time.monotonic() > last_sign + WAKE_SECONDS:
+                held = set()
             if held and (time.monotonic() > deadline or stopped()):
                 raise Unavailable(f"{name} is still being unloaded; try again later")
             if held:
@@ -252,24 +274,14 @@ class MultiModel:
                 pause = min(2 * pause, LAST_LOOK)
         for part in there:
             self.view.remove(part)
+        with changing(self.file) as served:
+            for part in there:
+                served.processes.pop(part, None)
 
 
 def unknown(name: str) -> UnknownModel:
     """Nothing of that name is loaded."""
     return UnknownModel(f"{show(name)} is not loaded; POST /models loads it")
-
-
-def _publish(served: Served, name: str, archive: Archive, sizes: dict[str, int], target: str) -> None:
-    """From now on requests to `name` are answered."""
-    served.loading.pop(name, None)
-    served.urls[name], served.targets[name] = archive.url, target
-    served.parts[name] = list(archive.names(name))
-    served.models = tuple(served.urls)
-    if archive.release:
-        served.recommenders[name] = archive.release.version
-        served.stamps[name] = archive.release.stamp
-        served.versions |= dict.fromkeys(served.parts[name], archive.release.version)
-        served.max_batch_size |= sizes
 
 
 def _reason(name: str, index: list[ModelState]) -> str:

@@ -10,6 +10,7 @@ import orjson
 from serve import codec, kserve
 from serve.errors import BadRequest, NotAcceptable, OutOfMemory, Overloaded, TritonFailed, VersionGone
 from serve.http_request import Headers, Request
+from serve.json_format import MAX_ERROR, error_json
 from serve.memory import is_out_of_memory
 from serve.recommenders import INFERENCE_ID, triton_message
 from serve.served import ServedFile
@@ -106,6 +107,8 @@ class PassThrough:
             # A traceback names files as Triton sees them.
             answer.body = answer.body.replace(b"%b/" % bytes(self.served.view), b"%b/" % bytes(self.repository))
             self.check_failure(answer, body if header_length is None else b"{}")
+            if len(answer.body) > MAX_ERROR:
+                answer.body = error_json(triton_message(answer))
         if answer.header_length is None:
             return answer.status, [(b"content-type", answer.content_type)], answer.body
         headers = [
@@ -118,6 +121,8 @@ class PassThrough:
         """A body to Triton's generate extension; a stream of events is passed on as it comes."""
         request.kind = "generate"
         path = f"/v2/models/{request.model}/{self.settings.inference_type}"
+        if kserve.may_be_deep(body):
+            codec.parse_json(body, "the body")  # which refuses what is nested too deep
         extra = b"Content-Type: application/json\r\n" + forwarded(request.headers)
         if self.settings.inference_type == "generate":
             answer = await self.triton.request(b"POST", path, body, None, extra)
@@ -125,6 +130,7 @@ class PassThrough:
                 answer.status = 500
             self.respond(request, answer, body)
             return
+        request.cancel = True
         stream = await TritonStream.open(self.triton.address, path, body, extra)
         try:
             if stream.status >= 400:  # nothing has been sent: the error is the answer, not an event
@@ -132,7 +138,6 @@ class PassThrough:
                 status = 500 if failure.startswith(EVENT) else stream.status  # the model's, not the caller's
                 self.respond(request, TritonResponse(status, failure.removeprefix(EVENT).rstrip()), body)
                 return
-            request.cancel = True
             request.start(stream.status, [(b"content-type", stream.content_type), *echoed(request.headers)])
             while part := await stream.next():
                 await request.write(part)
@@ -143,6 +148,8 @@ class PassThrough:
     def respond(self, request: Request, answer: TritonResponse, body: bytes) -> None:
         if answer.status >= 400:
             self.check_failure(answer, body)
+            if len(answer.body) > MAX_ERROR:
+                answer.body = error_json(triton_message(answer))
         request.respond(answer.status, [(b"content-type", answer.content_type), *echoed(request.headers)], answer.body)
 
     def check_failure(self, answer: TritonResponse, body: bytes) -> None:

@@ -31,7 +31,7 @@ LOOK_SECONDS = 1.0
 RETIRE_SECONDS = 10.0
 # A version may meet a Triton that goes away for another reason; the second time it is the version.
 ATTEMPTS = 2
-NO_REASON = "Triton gave no reason; SAGEMAKER_TRITON_LOG_INFO=true shows more"
+NO_REASON = "Triton's own lines above say why; SAGEMAKER_TRITON_LOG_INFO=true shows more"
 BROKEN = (LoadFailed, OSError, ValueError, KeyError, TypeError)
 
 

@@ -11,12 +11,12 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from serve.repository import Recommender, file_stamp
+from serve.repository import Recommender, Release, file_stamp
 
 # In the folder that the supervisor and its workers share.
 SERVED_FILE, VIEW_FOLDER = "served.json", "models"
@@ -34,7 +34,8 @@ class Served:
 
     In multi-model mode, by the name SageMaker gave: `urls` where a loaded model is, `targets` the Target-Model header
     it was loaded with ("" without one), `parts` Triton's names of it and of what it needs; `loading` and `unloading`
-    the process that is at it (see serve/claims.py); `starts` counts the starts of Triton.
+    the process that is at it (see serve/claims.py); `processes` those that run a part; `starts` counts the starts of
+    Triton.
     """
 
     ready: bool = False
@@ -49,6 +50,7 @@ class Served:
     parts: dict[str, list[str]] = field(default_factory=dict)
     loading: dict[str, str] = field(default_factory=dict)
     unloading: dict[str, str] = field(default_factory=dict)
+    processes: dict[str, list[str]] = field(default_factory=dict)
     starts: int = 0
 
     @classmethod
@@ -72,8 +74,21 @@ class Served:
         """What a request can name: the recommenders, or the models where there are none."""
         return tuple(self.recommenders) or self.models
 
+    def publish(
+        self, name: str, url: str, target: str, parts: Sequence[str], release: Release | None, sizes: dict[str, int]
+    ) -> None:
+        """From now on requests to a model that was loaded in multi-model mode are answered; of a recommender's parts
+        `sizes` are the rows that a request may have."""
+        self.loading.pop(name, None)
+        self.urls[name], self.targets[name], self.parts[name] = url, target, list(parts)
+        self.models = tuple(self.urls)
+        if release:
+            self.recommenders[name], self.stamps[name] = release.version, release.stamp
+            self.versions |= dict.fromkeys(parts, release.version)
+            self.max_batch_size |= sizes
+
     def withdraw(self, name: str) -> None:
-        """Forget a model that was loaded in multi-model mode."""
+        """Forget a model that was loaded in multi-model mode; its processes are known until they have ended."""
         for part in self.parts.pop(name, []):
             self.versions.pop(part, None)
             self.max_batch_size.pop(part, None)

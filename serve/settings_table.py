@@ -102,7 +102,7 @@ SETTINGS = (
     ),
     Setting(
         "SERVE_TIMEOUT_SECONDS", "timeout_seconds", number(0, 3600), "60", "a number above 0 and at most 3600",
-        "A request older than this is cancelled in Triton and answered 504; 3600 in a batch transform, and the value "
+        "A request older than this is answered 504; 3600 in a batch transform, and the value "
         "to set on an asynchronous endpoint.",
     ),
     Setting(

@@ -19,6 +19,8 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent import futures
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
@@ -40,11 +42,14 @@ from serve.triton_runtime import RuntimeNotFoundError, TritonRuntime, find_runti
 log = logging.getLogger("serve")
 
 # SIGTERM to the end within 25 s (SageMaker kills after 30): gunicorn finishes requests, then Triton goes.
-GUNICORN_SECONDS, TRITON_SECONDS = 18, 5
+GUNICORN_SECONDS, TRITON_SECONDS = 17, 5
 TICK = 0.1
+INPUT_SIZE = "--http-max-input-size"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
-# A Triton that does not answer so often in a row, each time for seconds, hangs.
-LOOK_SECONDS, LOOKS = 5.0, 6
+# How often to look whether Triton is well, and after how long without an answer it hangs.
+LOOK_SECONDS, SILENT_SECONDS = 1.0, 30.0
+# What gunicorn would take from the environment, which is that of the endpoint.
+GUNICORNS_OWN = ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY")
 
 
 class Supervisor:
@@ -57,7 +62,7 @@ class Supervisor:
         self.children: list[Child] = []
 
     def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup
                 signal.signal(number, self._on_signal)
         # Triton's Python backend takes plain paths only: no space, nothing beyond ASCII.
@@ -150,6 +155,8 @@ class Supervisor:
             gpus=len([*Path("/dev").glob("nvidia[0-9]*")]),
             exit_seconds=TRITON_SECONDS - 1,
         )
+        if runtime.knows(INPUT_SIZE):  # newer releases have a limit of their own; ours is the one that counts
+            arguments.insert(0, f"{INPUT_SIZE}={max(2**26, self.settings.max_body_bytes)}")
         return spawn([str(runtime.program), *runtime.arguments, *arguments], runtime.environment)
 
     def _start_gunicorn(self, public: socket.socket, scratch: Path) -> subprocess.Popen[bytes]:
@@ -168,43 +175,84 @@ class Supervisor:
             "SERVE_MODEL_REPOSITORY": str(self.settings.model_repository.absolute()),
             "SERVE_MULTI_MODEL_ROOT": str(self.settings.multi_model_root.absolute()),
         }
-        return spawn(command, {**os.environ, **paths}, public.fileno(), cwd=scratch)
+        environment = {name: value for name, value in os.environ.items() if name not in GUNICORNS_OWN}
+        return spawn(command, environment | paths, public.fileno(), cwd=scratch)
 
     def _watch(
         self, triton: Child, gunicorn: Child, admin: TritonAdmin, models: Hosted, tallies: TallyFolder, began: float
     ) -> None:
         """Until a signal comes: restart what dies or hangs, say when the models are ready. Raises StartError."""
         watcher: threading.Thread | None = None
-        ready, silent, looked = False, 0, 0.0
+        health: TritonHealth | None = None
         while not self.stopping:
             if triton.check(may_restart=watcher is not None):
                 models.pause()
-                ready, began = False, time.monotonic()
+                health, began = None, time.monotonic()
             gunicorn.check(may_restart=True)
-            if not ready and admin.is_live():
+            if health is None and admin.is_live(LOOK_SECONDS):
                 try:
-                    names = models.report(admin)
+                    names = self._report(models, admin)
                 except Unavailable as error:
                     if watcher is None:
                         raise StartError("tritonserver came up and went away again") from error
                     continue
                 where = f"http://{self.settings.bind_address}:{self.settings.port}"
                 log.info("ready after %.1f s on %s: %s", time.monotonic() - began, where, names)
-                ready, silent = True, 0
+                health = TritonHealth(triton, admin, not self.settings.multi_model)
                 if watcher is None:
                     watcher = threading.Thread(target=models.watch, args=(admin, self.ended), daemon=True)
                     watcher.start()
-            if ready and time.monotonic() > looked + LOOK_SECONDS:
-                silent = 0 if admin.is_live() else silent + 1
-                looked = time.monotonic()
+            if health is not None and health.is_due():
+                if (why := health.look()) is not None:
+                    log.error("tritonserver %s and is killed", why)
+                    triton.kill()
                 with suppress(OSError, ValueError):
                     tallies.read()  # what dead workers have left is added up and taken away
-                if silent >= LOOKS:
-                    log.error("tritonserver has not answered for %.0f s and is killed", LOOKS * LOOK_SECONDS)
-                    triton.kill()
             time.sleep(TICK)
+
+    def _report(self, models: Hosted, admin: TritonAdmin) -> str:
+        """What is served; it may have to load models, and a signal does not wait for that. Raises StartError and the
+        like."""
+        done: Future[str] = Future()
+
+        def report() -> None:
+            try:
+                done.set_result(models.report(admin))
+            except BaseException as error:
+                done.set_exception(error)
+
+        threading.Thread(target=report, daemon=True).start()
+        while not self.stopping:
+            with suppress(TimeoutError, futures.TimeoutError):
+                return done.result(TICK)
+        return "nothing, for it is stopping"
 
     def _stop(self) -> None:
         self.ended.set()
         for child in self.children:
             child.stop(GUNICORN_SECONDS + 1 if child.name == "gunicorn" else TRITON_SECONDS)
+
+
+class TritonHealth:
+    """Whether a tritonserver that is there is still of use."""
+
+    def __init__(self, triton: Child, admin: TritonAdmin, heal_backends: bool) -> None:
+        """`heal_backends`: whether a model's process that has died is a reason to start Triton again. With many models
+        that come and go it is not: the platform unloads and loads the one, and the others go on."""
+        self.triton, self.admin, self.heal_backends = triton, admin, heal_backends
+        self.looked = self.answered = time.monotonic()
+        self.dead: set[int] = set()
+
+    def is_due(self) -> bool:
+        return time.monotonic() > self.looked + LOOK_SECONDS
+
+    def look(self) -> str | None:
+        """What is wrong with it, if anything is."""
+        if self.admin.is_live(LOOK_SECONDS):
+            self.answered = time.monotonic()
+        self.looked = time.monotonic()
+        if self.looked - self.answered > SILENT_SECONDS:
+            return f"has not answered for {SILENT_SECONDS:.0f} s"
+        # Triton does not look after a process of its Python backend that dies; one it unloads is dead for a moment.
+        before, self.dead = self.dead, self.triton.dead_children() if self.heal_backends else set()
+        return "has lost a model's process" if before & self.dead else None

@@ -18,6 +18,7 @@ LOAD_SECONDS = 350.0
 # The header that Triton's gRPC looks for is that of HTTP with this before it.
 GRPC_KEY_HEADER = f"triton-grpc-protocol-{KEY_HEADER}"
 CHANNEL = [
+    ("grpc.enable_http_proxy", 0),  # Triton is on this machine, whatever http_proxy says
     # gRPC waits longer and longer between attempts to connect; here the server is on the same machine and starting.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 100),
@@ -59,10 +60,10 @@ class TritonAdmin:
         self._address = address
         self._connection: tuple[TritonAddress, Any] | None = None
 
-    def is_live(self) -> bool:
-        """Whether the server answers, which it does once its first round of loading is over."""
+    def is_live(self, seconds: float = SECONDS) -> bool:
+        """Whether the server answers within so long, which it does once its first round of loading is over."""
         try:
-            return bool(self._call("is_server_live", client_timeout=SECONDS))
+            return bool(self._call("is_server_live", client_timeout=seconds))
         except (InferenceServerException, Unavailable):
             return False
 

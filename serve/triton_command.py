@@ -57,6 +57,8 @@ def triton_arguments(
         f"--log-error={settings.log_error[0]}",
         f"--exit-timeout-secs={exit_seconds}",
         *_shared_memory(settings, shm_prefix, len(models), shm_free),
+        # Else a few slow loads, one of which may hang, would keep all others waiting (C80c).
+        *_given("--model-load-thread-count", 32 if settings.multi_model else None),
         *_given("--buffer-manager-thread-count", settings.buffer_manager_thread_count),
         *_given("--model-namespacing", settings.model_namespacing),
         *_given("--backend-config=tensorflow,version", settings.tensorflow_version),

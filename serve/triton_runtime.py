@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,16 @@ class TritonRuntime:
     program: Path
     arguments: tuple[str, ...]
     environment: dict[str, str]
+
+    def knows(self, flag: str) -> bool:
+        """Whether this release has an argument."""
+        try:
+            told = subprocess.run(
+                [self.program, "--help"], env=self.environment, capture_output=True, timeout=STUB_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return re.search(rf"{re.escape(flag)}\b".encode(), told.stdout + told.stderr) is not None
 
 
 def find_runtime(scratch: Path) -> TritonRuntime:
@@ -64,6 +75,7 @@ def find_runtime(scratch: Path) -> TritonRuntime:
 
 def _environment() -> dict[str, str]:
     environment = dict(os.environ)
+    environment.pop("AIP_MODE", None)  # it would open Triton's endpoint for another platform
     # Threads of several models on few cores: spinning at each barrier made a step up to 30 times slower (docs/log.md).
     environment.setdefault("GOMP_SPINCOUNT", "1000")
     return environment

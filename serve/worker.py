@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 from contextlib import suppress
@@ -16,6 +17,11 @@ from serve.http_server import Server
 
 BACKLOG = 2048
 TICK = 0.25
+# Bodies that may be in memory at once: so many of the largest, and at least so many bytes.
+BODIES, MAX_HELD = 4, 512 * 2**20
+# For the connections to Triton, threads and files.
+SPARE_FILES = 400
+MOST_FILES = 1_000_000
 
 
 class Worker(GunicornWorker):  # type: ignore[misc]
@@ -43,11 +49,17 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, stop.set)
-        server = Server(self.wsgi, self.wsgi.settings.timeout_seconds)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most_files = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, hard))
+        settings = self.wsgi.settings
+        max_held = max(MAX_HELD, BODIES * settings.max_body_bytes)
+        server = Server(self.wsgi, settings.timeout_seconds, max_held, max(most_files // 2, most_files - SPARE_FILES))
         self.wsgi.start(server)
         listening = [
             await loop.create_server(server.connection, sock=each.sock, backlog=BACKLOG) for each in self.sockets
         ]
+        spare = [socket.socket(fileno=os.dup(each.sock.fileno())) for each in self.sockets]
         while not stop.is_set() and os.getppid() == self.ppid:
             self.notify()
             server.tick()
@@ -55,18 +67,22 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(stop.wait(), TICK)
         # Nobody else has the sockets open any more: closing them is the end of the port.
-        spare = [socket.socket(fileno=os.dup(each.sock.fileno())) for each in self.sockets]
         for one in (*listening, *self.sockets):
             one.close()
         server.draining = True
         for each in spare:
             await _take_what_waits(each, server)
-        ticks = loop.create_task(self._tick_on(server))
+        ticks = loop.create_task(self._tick_on())
         await server.drain(self.cfg.graceful_timeout - 1)
         ticks.cancel()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:  # of clients that have gone
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=1)
         self.wsgi.stop()
 
-    async def _tick_on(self, server: Server) -> None:
+    async def _tick_on(self) -> None:
         while True:
             self.notify()
             self.wsgi.tick()
@@ -80,7 +96,10 @@ async def _take_what_waits(listening: socket.socket, server: Server) -> None:
     while True:
         try:
             connection, _ = listening.accept()
-        except (BlockingIOError, ConnectionAbortedError):
+        except ConnectionAbortedError:
+            continue
+        except OSError:  # there is none left, or no file for one
             break
-        await loop.connect_accepted_socket(server.connection, connection)
+        with suppress(OSError):  # its client may have gone
+            await loop.connect_accepted_socket(server.connection, connection)
     listening.close()

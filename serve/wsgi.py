@@ -38,7 +38,7 @@ def call(
         key = name.decode("latin-1").upper().replace("-", "_")
         if key == "CONTENT_TYPE":
             environ[key] = value.decode("latin-1")
-        elif key != "CONTENT_LENGTH":
+        elif key not in ("CONTENT_LENGTH", "TRANSFER_ENCODING"):  # the body is whole
             environ[f"HTTP_{key}"] = value.decode("latin-1")
     begun: list[Any] = []
 

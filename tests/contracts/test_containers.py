@@ -22,7 +22,6 @@ from ncf.export import export
 from tests.contracts.models import one, sums, write_model
 from tests.contracts.test_hosting import Brief
 from tests.serving import Answer, Server
-from tests.small_models import write_model as write_code
 
 pytestmark = pytest.mark.e2e
 
@@ -263,22 +262,6 @@ def test_c089_answers_of_other_containers_are_asked(recommender: Container, kind
     found = [float(line) for line in answer.body.splitlines()] if csv else answer.json["scores"]
     pairs = [{"user_id": "user 0", "item_id": "a b"}, {"user_id": "user 1", "item_id": "7"}]
     assert found == pytest.approx(recommender.invoke({"pairs": pairs}).json["scores"])
-
-
-@pytest.mark.xfail(strict=True, reason="a recommender's request may not have the model_name that Triton's answers have")
-def test_c089_a_chain_in_json(recommender: Container, tmp_path: Path) -> None:
-    """The answer of the first is the request to the second, with its type and nothing else."""
-    write_code(tmp_path, "lookup", LOOKUP, LOOKUP_CONFIG)
-    with Brief(tmp_path, SAGEMAKER_TRITON_INFERENCE_TYPE="generate") as first:
-        first.wait_until_ready()
-        found = first.invoke({"session": "session 3"})
-        assert (found.status, found.json["user_id"]) == (200, "user 3")
-        answer = recommender.request(
-            "POST", "/invocations", found.body, {"Content-Type": found.headers["content-type"]}
-        )
-        assert answer.status == 200, answer.body
-        asked = recommender.invoke({"user_id": "user 3"}).json
-        assert answer.json["recommendations"] == asked["recommendations"]
 
 
 @pytest.mark.parametrize("accept", [None, "*/*", "application/json", "text/csv"])

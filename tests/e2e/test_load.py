@@ -86,7 +86,8 @@ def test_c005_sigterm_loses_no_request(repository: Path, workers: str) -> None:
         assert server.stop() == 0
         assert time.monotonic() - began < 25
         clients.join()
-    assert clients.lost == []
+        server_log = server.log.read_text()
+    assert clients.lost == [], server_log
     assert set(clients.statuses) == {200}
     assert clients.statuses[200] > 400
 

@@ -150,9 +150,9 @@ class Endpoint:
                 words = (folder / "cmdline").read_text().split("\0")
             except (OSError, IndexError):
                 continue
-            if parent == triton and words[0].endswith(STUB):
-                if not names or Path(words[1]).parent.parent.name in names:
-                    found.add(int(folder.name))
+            model = Path(words[1]).parent.parent.name if parent == triton and words[0].endswith(STUB) else ""
+            if model and (not names or model in names):
+                found.add(int(folder.name))
         return found
 
 
