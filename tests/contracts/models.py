@@ -188,7 +188,6 @@ SUMS_ASKED = {
     "outputs in another order": sums(outputs=[{"name": "DIFFERENCE"}, {"name": "SUM"}]),
     "same output twice": sums(outputs=[{"name": "SUM"}, {"name": "SUM"}]),
     "unknown output": sums(outputs=[{"name": "nope"}]),
-    "classification": sums(outputs=[output(classification=2)]), "class 0": sums(outputs=[output(classification=0)]),
     "binary output": sums(outputs=[output(binary_data=True)]), "declined": sums(outputs=[output(binary_data=False)]),
     "mixed outputs": sums(outputs=[output(binary_data=True), {"name": "DIFFERENCE"}]),
     "all outputs binary": sums(parameters={"binary_data_output": True}),
@@ -240,10 +239,14 @@ SUMS_OF_WRONG_FORM = {
     "list": b"[]", "number": b"1", "null": b"null", "word": b'"x"', "true": b"true",
 }  # fmt: skip
 
+# Of an output of text it ends the native endpoint.
+CLASSES = {str(count): sums(outputs=[output(classification=count)]) for count in (0, 2)}
+LINES = {"two": sums() + b"\n" + sums() + b"\n", "three": (sums() + b"\n") * 3}
+
 # … and those that are no JSON.
 NOT_JSON = {
     "brace": b"{", "half": sums()[:50], "two documents": sums() + sums(), "comma": sums()[:-1] + b",}", "space": b"   ",
-    "lines": sums() + b"\n" + sums() + b"\n", "text": b"hello", "csv": b"1,2,3\n4,5,6\n", "bytes": b"\x00\x01\x02\xff",
+    "text": b"hello", "csv": b"1,2,3\n4,5,6\n", "bytes": b"\x00\x01\x02\xff",
     "utf-16": sums().decode().encode("utf-16"), "quoted": b"'" + sums() + b"'", "garbage after": sums() + b"x",
     "control in text": b'{"id": "a\x01", ' + sums()[1:], "comment": b"/* hi */" + sums(),
     "single quotes": sums().replace(b'"', b"'"), "lone surrogate": b'{"id": "\\ud800", ' + sums()[1:],

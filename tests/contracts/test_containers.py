@@ -46,25 +46,6 @@ NOBODY = 12345
 READS = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search"]
 AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *READS]
 
-# `lookup`: the first container of a chain, which knows the user of a session.
-LOOKUP = """
-import numpy
-import triton_python_backend_utils as triton
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        sessions = [triton.get_input_tensor_by_name(each, "session").as_numpy() for each in requests]
-        users = [numpy.array([b"user " + session.flat[0][-1:]], dtype=object) for session in sessions]
-        return [triton.InferenceResponse([triton.Tensor("user_id", user)]) for user in users]
-"""
-LOOKUP_CONFIG = """
-backend: "python"
-input [ { name: "session" data_type: TYPE_STRING dims: [ 1 ] } ]
-output [ { name: "user_id" data_type: TYPE_STRING dims: [ 1 ] } ]
-instance_group [ { kind: KIND_CPU } ]
-"""
-
 
 class Container(Brief):
     """A server with nothing in its environment but what is given, and with folders and a network of its own.

@@ -18,7 +18,7 @@ ROOMS = {
     "gunicorn": {"serve.worker"},
     "uvloop": {"serve.worker"},
     "prometheus_client": {"serve.metrics"},
-    "httptools": {"serve.http_server", "serve.triton", "serve.triton_stream"},
+    "httptools": {"serve.http_connection", "serve.triton", "serve.triton_stream"},
     "tritonclient": {"serve.triton_admin", "serve.model_config", "ncf.publish"},
     "subprocess": {"serve.child", "serve.supervisor", "serve.triton_runtime"},
     "click": {"ncf.cli", "serve.__main__"},

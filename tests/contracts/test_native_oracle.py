@@ -10,8 +10,10 @@ from contextlib import ExitStack
 import pytest
 
 from tests.contracts.models import (
+    CLASSES,
     ECHO_ASKED,
     ECHO_OF_WRONG_FORM,
+    LINES,
     NOT_JSON,
     SHARED,
     SUMS_ASKED,
@@ -74,6 +76,8 @@ ALLOWED = {
     "length": Allowed("C51", "Inference-Header-Content-Length counts", f"500 {ERROR}", f"200 {CONTENT}"),
     "length text": Allowed("C51", "and must be a number", f"200 {CONTENT}", f"400 {ERROR}"),
     "shared memory": Allowed("C52", "is refused before it is looked for", f"404 {ERROR}", f"400 {ERROR}"),
+    "classes": Allowed("C19", "no request may end the server", f"200 {CONTENT}", f"400 {ERROR}"),
+    "lines": Allowed("C81", "a document a line is JSON Lines", f"500 {ERROR}", "200 application/jsonlines content"),
     "nothing": Allowed("table", "an empty body is 400, for any model", f"200 {CONTENT}", f"400 {ERROR}"),
     "decoupled": Allowed("C36", "the caller's mistake comes first", "501 text/plain error", f"400 {ERROR}"),
     "silence": Allowed("C18", "what is no HTTP gets an answer", "no answer", f"400 {ERROR}"),
@@ -249,6 +253,8 @@ SUBJECTS: dict[str, tuple[str, list[Request]]] = {
     "c033_c042_headers": ("sums", [*headers()]),
     "c031_c035_json": ("sums", bodies("asked", "", SUMS_ASKED)),
     "c036_json_of_a_wrong_form": ("sums", bodies("wrong form", "JSON", SUMS_OF_WRONG_FORM)),
+    "c019_classification": ("sums", bodies("classes", "classes", CLASSES)),
+    "c081_lines": ("sums", bodies("lines", "lines", LINES)),
     "c036_not_json": ("sums", bodies("not JSON", "JSON", NOT_JSON)),
     "c038_model_in_the_body": ("sums", [
         Request("unknown", body=sums(model="nope"), differs="choice"), Request("its own", body=sums(model="sums")),

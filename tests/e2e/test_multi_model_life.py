@@ -1,4 +1,4 @@
-"""What goes wrong at a multi-model endpoint, what that leaves, and what a hundred loads leave."""
+"""What can go wrong at a multi-model endpoint, and what that leaves, as a hundred loads do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.contracts.models import write_model
+from tests.contracts.models import one, write_model
 from tests.e2e.test_lifecycle import eventually, scratch
 from tests.e2e.test_multi_model import Endpoint, ask, begun, held, outputs
 from tests.serving import children_of
@@ -39,6 +39,40 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     with new.server:
         new.server.wait_until_ready()
         yield new
+
+
+def test_c079_c080b_e8_e9_target_model(endpoint: Endpoint) -> None:
+    for name in ("one", "two"):
+        endpoint.archive(name)
+    with ThreadPoolExecutor(2) as pool:  # E9: the same archive, uploaded again
+        assert [each.status for each in pool.map(endpoint.load, ("one", "two"), ["food.tar.gz"] * 2)] == [200, 200]
+    for target, status in (("food.tar.gz", 200), ("", 200), ("fashion.tar.gz", 400), ("one", 400)):
+        assert endpoint.invoke("one", target=target).status == status
+    refused = endpoint.delete("one", "fashion.tar.gz")
+    assert (refused.status, "does not match" in refused.json["error"]) == (400, True)
+    assert {"one", "two"} <= set(endpoint.listed())
+    assert endpoint.delete("one").status == 200  # C79: without the header it was loaded with
+    assert endpoint.delete("two", "food.tar.gz").status == 200
+
+
+def test_e7_an_unload_lets_calls_finish_and_a_load_waits_for_it(endpoint: Endpoint) -> None:
+    busy = endpoint.archive("busy", instances=2)
+    assert endpoint.load("busy").status == 200
+    with endpoint.connections() as workers, ThreadPoolExecutor(4) as pool, held(busy, "1"), held(busy, "2"):
+        path = "/models/busy/invoke"
+        calls = [pool.submit(ask, w, "POST", path, one("X", "INT32", x)) for x, (w,) in enumerate(workers, 1)]
+        begun(busy, "1")
+        begun(busy, "2")
+        unload = pool.submit(endpoint.delete, "busy")
+        eventually(lambda: "busy" not in endpoint.listed())
+        load = pool.submit(endpoint.load, "busy")
+        time.sleep(0.3)
+        assert not any(each.done() for each in (*calls, unload, load))
+        for x in ("1", "2"):
+            (busy / f"{x}.held").unlink()
+        assert [outputs(call.result()) for call in calls] == [[2], [3]]
+        assert (unload.result().status, load.result().status) == (200, 200)
+    assert outputs(endpoint.invoke("busy", 1)) == [2]
 
 
 def test_c068_c069_c024_e11_failures(endpoint: Endpoint) -> None:
@@ -117,8 +151,6 @@ def test_a_model_whose_process_died_comes_back(endpoint: Endpoint) -> None:
     assert endpoint.invoke("fragile").status in (200, 500)  # after which Triton never unloads it
     assert endpoint.delete("fragile").status == 200
     assert endpoint.stubs("fragile") == set()
-    assert endpoint.load("fragile").status == 200
-    assert endpoint.delete("fragile").status == 200
 
 
 def test_a_hundred_loads_and_one_that_is_cut_off_leave_nothing(endpoint: Endpoint) -> None:
