@@ -18,6 +18,7 @@ class Word(str):
 
 
 TYPE_INT64, TYPE_FP32 = Word("TYPE_INT64"), Word("TYPE_FP32")
+REJECT = Word("REJECT")
 
 INSTANCE_KINDS = {"cpu": Word("KIND_CPU"), "gpu": Word("KIND_GPU"), "auto": Word("KIND_AUTO")}
 
@@ -41,7 +42,7 @@ class InstanceGroup:
 class QueuePolicy:
     """How many requests may wait, and how long: what nobody waits for any more is not computed."""
 
-    timeout_action: Word = Word("REJECT")
+    timeout_action: Word = REJECT
     default_timeout_microseconds: int = 60_000_000  # SageMaker gives up then
     allow_timeout_override: bool = True
     max_queue_size: int = 4096

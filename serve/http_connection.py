@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
             self.current.wake()
         elif self.waiting and not self.waiting[-1].complete:
             self._forget(self.waiting.pop())
-        return self.current is not None
+        return self.current is not None or self.after is not None
 
     def pause_writing(self) -> None:
         self.writable = self.loop.create_future()
@@ -92,6 +92,8 @@ class Connection(asyncio.Protocol):
                 if request is not None:
                     request.keep_alive = False
         except httptools.HttpParserError as error:
+            if self.current is None and self.waiting and self.after is None:  # what came before it is answered
+                self._start()
             self.refuse(400, f"this is not HTTP: {error}")
             return
         if self.head > MAX_HEAD and self.parsing is not None:

@@ -33,6 +33,8 @@ CLEAN_UP_SECONDS = 10.0
 # How often to look whether Triton is done: an unload takes from a few milliseconds to seconds.
 FIRST_LOOK, LAST_LOOK = 0.01, 0.2
 WATCH_SECONDS = 1.0
+# How long the supervisor waits for one model to go before it sees to the next; it comes back to it.
+TIDY_SECONDS = 3.0
 # For a process that was killed before it told Triton that it lives, Triton waits for ever.
 YOUNG_SECONDS = 10.0
 # After the end of its last process Triton unloads a model within milliseconds, or never.
@@ -138,13 +140,16 @@ class MultiModel:
     def watch(self, admin: TritonAdmin, stopped: threading.Event) -> None:
         """Take away what loads and unloads that were cut off have left, until `stopped`; in a thread of its own."""
         no_room: dict[str, int] = {}
+        said = ""
         while not stopped.wait(WATCH_SECONDS):
             try:
-                self.tidy(admin, stopped.is_set)
                 heal(admin, self.file, self.view.folder, no_room)
+                self.tidy(admin, stopped.is_set)
+                said = ""
             except (Unavailable, OSError) as error:
-                if not stopped.is_set():
-                    log.error("cannot take away what was left of a model: %s", error)
+                if not stopped.is_set() and str(error) != said:
+                    said = str(error)
+                    log.error("cannot take away what was left of a model: %s", said)
             except Exception:  # a bug of ours: the next time it may be something else
                 log.exception("taking away what was left of models failed")
 
@@ -164,7 +169,7 @@ class MultiModel:
                     continue
                 served.unloading[name] = claim()
             try:
-                self._clear(admin, name, CLEAN_UP_SECONDS, stopped)
+                self._clear(admin, name, TIDY_SECONDS, stopped)
                 log.info("%s: what was left of it is taken away", name)
             except Unavailable as error:  # which is no reason to let the others lie
                 failed = error

@@ -147,6 +147,14 @@ def test_a_client_that_sends_no_more_still_gets_its_answers(slow: Server) -> Non
         assert read_all(connection).startswith(b"HTTP/1.1 400 ")
 
 
+def test_nonsense_behind_a_request_costs_only_what_follows(slow: Server) -> None:
+    with connect(slow) as connection:
+        connection.sendall(head(len(BODY)) + BODY + b"nonsense\r\n\r\n")
+        answer = read_all(connection)
+    assert answer.count(b"HTTP/1.1") == 1
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+
+
 def test_http_1_0_is_answered_and_closed(slow: Server) -> None:
     with connect(slow) as connection:
         connection.sendall(b"GET /ping HTTP/1.0\r\n\r\n")

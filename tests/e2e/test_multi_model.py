@@ -100,7 +100,6 @@ class Endpoint:
         return self.call("POST", "/models", self.wanted(name), target)
 
     def wanted(self, name: str) -> bytes:
-        """The body of a request to load a model."""
         return json.dumps({"model_name": name, "url": str(self.root / name / "model")}).encode()
 
     def delete(self, name: str, target: str = "") -> Answer:
@@ -125,17 +124,15 @@ class Endpoint:
         with ExitStack() as stack:
             found = []
             for worker in self.workers:
-                others = [other for other in self.workers if other != worker]
-                for other in others:
-                    os.kill(other, signal.SIGSTOP)
+                (other,) = {*self.workers} - {worker}
+                os.kill(other, signal.SIGSTOP)
                 try:
                     mine = [http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30) for _ in range(each)]
                     for connection in mine:
                         stack.enter_context(closing(connection))
                         assert ask(connection, "GET", "/ping").status == 200
                 finally:
-                    for other in others:
-                        os.kill(other, signal.SIGCONT)
+                    os.kill(other, signal.SIGCONT)
                 found.append(mine)
             yield found
 
@@ -241,8 +238,8 @@ def test_c076_tensors_in_binary(endpoint: Endpoint) -> None:
 
 def test_c024_c080c_a_slow_load_and_a_slow_unload_hold_up_nobody(endpoint: Endpoint) -> None:
     slow = endpoint.archive("slow")
-    for name in ("quick", "other"):
-        endpoint.archive(name)
+    endpoint.archive("quick")
+    endpoint.archive("other")
     assert endpoint.load("quick").status == 200
     with endpoint.connections() as workers, ThreadPoolExecutor(2) as pool:
 

@@ -155,13 +155,13 @@ def test_a_model_whose_process_died_comes_back(endpoint: Endpoint) -> None:
 
 def test_a_hundred_loads_and_one_that_is_cut_off_leave_nothing(endpoint: Endpoint) -> None:
     def come_and_go(number: int) -> tuple[int, int, int]:
-        name = f"n{number % 20}"
-        with busy[number % 20]:
+        name = f"n{number % 24}"
+        with busy[number % 24]:
             return endpoint.load(name).status, endpoint.invoke(name).status, endpoint.delete(name).status
 
-    for number in range(20):
+    for number in range(24):
         endpoint.archive(f"n{number}")
-    busy = [threading.Lock() for _ in range(20)]
+    busy = [threading.Lock() for _ in range(24)]
     version = endpoint.archive("cut")
     for name in endpoint.listed():
         endpoint.delete(name)
@@ -179,7 +179,7 @@ def test_a_hundred_loads_and_one_that_is_cut_off_leave_nothing(endpoint: Endpoin
         eventually(lambda: len({*endpoint.workers} - {first}) == 2)
         triton = children_of(endpoint.server.process.pid)["tritonserver"]
         sizes = []
-        with ThreadPoolExecutor(12) as many:
+        with ThreadPoolExecutor(16) as many:
             for number, statuses in enumerate(many.map(come_and_go, range(LOADS)), 1):
                 assert statuses == (200, 200, 200)
                 if number % 20 == 0:
