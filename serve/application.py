@@ -8,16 +8,16 @@ import logging
 import os
 import re
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from serve.control_plane import create_control_plane
 from serve.data_plane import DataPlane
-from serve.errors import DeadlineExceeded, MethodNotAllowed, Overloaded, RequestTimeout, ServeError
+from serve.errors import DeadlineExceeded, MethodNotAllowed, Overloaded, RequestTimeout, ServeError, Unavailable
 from serve.http_request import ClientGone, Headers, Request
 from serve.http_server import Server
 from serve.json_format import error_json
-from serve.pass_through import echoed
+from serve.pass_through import Answered, echoed
 from serve.request_log import RequestLog
 from serve.served import SERVED_FILE, VIEW_FOLDER, ServedFile
 from serve.settings import Settings
@@ -52,9 +52,21 @@ class Application:
         self.data_plane = DataPlane(settings, served, TritonPool(address), TritonPool(address), self.tally)
         self.flask = create_control_plane(settings, served, TritonAdmin(address))
         self.changes, self.reads = ThreadPoolExecutor(CHANGES, "change"), ThreadPoolExecutor(READS, "read")
+        self.at_work: set[Future[Answered]] = set()  # what these threads have to do
+        self.stopping: asyncio.Future[None]
 
     def start(self, server: Server) -> None:
         self.data_plane.server = server
+        self.stopping = asyncio.get_running_loop().create_future()
+
+    def drain(self) -> None:
+        """Loads and unloads are not waited for any more: the server goes, and what is loaded with it."""
+        self.stopping.set_result(None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is still at something; the process would wait for it to end."""
+        return bool(self.at_work)
 
     def tick(self) -> None:
         """Several times a second."""
@@ -125,17 +137,16 @@ class Application:
 
     async def control(self, request: Request) -> None:
         body = await request.body(MAX_CONTROL_BODY)
-        answer = await asyncio.get_running_loop().run_in_executor(
-            self.reads if request.method in ("GET", "HEAD") else self.changes,
-            call,
-            self.flask,
-            request.method,
-            request.path,
-            request.query,
-            request.headers,
-            body,
-        )
-        request.respond(*answer)
+        reads = request.method in ("GET", "HEAD")
+        arguments = (self.flask, request.method, request.path, request.query, request.headers, body)
+        work = (self.reads if reads else self.changes).submit(call, *arguments)
+        self.at_work.add(work)
+        work.add_done_callback(self.at_work.discard)
+        answer = asyncio.wrap_future(work)
+        await asyncio.wait((answer,) if reads else (answer, self.stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise Unavailable("the server is stopping")
+        request.respond(*answer.result())
 
 
 def create_application(scratch: str) -> Application:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 import orjson
 
@@ -120,7 +121,7 @@ class DataPlane:
     def loaded(self, request: Request) -> str:
         """The model of /models/M/invoke. Raises UnknownModel, or BadRequest if Target-Model names another."""
         served = self.served.current()
-        name = request.path[len("/models/") : -len("/invoke")].decode("latin-1")
+        name = unquote_to_bytes(request.path[len("/models/") : -len("/invoke")]).decode("latin-1")
         if name not in served.models or not self.settings.multi_model:
             raise UnknownModel(f"model {show(name)} is not loaded; POST /models loads one")
         target, header = served.targets.get(name, ""), request.headers.get(TARGET_MODEL)

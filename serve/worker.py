@@ -43,6 +43,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             loop.run_until_complete(self._serve())
         finally:
             loop.close()
+        if self.wsgi.busy:  # with a load that hangs; Python would wait for its thread
+            os._exit(0)
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -70,8 +72,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         for one in (*listening, *self.sockets):
             one.close()
         server.draining = True
-        for each in spare:
-            await _take_what_waits(each, server)
+        self.wsgi.drain()
+        taken = [connection for each in spare for connection in _take_what_waits(each)]
+        for connection in taken:
+            with suppress(OSError):  # its client may have gone
+                await loop.connect_accepted_socket(server.connection, connection)
         ticks = loop.create_task(self._tick_on())
         await server.drain(self.cfg.graceful_timeout - 1)
         ticks.cancel()
@@ -89,17 +94,19 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             await asyncio.sleep(TICK)
 
 
-async def _take_what_waits(listening: socket.socket, server: Server) -> None:
-    """Accept the connections that the kernel has taken already, then close: those would be reset otherwise."""
-    loop = asyncio.get_running_loop()
+def _take_what_waits(listening: socket.socket) -> list[socket.socket]:
+    """Accept the connections that the kernel has taken already, then close: those would be reset otherwise.
+
+    In one go: whoever gets an answer meanwhile comes back at once, and there would be no end.
+    """
+    taken: list[socket.socket] = []
     listening.setblocking(False)
-    while True:
+    while len(taken) < BACKLOG:
         try:
-            connection, _ = listening.accept()
+            taken.append(listening.accept()[0])
         except ConnectionAbortedError:
             continue
         except OSError:  # there is none left, or no file for one
             break
-        with suppress(OSError):  # its client may have gone
-            await loop.connect_accepted_socket(server.connection, connection)
     listening.close()
+    return taken
