@@ -18,7 +18,6 @@ class Word(str):
 
 
 TYPE_INT64, TYPE_FP32 = Word("TYPE_INT64"), Word("TYPE_FP32")
-REJECT = Word("REJECT")
 
 INSTANCE_KINDS = {"cpu": Word("KIND_CPU"), "gpu": Word("KIND_GPU"), "auto": Word("KIND_AUTO")}
 
@@ -39,20 +38,9 @@ class InstanceGroup:
 
 
 @dataclass(frozen=True)
-class QueuePolicy:
-    """How many requests may wait, and how long: what nobody waits for any more is not computed."""
-
-    timeout_action: Word = REJECT
-    default_timeout_microseconds: int = 60_000_000  # SageMaker gives up then
-    allow_timeout_override: bool = True
-    max_queue_size: int = 4096
-
-
-@dataclass(frozen=True)
 class DynamicBatching:
     preferred_batch_size: list[int]
     max_queue_delay_microseconds: int
-    default_queue_policy: QueuePolicy = field(default_factory=QueuePolicy)
 
 
 @dataclass(frozen=True)
