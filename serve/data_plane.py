@@ -29,7 +29,7 @@ from serve.recommenders import INFERENCE_ID, Call, Recommenders
 from serve.served import ServedFile
 from serve.settings import Settings
 from serve.tally import Tally
-from serve.target_model import TARGET_MODEL
+from serve.target_model import TARGET_MODEL, check_target
 from serve.triton import TritonPool
 
 if TYPE_CHECKING:
@@ -124,12 +124,7 @@ class DataPlane:
         name = unquote_to_bytes(request.path[len("/models/") : -len("/invoke")]).decode("latin-1")
         if name not in served.models or not self.settings.multi_model:
             raise UnknownModel(f"model {show(name)} is not loaded; POST /models loads one")
-        target, header = served.targets.get(name, ""), request.headers.get(TARGET_MODEL)
-        if header is not None and target and header.decode("latin-1") != target:
-            raise BadRequest(
-                f"X-Amzn-SageMaker-Target-Model is {show(header.decode('latin-1'))} and does not match {show(target)}, "
-                f"with which {name} was loaded"
-            )
+        check_target(name, request.headers.get(TARGET_MODEL, b"").decode("latin-1"), served)
         return name
 
     def enter(self, request: Request, name: str) -> None:

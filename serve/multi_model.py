@@ -21,6 +21,7 @@ from serve.errors import BadRequest, OutOfMemory, ServeError, Unavailable, Unkno
 from serve.memory import is_out_of_memory, oom_kills
 from serve.repository import Recommender
 from serve.served import SERVED_FILE, UNREADABLE, VIEW_FOLDER, Served, changing
+from serve.target_model import check_target
 from serve.triton_admin import LoadFailed, ModelState, TritonAdmin
 from serve.view import View
 
@@ -46,13 +47,6 @@ class Conflict(ServeError):
 
     status = 409
     code = "already_loaded"
-
-
-def check_target(name: str, asked: str | None, served: Served) -> None:
-    """Raises BadRequest if a Target-Model header names another model than the one `name` was loaded with."""
-    target = served.targets.get(name)
-    if asked and target and asked != target:
-        raise BadRequest(f"X-Amzn-SageMaker-Target-Model is {show(asked)}, which does not match: {name} is {target}")
 
 
 class MultiModel:
