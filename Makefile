@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo serve test lint bench-clients bench-planes bench-topk clean
+VERSION := $(shell git describe --tags --always 2>/dev/null || echo 0.0.0)
+export DOCKER_BUILDKIT := 1
+
+.PHONY: demo serve test lint image image-gpu bench-clients bench-planes bench-topk clean
 
 demo: .venv/ready  ## set up, train two models, serve them, ask, print, stop
 	$(BIN)/python scripts/demo.py
@@ -11,13 +14,24 @@ demo: .venv/ready  ## set up, train two models, serve them, ask, print, stop
 serve: .venv/ready  ## the same, kept running until Ctrl-C
 	$(BIN)/python scripts/demo.py --keep-running
 
-test: .venv/ready-dev  ## set up and pass all tests
+test: .venv/ready-dev  ## set up and pass all tests, those of the image too where a Docker engine runs or can be started
 	$(BIN)/python -m pytest
+	scripts/ci_image.sh
 
-lint: .venv/ready-dev  ## ruff and mypy --strict
+lint: .venv/ready-dev  ## ruff, mypy --strict, hadolint and shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile tests/image/ngc_stand_in/Dockerfile
+	$(BIN)/shellcheck scripts/*.sh scripts/image/*.sh
+
+image: .venv/image/ready  ## ncf-triton:cpu, and the list of what is in it (CycloneDX); ARGS="--build-arg …"
+	docker build --target cpu --tag ncf-triton:cpu --build-arg VERSION=$(VERSION) $(ARGS) .
+	.venv/image/bin/python scripts/sbom.py ncf-triton:cpu --output build/sbom-cpu.cdx.json
+
+image-gpu: .venv/image/ready  ## ncf-triton:gpu on NVIDIA's Triton image, and its list; ARGS="--build-arg BASE_IMAGE=…"
+	docker build --target gpu --tag ncf-triton:gpu --build-arg VERSION=$(VERSION) $(ARGS) .
+	.venv/image/bin/python scripts/sbom.py ncf-triton:gpu --output build/sbom-gpu.cdx.json
 
 bench-clients: .venv/ready  ## three ways for the data plane to talk to Triton, measured side by side
 	$(BIN)/python benchmarks/triton_clients.py
@@ -27,6 +41,11 @@ bench-planes: .venv/ready .venv/bench/ready  ## serve beside Triton's own SageMa
 
 bench-topk: .venv/ready .venv/bench/ready  ## top-K and the whole serve beside what they compete with; ARGS="--help"
 	$(BIN)/python benchmarks/topk.py $(ARGS)
+
+.venv/image/ready: requirements-image.txt
+	$(PYTHON) -m venv .venv/image
+	.venv/image/bin/pip install --quiet -r requirements-image.txt
+	touch $@
 
 .venv/bench/ready: requirements-bench.txt | .venv/ready
 	$(PYTHON) -m venv .venv/bench
@@ -47,4 +66,4 @@ bench-topk: .venv/ready .venv/bench/ready  ## top-K and the whole serve beside w
 	touch $@
 
 clean:  ## forget the environment, the demo's data and what it exported
-	rm -rf .venv .demo model_repository/ncf_food_model* model_repository/ncf_fashion_model*
+	rm -rf .venv .demo build model_repository/ncf_food_model* model_repository/ncf_fashion_model*

@@ -17,6 +17,12 @@ from types import TracebackType
 from typing import Any
 
 SERVE = Path(sys.executable).parent / "serve"
+# The name of an image: then `serve` runs in a container of it, hardened, behind a published port.
+IMAGE = os.environ.get("NCF_IMAGE")
+HARDENED = (
+    "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+    "--memory=3g", "--memory-swap=3g", "--pids-limit=512",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,9 +40,12 @@ class Server:
     """Context manager: starts `serve` on a free port of the loopback interface and stops it by SIGTERM."""
 
     def __init__(self, repository: Path, **environment: str) -> None:
-        self.command = [str(SERVE)]
         self.port = free_port()
         self.log = Path(tempfile.mkstemp(prefix="serve-log-")[1])
+        if IMAGE is not None:
+            self.command, self.environment = in_container(IMAGE, self.port, repository, environment), dict(os.environ)
+            return
+        self.command = [str(SERVE)]
         self.environment = {
             **os.environ,
             "SERVE_MODEL_REPOSITORY": str(repository),
@@ -92,6 +101,20 @@ class Server:
     def invoke(self, document: Any, headers: dict[str, str] | None = None) -> Answer:
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
         return self.request("POST", "/invocations", body, {"Content-Type": "application/json", **(headers or {})})
+
+
+def in_container(
+    image: str, port: int, repository: Path, environment: dict[str, str], *options: str, user: str = "1000:1000"
+) -> list[str]:
+    """The command that runs `serve` in a container, `repository` at /opt/ml/model; folders that `environment` names
+    are mounted where they are."""
+    folders = [Path(value) for value in environment.values() if value.startswith("/") and Path(value).is_dir()]
+    mounts = [f"--volume={repository}:/opt/ml/model:ro", *(f"--volume={folder}:{folder}" for folder in folders)]
+    for folder in (repository, *folders):
+        folder.chmod(0o755)  # pytest makes them for one user, and the container has another
+    variables = [f"--env={name}={value}" for name, value in environment.items()]
+    outside = (f"--user={user}", f"--publish=127.0.0.1:{port}:8080")
+    return ["docker", "run", "--rm", *HARDENED, *outside, *mounts, *variables, *options, image, "serve"]
 
 
 def free_port() -> int:

@@ -1,0 +1,93 @@
+#!/bin/bash
+# Builds the image with a real engine, runs it hardened, and tests it: what `make test` does after the ordinary tests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+  cat <<'HELP'
+usage: scripts/ci_image.sh [--build-only] [PYTEST ARGUMENT…]
+
+Builds both images (the gpu one on a stand-in for NVIDIA's, which is 17 GB) and runs tests/image and the contract's tests
+against them. Takes the engine that is running; where none is, root on Debian or Ubuntu gets one for as long as this takes.
+Where the registry cannot be reached, a base is made by debootstrap and the wheels come from this machine's own pip.
+Where no engine can start at all, it says so and ends with exit code 0: the other tests stand for themselves.
+
+  scripts/ci_image.sh                             everything
+  scripts/ci_image.sh -k hardened -x              tests that pytest selects
+  scripts/ci_image.sh --build-only                build, list the sizes, leave the images in the engine
+HELP
+}
+build_only=false
+case "${1:-}" in
+  -h|--help) usage; exit 0 ;;
+  --build-only) build_only=true; shift ;;
+esac
+
+began=$SECONDS
+step() { echo "ci_image: [$((SECONDS - began)) s] $*"; }
+python=.venv/bin/python
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/ncf-triton
+work=$(mktemp -d /tmp/ci-image.XXXXXX)
+own_engine=false
+cleanup() {
+  if $own_engine; then scripts/docker_engine.sh stop "$work/engine"; fi
+  rm -rf --one-file-system "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+# --- an engine. Debian's client builds with BuildKit by itself, where another on PATH may want a plug-in for it.
+if ! docker info > /dev/null 2>&1; then
+  status=0
+  scripts/docker_engine.sh start "$work/engine" || status=$?
+  [ "$status" = 3 ] && { echo "ci_image: the image is NOT tested here"; exit 0; }
+  [ "$status" = 0 ] || exit "$status"
+  own_engine=true
+  export DOCKER_HOST=unix://$work/engine/docker.sock
+  if [ -x /usr/bin/docker ]; then mkdir "$work/bin"; ln -s /usr/bin/docker "$work/bin/docker"; export PATH=$work/bin:$PATH; fi
+  step "an engine of our own is up"
+fi
+export DOCKER_BUILDKIT=1
+
+# --- the base, and what is built from
+arguments=(--network host --build-arg "VERSION=$(git describe --tags --always 2> /dev/null || echo 0.0.0)")
+context=$work/context
+mkdir -p "$context/scripts" "$context/wheels"
+cp -R Dockerfile .dockerignore requirements.txt pyproject.toml README.md LICENSE ncf serve "$context/"
+cp -R scripts/image "$context/scripts/"
+base=$(sed -n 's/^ARG CPU_BASE_IMAGE=//p' Dockerfile)
+if ! timeout 60 docker pull "$base" > /dev/null 2>&1; then
+  base=localhost/ncf-ci-debian:bookworm
+  mkdir -p "$cache/wheels"
+  [ -s "$cache/debian.tar" ] || scripts/image/debian_base.sh "$cache/debian.tar"
+  docker import -c 'CMD ["bash"]' "$cache/debian.tar" "$base" > /dev/null
+  step "the registry cannot be reached: a base made by debootstrap"
+  # The wheels of an earlier run are looked at first; a name that is in requirements.txt no longer just lies there.
+  "$python" -m pip download --quiet --find-links "$cache/wheels" --dest "$cache/wheels" setuptools==80.9.0 \
+    -r <(grep -v '^nvidia-pytriton==' requirements.txt) 2> "$work/pip.log" || { cat "$work/pip.log"; exit 1; }
+  "$python" -m pip download --quiet --no-deps --find-links "$cache/wheels" --dest "$cache/wheels" \
+    "$(grep '^nvidia-pytriton==' requirements.txt)" 2> "$work/pip.log" || { cat "$work/pip.log"; exit 1; }
+  cp "$cache"/wheels/*.whl "$context/wheels/"
+  arguments+=(--build-arg "CPU_BASE_IMAGE=$base" --build-arg PIP_NO_INDEX=1 --build-arg TORCH_INDEX=)
+  step "wheels downloaded"
+fi
+
+build() { # build NAME CONTEXT ARGUMENT…
+  docker build --progress=plain "${arguments[@]}" -t "$1" "${@:3}" "$2" > "$work/build.log" 2>&1 || { tail -40 "$work/build.log"; exit 1; }
+  step "built $1: $(($(docker image inspect -f '{{.Size}}' "$1") / 1000000)) MB"
+}
+build ncf-triton:cpu "$context" --target cpu
+build localhost/ncf-ci-cpu-build "$context" --target cpu-build
+build localhost/ncf-ci-ngc tests/image/ngc_stand_in --build-arg "BASE=$base" --build-arg CPU_BUILD=localhost/ncf-ci-cpu-build
+build ncf-triton:gpu-stand-in "$context" --target gpu --build-arg WITH_TORCH=0 --build-arg BASE_IMAGE=localhost/ncf-ci-ngc
+if $build_only; then exit; fi
+
+export NCF_IMAGE=ncf-triton:cpu NCF_GPU_IMAGE=ncf-triton:gpu-stand-in
+"$python" -m pytest tests/image "$@"
+step "tests/image passed"
+# What needs to see the processes of `serve` from outside, or starts it in its own way, is no test of the image.
+"$python" -m pytest tests/contracts/test_invocations.py tests/contracts/test_hosting.py \
+  -k "not c014 and not c023_without and not environment" "$@"
+step "the contract's tests passed against ncf-triton:cpu"
+NCF_IMAGE=$NCF_GPU_IMAGE "$python" -m pytest tests/contracts/test_hosting.py -k "c007_what or c021 or c025 or c026" "$@"
+step "and some of them against the gpu image on its stand-in"

@@ -1,0 +1,39 @@
+#!/bin/bash
+# Inside a build of either image: the packages of requirements.txt in the virtual environment /opt/venv, without what
+# nothing here runs.
+#
+#   install.sh FOLDER [PACKAGE…]    FOLDER holds requirements.txt and, if there are any, wheels to take instead of
+#                                   downloading them; the PACKAGEs of requirements.txt are left out
+set -euo pipefail
+folder=$1; shift
+venv=/opt/venv
+
+# pip itself stays outside: an image needs none.
+python3 -m venv --without-pip "$venv"
+install() { python3 -m pip --python "$venv/bin/python3" install --no-cache-dir --find-links "$folder" "$@"; }
+
+left_out=none
+for package; do [ -z "$package" ] || left_out+="|$package"; done
+grep -vE "^($left_out)==" "$folder/requirements.txt" > "$folder/chosen.txt"
+[ "${WITH_NVIDIA_PYINDEX:-0}" = 0 ] || install nvidia-pyindex
+# Of nvidia-pytriton only the files are used (docs/decisions.md), so the packages that its Python code wants stay away.
+grep -v '^nvidia-pytriton==' "$folder/chosen.txt" > "$folder/with-dependencies.txt"
+install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r "$folder/with-dependencies.txt"
+if grep '^nvidia-pytriton==' "$folder/chosen.txt" > "$folder/files-only.txt"; then
+  install --no-deps -r "$folder/files-only.txt"
+fi
+
+site=$("$venv/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+# Headers, test programs, tests of libraries, stubs for other Pythons; torch_shm_manager is a part of torch itself.
+rm -rf "$site"/torch/{include,test} "$site"/setuptools "$site"/setuptools-*.dist-info "$site"/_distutils_hack "$site"/distutils-precedence.pth "$site"/pkg_resources
+find "$site/torch/bin" -type f ! -name torch_shm_manager -delete 2> /dev/null || true
+find "$site"/{numpy,sympy,networkx,mpmath} -type d -name tests -prune -exec rm -rf {} + 2> /dev/null || true
+version=$("$venv/bin/python3" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+find "$site"/pytriton/tritonserver/python_backend_stubs -mindepth 1 -maxdepth 1 ! -name "$version" -exec rm -rf {} + 2> /dev/null || true
+[ "$version" = 3.13 ] || rm -f "$site"/nvidia_pytriton.libs/libpython3-*.13.so*
+# Symbols for debuggers, a sixth of everything. What wheels bundle in *.libs was patched and does not survive it.
+if command -v strip > /dev/null; then
+  find "$site" -name '*.so*' -type f -size +1M ! -path '*.libs/*' -exec strip --strip-unneeded {} +
+fi
+# The app lies beside the environment, so that a change to it is a small layer.
+echo /opt/ncf-triton > "$site/ncf-triton.pth"

@@ -1,0 +1,15 @@
+#!/bin/bash
+# Inside a build of either image: ncf and serve from FOLDER into /opt/ncf-triton, checked to be what the verbs run.
+set -euo pipefail
+python=/opt/venv/bin/python3
+
+python3 -m pip --python "$python" install --no-cache-dir --no-deps --find-links /build/wheels --target /opt/ncf-triton "$1"
+export PATH=/opt/ncf-triton/bin:$PATH
+# Triton loads its backends from here; laid out at a start they would need a /tmp that programs may be run from.
+if "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("pytriton") is None)'; then
+  "$python" -m serve.triton_runtime
+fi
+for verb in serve train ncf; do
+  [ "$(command -v $verb)" = "/opt/ncf-triton/bin/$verb" ] || { echo "$verb is not ours but $(command -v $verb)" >&2; exit 1; }
+done
+serve --help | grep -q SERVE_MODEL_REPOSITORY || { echo "serve does not start" >&2; exit 1; }

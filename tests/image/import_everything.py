@@ -1,0 +1,20 @@
+"""Runs inside an image, whose packages had files taken out: all modules of ours, and what they ask of torch."""
+
+import importlib
+import json
+import pkgutil
+
+import torch
+
+import ncf
+import serve
+
+packages = (ncf, serve)
+names = [f"{package.__name__}.{found.name}" for package in packages for found in pkgutil.iter_modules(package.__path__)]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+model = torch.nn.Linear(2, 1)
+torch.jit.script(model)(torch.ones(1, 2)).sum().backward()
+torch.optim.Adam(model.parameters()).step()
+print(json.dumps(names))

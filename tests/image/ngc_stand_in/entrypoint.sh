@@ -1,0 +1,3 @@
+#!/bin/bash
+echo "the base's entry point ran"
+exec "$@"
