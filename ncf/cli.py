@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,9 @@ def _prepare(level: int) -> None:
 
 def train_verb() -> None:
     """The `train` verb: SageMaker's training contract under SAGEMAKER_BASE_DIR."""
+    # The job is stopped, or its machine is taken away: as after Ctrl-C, the best epoch so far is what is left. And the
+    # kernel keeps the signal from process 1 of a container that has no handler for it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _prepare(logging.INFO)
     from ncf.sagemaker import TrainingJob
 

@@ -8,6 +8,7 @@ import difflib
 import json
 import logging
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -109,6 +110,11 @@ class TrainingJob:
 
     def data(self) -> Path:
         """The one data file of the train channel, or its folder if that is in the NCF paper's format."""
+        if not self.base.is_dir():
+            raise InputError(
+                f"SAGEMAKER_BASE_DIR {self.base} is no folder; mount one with the data in input/data/train "
+                f"(docker run -v FOLDER:{self.base} … train)"
+            )
         root = self.base / "input" / "data"
         channel = next((root / name for name in CHANNELS if (root / name).is_dir()), None)
         if channel is None:
@@ -121,6 +127,18 @@ class TrainingJob:
             raise InputError(f"{channel} must hold exactly one {', '.join(SUFFIXES)} file (found: {found})")
         return files[0]
 
+    def check_outputs(self) -> None:
+        """Raises InputError if the results could not be written: now, not after hours of training."""
+        for folder in (self.model_directory, self.run_directory.parent):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=folder).close()
+            except OSError as error:
+                raise InputError(
+                    f"cannot write into {folder}: {error.strerror}; mount {self.base} so that user {os.getuid()} may "
+                    "write to it, not read-only"
+                ) from error
+
     def run(self) -> int:
         """Train, export, and return the exit code; a failure's reason is left where SageMaker looks for it."""
         from ncf.checkpoint import load_run
@@ -128,14 +146,15 @@ class TrainingJob:
         from ncf.train import choose_device, train_run
 
         try:
-            settings = self.settings()
-            result = train_run(self.data(), self.run_directory, settings.config, choose_device(settings.device))
+            settings, data = self.settings(), self.data()
+            self.check_outputs()
+            result = train_run(data, self.run_directory, settings.config, choose_device(settings.device))
             run = load_run(self.run_directory)
             exported = export(run, self.model_directory, settings.model_name, k=settings.k, device=settings.device)
-        except InputError as error:
-            self._report_failure(str(error))
+        except (InputError, OSError) as error:  # such as a file that may not be read
             log.error("%s", error)
-            return 2
+            self._report_failure(str(error))
+            return 2 if isinstance(error, InputError) else 1
         except Exception as error:
             self._report_failure(f"{type(error).__name__}: {error}")
             raise
@@ -146,5 +165,8 @@ class TrainingJob:
 
     def _report_failure(self, reason: str) -> None:
         folder = self.base / "output"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "failure").write_text(reason[:FAILURE_LIMIT])
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "failure").write_text(reason[:FAILURE_LIMIT])
+        except OSError as error:
+            log.error("cannot write %s: %s", folder / "failure", error.strerror)

@@ -82,6 +82,9 @@ build localhost/ncf-ci-ngc tests/image/ngc_stand_in --build-arg "BASE=$base" --b
 build ncf-triton:gpu-stand-in "$context" --target gpu --build-arg WITH_TORCH=0 --build-arg BASE_IMAGE=localhost/ncf-ci-ngc
 if $build_only; then exit; fi
 
+if ! command -v docker-registry > /dev/null && [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends docker-registry > "$work/apt.log" 2>&1 || tail -1 "$work/apt.log"
+fi
 export NCF_IMAGE=ncf-triton:cpu NCF_GPU_IMAGE=ncf-triton:gpu-stand-in
 "$python" -m pytest tests/image "$@"
 step "tests/image passed"

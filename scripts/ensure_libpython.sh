@@ -1,6 +1,6 @@
 #!/bin/sh
-# Triton's Python stub is linked to libpython, which Debian and Ubuntu leave out of python3. If it is missing, fetch the
-# distribution's own package and put the one library into the virtual environment; nothing else on the machine changes.
+# Fetches the libpython that Triton's Python stub needs, which Debian and Ubuntu leave out of python3, if it is missing:
+# the one library of the distribution's own package goes into the virtual environment, nothing else on the machine changes.
 set -eu
 case "${1:-}" in
   ""|-h|--help) echo "usage: scripts/ensure_libpython.sh .venv/bin/python   (needs apt-get where libpython is missing)"; exit 0 ;;

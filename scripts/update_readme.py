@@ -33,7 +33,15 @@ PURPOSES = {
     "pyproject.toml": "the package: `ncf`, `train` and `serve` on PATH; tool settings",
     "requirements.txt": "what the product runs on, pinned",
     "requirements-dev.txt": "what tests and lint need beside it",
-    "scripts/ensure_libpython.sh": "fetches the libpython that Triton's Python stub needs",
+    ".dockerignore": "",
+    "Dockerfile": "the image: one file, a cpu and a gpu target",
+    "docs/image.md": "the image: building, running, hardening, what is in it, pushing",
+    "requirements-image.txt": "what `make image` needs beside Docker",
+    "scripts/ecr_lifecycle.json": "how long images stay in ECR",
+    "tests/image/ngc_stand_in/Dockerfile": "what NVIDIA's Triton image looks like to ours",
+    "tests/image/ngc_stand_in/entrypoint.sh": "",
+    "tests/image/ngc_stand_in/serve": "",
+    "tests/image/ngc_stand_in/tritonserver": "",
 }
 
 
@@ -63,18 +71,26 @@ def tree() -> str:
 
 
 def purpose(name: str) -> str:
-    """The first sentence of a Python file; short enough for one line of the tree."""
+    """The first sentence of a program; short enough for one line of the tree."""
     if name in PURPOSES:
         return PURPOSES[name]
+    if name.endswith(".sh"):
+        comment = re.match(r"#!.*\n# (.+)\n", (ROOT / name).read_text())
+        if comment is None:
+            raise click.ClickException(f"{name} has no comment in its second line to tell what it is for")
+        return shortened(comment[1])
     docstring = ast.get_docstring(ast.parse((ROOT / name).read_text()))
     if docstring is None:
         module = Path(name).stem.removeprefix("test_")
         if not Path(name).name.startswith("test_"):
             raise click.ClickException(f"{name} has no docstring to tell what it is for")
         return f"what {module} must do"
-    sentence = re.split(r"\.(?:\s|$)", re.sub(r"\s*\(https?://[^)]*\)", "", docstring.replace("\n", " ")), maxsplit=1)[
-        0
-    ]
+    return shortened(re.sub(r"\s*\(https?://[^)]*\)", "", docstring.replace("\n", " ")))
+
+
+def shortened(text: str) -> str:
+    """Its first sentence, or the beginning of that."""
+    sentence = re.split(r"\.(?:\s|$)", text, maxsplit=1)[0]
     return sentence if len(sentence) <= LONGEST else re.split(r"[:;,] ", sentence, maxsplit=1)[0]
 
 

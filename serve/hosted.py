@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
+from serve import preflight
 from serve.child import StartError
 from serve.multi_model import MultiModel
 from serve.repository import Repository
@@ -14,6 +15,7 @@ from serve.rollout import NO_REASON, Rollout
 from serve.served import SERVED_FILE, VIEW_FOLDER
 from serve.settings import Settings
 from serve.triton_admin import TritonAdmin
+from serve.triton_command import further_arguments
 from serve.view import View
 
 log = logging.getLogger("serve")
@@ -24,6 +26,13 @@ class Hosted(Protocol):
 
     def to_load(self) -> list[str]:
         """What Triton shall load when it is started (again)."""
+
+    def check(self, backends: Path) -> int:
+        """Before the first start of Triton, with the folder of its backends: say which models it cannot load; -> how
+        many processes of its Python backend the others take at the least.
+
+        Raises StartError if it is not worth starting.
+        """
 
     def pause(self) -> None:
         """Triton has gone: nothing is ready until the next `report`."""
@@ -49,19 +58,42 @@ class HostedRepository(Rollout):
         """Raises StartError or RepositoryError if it cannot be served."""
         path = settings.model_repository.absolute()
         if not path.is_dir():
-            raise StartError(f"SERVE_MODEL_REPOSITORY {path} is no folder; `ncf export --repository {path}` makes one")
-        repository = Repository.scan(path)
-        for name in repository.passed_over:
-            log.error("%s is passed over: name a model with letters, digits, '.', '_' and '-' only", path / name)
-        models = repository.to_load(settings.default_model_name)
+            raise StartError(
+                f"SERVE_MODEL_REPOSITORY {path} is no folder; mount a model repository there (docker run -v "
+                f"REPOSITORY:{path}:ro …); `ncf export --repository REPOSITORY` writes one"
+            )
+        try:
+            repository = Repository.scan(path)
+            for name in repository.passed_over:
+                log.error("%s is passed over: name a model with letters, digits, '.', '_' and '-' only", path / name)
+            models = repository.to_load(settings.default_model_name)
+        except OSError as error:
+            raise StartError(f"SERVE_MODEL_REPOSITORY {path}: {preflight.unreadable(error)}") from error
         super().__init__(View(path, scratch / VIEW_FOLDER), scratch / SERVED_FILE)
-        self.default = settings.default_model_name
+        self.settings = settings
         self.view.folder.mkdir()
         self.lay_out(models)
 
     @property
     def folder(self) -> Path:
         return self.view.folder
+
+    def check(self, backends: Path) -> int:
+        # With words of the user's own on backends nobody knows what they come to.
+        own = any("--backend-dir" in word or "shm-default" in word for word in further_arguments(self.settings))
+        known = None if own or not backends.is_dir() else backends
+        models = {name: self.view.repository / name for name in self.to_load()}
+        problems = {name: why for name, folder in models.items() if (why := preflight.problem(folder, known))}
+        failed = [name for name, live in self._live.items() if live is None]
+        for name, why in problems.items():
+            release = next((live for live in self._live.values() if live and name in live.parts), None)
+            if release:
+                log.error("%s: version %d is not served: %s: %s", release.name, release.version, name, why)
+            else:
+                log.error("%s is not served: %s", name, why)
+            failed.append(release.name if release else name)
+        self._ends_without(failed)
+        return preflight.instances_in_python((models[name] for name in models if name not in problems), known)
 
     def report(self, admin: TritonAdmin) -> str:
         failed = self.settle(admin)
@@ -72,10 +104,15 @@ class HostedRepository(Rollout):
             if name not in ready:
                 log.error("%s is not served: %s", name, self.one_line(reasons.get(name) or NO_REASON))
                 failed.append(name)
-        wanted = [self.default] if self.default else list(self.served.choices)
+        self._ends_without(failed)
+        return ", ".join(sorted(ready))
+
+    def _ends_without(self, failed: list[str]) -> None:
+        """Raises StartError if no request could be answered."""
+        default = self.settings.default_model_name
+        wanted = [default] if default else list(self.served.choices)
         if all(name in failed for name in wanted):
             raise StartError(f"no request can be answered without {' or '.join(wanted)}")
-        return ", ".join(sorted(ready))
 
 
 class HostedArchives(MultiModel):
@@ -88,6 +125,9 @@ class HostedArchives(MultiModel):
     @property
     def folder(self) -> Path:
         return self.view.folder
+
+    def check(self, backends: Path) -> int:
+        return 0  # nothing is loaded yet; POST /models will say what cannot be
 
     def report(self, admin: TritonAdmin) -> str:
         self.settle(admin)

@@ -121,15 +121,17 @@ class Repository:
         if (self.path / "config.pbtxt").exists():
             raise RepositoryError(
                 f"Incorrect directory structure: {self.path}/config.pbtxt exists; the model repository needs one "
-                "folder a model, <name>/config.pbtxt and <name>/<version>/"
+                "folder a model, <name>/config.pbtxt and <name>/<version>/: mount the folder above it, or pack that "
+                "(scripts/package_model.sh)"
             )
+        found = any(is_model(self.path / name) for name in self.models)
         if default_model_name is not None and default_model_name not in self.models:
             raise RepositoryError(
-                f"Directory with provided SAGEMAKER_TRITON_DEFAULT_MODEL_NAME {default_model_name} does not exist; "
-                f"{self.path} holds: {', '.join(self.models) or 'nothing'}"
+                f"Directory with provided SAGEMAKER_TRITON_DEFAULT_MODEL_NAME {default_model_name} does not exist in "
+                f"{self.path}: {'it holds ' + ', '.join(self.models) if found else what_is_there(self.path)}"
             )
-        if not self.models:
-            raise RepositoryError(f"No model found in model repository {self.path}; `ncf export` writes one")
+        if not found:
+            raise RepositoryError(f"No model found in model repository {self.path}: {what_is_there(self.path)}")
         if len(self.recommenders) > 1:
             return self.models
         parts = {part for name in self.recommenders for part in part_names(name)}
@@ -144,6 +146,42 @@ class Repository:
             log.warning("no SAGEMAKER_TRITON_DEFAULT_MODEL_NAME: starting with the only model there is, %s", chosen)
         wanted = part_names(chosen) if chosen in self.recommenders else (chosen,)
         return tuple(name for name in self.models if name in wanted)
+
+
+def is_model(folder: Path) -> bool:
+    """Whether Triton might make a model of it: it has a configuration or a version."""
+    return (folder / "config.pbtxt").exists() or any(
+        path.name.isdecimal() for path in folder.iterdir() if path.is_dir()
+    )
+
+
+def what_is_there(path: Path) -> str:
+    """What a folder holds in which there is no model, and what to do about it."""
+    names = sorted(each.name for each in path.iterdir() if not each.name.startswith("."))
+    folders = [path / name for name in names if (path / name).is_dir()]
+    if not names:
+        return (
+            f"it is empty; mount a model repository there (docker run -v REPOSITORY:{path}:ro …); "
+            "`ncf export --repository REPOSITORY` writes one"
+        )
+    for run in (path, *folders):
+        if (run / "weights.pt").exists() and (run / "config.json").exists():
+            export = f"ncf export --run {run} --repository REPOSITORY --name NAME"
+            return f"{run} is a run of `ncf train`; export it (`{export}`) and mount REPOSITORY"
+    for name in names:
+        if name.endswith((".tar.gz", ".tgz", ".tar", ".zip")):
+            return f"it holds {name}; unpack that (tar -xzf {name} -C REPOSITORY) and mount REPOSITORY"
+    if any(folder.name.isdecimal() for folder in folders):
+        return f"it holds {', '.join(names[:5])}, as a model's folder does; mount the folder above it, or pack that"
+    for levels in ("*/*", "*/*/*", "*/*/*/*"):
+        for config in path.glob(f"{levels}/config.pbtxt"):
+            deeper = config.parents[1]
+            return (
+                f"the models are in {deeper}; mount that folder, or name it with SERVE_MODEL_REPOSITORY (in a "
+                "model.tar.gz the models' folders come first: scripts/package_model.sh)"
+            )
+    held = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    return f"it holds {held}; a model is a folder with NAME/config.pbtxt and NAME/1/model.pt, as `ncf export` writes it"
 
 
 @dataclass(frozen=True)

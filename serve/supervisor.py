@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -32,11 +31,12 @@ from serve.hosted import Hosted, hosted
 from serve.metrics import MetricsServer, Page
 from serve.ports import LOOPBACK, PortError, PublicPorts, public_ports, triton_ports
 from serve.repository import RepositoryError
+from serve.room import FULL, MORE, check_room, clear_shared_memory, free_shared_memory, scratch_folder
 from serve.settings import Settings
 from serve.tally import TALLY_FOLDER, TallyFolder
 from serve.triton_address import ADDRESS_FILE, TritonAddress
 from serve.triton_admin import TritonAdmin
-from serve.triton_command import grpc_host, triton_arguments
+from serve.triton_command import grpc_host, region_size, triton_arguments
 from serve.triton_runtime import RuntimeNotFoundError, TritonRuntime, find_runtime
 
 log = logging.getLogger("serve")
@@ -45,7 +45,6 @@ log = logging.getLogger("serve")
 GUNICORN_SECONDS, TRITON_SECONDS = 17, 5
 TICK = 0.1
 INPUT_SIZE = "--http-max-input-size"
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 # How often to look whether Triton is well, and after how long without an answer it hangs.
 LOOK_SECONDS, SILENT_SECONDS = 1.0, 30.0
 # What gunicorn would take from the environment, which is that of the endpoint.
@@ -65,22 +64,24 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup
                 signal.signal(number, self._on_signal)
-        # Triton's Python backend takes plain paths only: no space, nothing beyond ASCII.
-        plain = re.fullmatch(r"[A-Za-z0-9._/-]+", tempfile.gettempdir()) is not None
-        scratch = Path(tempfile.mkdtemp(prefix="serve-", dir=None if plain else "/tmp"))  # noqa: S108
         prefix = f"serve_{secrets.token_hex(4)}_"
         try:
             with ExitStack() as until_stopped:
+                scratch = scratch_folder()
+                until_stopped.callback(shutil.rmtree, scratch, ignore_errors=True)
+                until_stopped.callback(clear_shared_memory, prefix)
                 self._serve(scratch, prefix, until_stopped)
             return 0
         except (StartError, RepositoryError, RuntimeNotFoundError) as error:
             log.error("%s", error)
             return getattr(error, "exit_code", 1)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            log.error("%s is full; %s", tempfile.gettempdir(), MORE)
+            return 1
         finally:
             self.ended.set()
-            shutil.rmtree(scratch, ignore_errors=True)
-            for left in SHARED_MEMORY.glob(f"{prefix}*"):  # a killed server leaves its regions
-                left.unlink(missing_ok=True)
             if self.children:
                 log.info("stopped")
 
@@ -94,8 +95,11 @@ class Supervisor:
         tallies = TallyFolder(scratch / TALLY_FOLDER)
         self._show_figures(tallies, scratch / ADDRESS_FILE, ports, until_stopped)
         runtime = find_runtime(scratch)
+        instances, free = models.check(runtime.backends), free_shared_memory()
+        region = region_size(self.settings, len(models.to_load()), instances, free)
+        check_room(instances, region, free)
         until_stopped.callback(self._stop)
-        triton = Child("tritonserver", lambda: self._start_triton(runtime, models, ports, scratch, prefix))
+        triton = Child("tritonserver", lambda: self._start_triton(runtime, models, ports, scratch, prefix, instances))
         self.children.append(triton)
         gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, scratch))
         self.children.insert(0, gunicorn)
@@ -139,8 +143,9 @@ class Supervisor:
         return {child.name: child.restarts for child in self.children}
 
     def _start_triton(
-        self, runtime: TritonRuntime, models: Hosted, ports: PublicPorts, scratch: Path, prefix: str
+        self, runtime: TritonRuntime, models: Hosted, ports: PublicPorts, scratch: Path, prefix: str, instances: int
     ) -> subprocess.Popen[bytes]:
+        clear_shared_memory(prefix)
         # Ports are looked for at every start: what was free an hour ago may be taken.
         own = triton_ports(self.settings, ports)
         address = TritonAddress(LOOPBACK, *own, secrets.token_hex(16), grpc_host(self.settings))
@@ -151,9 +156,10 @@ class Supervisor:
             models.to_load(),
             address,
             prefix,
-            shm_free=shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0,
+            shm_free=free_shared_memory(),
             gpus=len([*Path("/dev").glob("nvidia[0-9]*")]),
             exit_seconds=TRITON_SECONDS - 1,
+            instances=instances,
         )
         if runtime.knows(INPUT_SIZE):  # newer releases have a limit of their own; ours is the one that counts
             arguments.insert(0, f"{INPUT_SIZE}={max(2**26, self.settings.max_body_bytes)}")
@@ -189,6 +195,7 @@ class Supervisor:
                 models.pause()
                 health, began = None, time.monotonic()
             gunicorn.check(may_restart=True)
+            self._bury()
             if health is None and admin.is_live(LOOK_SECONDS):
                 try:
                     names = self._report(models, admin)
@@ -226,6 +233,15 @@ class Supervisor:
             with suppress(TimeoutError, futures.TimeoutError):
                 return done.result(TICK)
         return "nothing, for it is stopping"
+
+    def _bury(self) -> None:
+        """As process 1 of a container `serve` is given what its children leave behind, such as a killed tritonserver's
+        models, and must wait for it when it has ended; how a child of its own ended, `Child` wants to know."""
+        with suppress(ChildProcessError):
+            while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if ended.si_pid in {child.process.pid for child in self.children}:
+                    return
+                os.waitpid(ended.si_pid, 0)
 
     def _stop(self) -> None:
         self.ended.set()

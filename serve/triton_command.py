@@ -10,7 +10,7 @@ from serve.triton_address import KEY_HEADER, RESTRICTED, TritonAddress
 
 # The header of callers that Triton hands to models as a request parameter of the same name.
 FORWARDED = "(?i)^x-amzn-sagemaker-custom-attributes$"
-SHM_DEFAULT = 16 * 2**20
+SHM_DEFAULT, TRITONS_OWN = 16 * 2**20, 2**20
 # In the reckoning of shared memory: instances a model may have, and models that a multi-model endpoint may load later.
 INSTANCES, LATER = 2, 16
 
@@ -31,10 +31,12 @@ def triton_arguments(
     shm_free: int,
     gpus: int,
     exit_seconds: int,
+    instances: int = 0,
 ) -> list[str]:
     """Arguments that make Triton load `models` of the folder `view` and listen at `address`, those of the user last.
 
-    `shm_free` is what /dev/shm has left in bytes, `gpus` how many GPUs there are.
+    `shm_free` is what /dev/shm has left in bytes, `gpus` how many GPUs there are, `instances` how many processes of the
+    Python backend the models take at the least.
     """
     restricted = f"{','.join(RESTRICTED)}:{KEY_HEADER}={address.key}"
     return [
@@ -56,7 +58,7 @@ def triton_arguments(
         f"--log-warning={settings.log_warning[0]}",
         f"--log-error={settings.log_error[0]}",
         f"--exit-timeout-secs={exit_seconds}",
-        *_shared_memory(settings, shm_prefix, len(models), shm_free),
+        *_shared_memory(settings, shm_prefix, len(models), instances, shm_free),
         # Else a few slow loads, one of which may hang, would keep all others waiting (C80c).
         *_given("--model-load-thread-count", 32 if settings.multi_model else None),
         *_given("--buffer-manager-thread-count", settings.buffer_manager_thread_count),
@@ -93,15 +95,19 @@ def _metrics(settings: Settings, address: TritonAddress, gpus: int) -> list[str]
     ]
 
 
-def _shared_memory(settings: Settings, prefix: str, models: int, free: int) -> list[str]:
-    """Triton takes these sizes at once for each instance of a model in Python, and fails where there is no room."""
-    arguments = [
-        f"--backend-config=python,shm-region-prefix-name={prefix}",
-        f"--backend-config=python,shm-growth-byte-size={settings.shm_growth_byte_size}",
-    ]
+def region_size(settings: Settings, models: int, instances: int, free: int) -> int:
+    """The bytes of shared memory that Triton takes at once for each instance of a model in Python."""
     # Docker gives a container 64 MiB of shared memory; SageMaker's default, without having been asked for, is left out
     # where it does not fit, and Triton's own 1 MiB grows as it is needed.
     size = settings.shm_default_byte_size
-    if size != SHM_DEFAULT or size * (models or LATER) * INSTANCES <= free:
-        arguments.append(f"--backend-config=python,shm-default-byte-size={size}")
-    return arguments
+    fits = size * max((models or LATER) * INSTANCES, instances) <= free
+    return size if size != SHM_DEFAULT or fits else TRITONS_OWN
+
+
+def _shared_memory(settings: Settings, prefix: str, models: int, instances: int, free: int) -> list[str]:
+    size = region_size(settings, models, instances, free)
+    return [
+        f"--backend-config=python,shm-region-prefix-name={prefix}",
+        f"--backend-config=python,shm-growth-byte-size={settings.shm_growth_byte_size}",
+        *_given("--backend-config=python,shm-default-byte-size", None if size == TRITONS_OWN else size),
+    ]

@@ -1,11 +1,13 @@
 """Finds a tritonserver and makes it runnable: the NGC image's, else the one in the nvidia-pytriton wheel.
 
 The wheel's server has no libtorch backend, so `serve/backends/pytorch` stands in for it under the same name: a model
-repository runs on either without a change.
+repository runs on either without a change. `python3 -m serve.triton_runtime` lays the wheel's backends out for good,
+as an image does: then a start copies nothing, and nothing in /tmp needs to be executable.
 """
 
 from __future__ import annotations
 
+import filecmp
 import importlib.util
 import logging
 import os
@@ -21,6 +23,7 @@ log = logging.getLogger("serve")
 
 NGC_SERVER = Path("/opt/tritonserver/bin/tritonserver")
 LOCAL_BACKENDS = Path(__file__).parent / "backends"
+LAID_OUT = Path(sys.prefix, "share", "ncf-triton", "backends")
 STUB = "triton_python_backend_stub"
 STUB_SECONDS = 20
 
@@ -31,11 +34,12 @@ class RuntimeNotFoundError(Exception):
 
 @dataclass(frozen=True)
 class TritonRuntime:
-    """How to start a server: its program, further arguments, and its environment."""
+    """How to start a server: its program, further arguments, its environment, and the folder of its backends."""
 
     program: Path
     arguments: tuple[str, ...]
     environment: dict[str, str]
+    backends: Path
 
     def knows(self, flag: str) -> bool:
         """Whether this release has an argument."""
@@ -48,29 +52,41 @@ class TritonRuntime:
         return re.search(rf"{re.escape(flag)}\b".encode(), told.stdout + told.stderr) is not None
 
 
-def find_runtime(scratch: Path) -> TritonRuntime:
-    """The server to use. The wheel's backends are laid out under `scratch`, an existing, writable folder.
+def is_plain(path: str | Path) -> bool:
+    """Whether Triton's Python backend takes a path: no space, nothing beyond ASCII."""
+    return re.fullmatch(r"[A-Za-z0-9._/-]+", str(path)) is not None
 
-    Raises RuntimeNotFoundError.
+
+def find_runtime(scratch: Path) -> TritonRuntime:
+    """The server to use. Backends that are not laid out for good are copied into `scratch`, an existing folder.
+
+    Raises RuntimeNotFoundError, or OSError if `scratch` has no room.
     """
     if NGC_SERVER.exists():
-        return TritonRuntime(NGC_SERVER, (), _environment())
+        return TritonRuntime(NGC_SERVER, (), _ngc_environment(), NGC_SERVER.parents[1] / "backends")
+    server = _wheel()
+    files = _backend_files(server)
+    backends = LAID_OUT if is_plain(LAID_OUT) and _are_laid_out(files, LAID_OUT) else scratch / "backends"
+    if backends != LAID_OUT:
+        _lay_out(files, backends)
+    environment = _wheel_environment(server.parents[1] / "nvidia_pytriton.libs")
+    _check_stub(backends / "python" / STUB, environment)
+    arguments = [f"--backend-directory={backends}"]
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        log.info("no GPU here: models run on the CPU (Triton's own error about CudaDriverHelper means the same)")
+        arguments.append("--pinned-memory-pool-byte-size=0")  # else Triton complains twice more
+    return TritonRuntime(server / "bin" / "tritonserver", tuple(arguments), environment, backends)
+
+
+def _wheel() -> Path:
+    """The folder of the wheel's tritonserver. Raises RuntimeNotFoundError."""
     spec = importlib.util.find_spec("pytriton")  # finding is enough: importing it would set up logging and more
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeNotFoundError(
             f"no tritonserver: neither {NGC_SERVER} nor the package nvidia-pytriton is installed "
             "(pip install -r requirements.txt)"
         )
-    package = Path(spec.submodule_search_locations[0])
-    server = package / "tritonserver"
-    environment = _wheel_environment(package.parent / "nvidia_pytriton.libs")
-    backends = _lay_out_backends(server, scratch / "backends")
-    _check_stub(backends / "python" / STUB, environment)
-    arguments = [f"--backend-directory={backends}"]
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
-        log.info("no GPU here: models run on the CPU (Triton's own error about CudaDriverHelper means the same)")
-        arguments.append("--pinned-memory-pool-byte-size=0")  # else Triton complains twice more
-    return TritonRuntime(server / "bin" / "tritonserver", tuple(arguments), environment)
+    return Path(spec.submodule_search_locations[0]) / "tritonserver"
 
 
 def _environment() -> dict[str, str]:
@@ -78,6 +94,17 @@ def _environment() -> dict[str, str]:
     environment.pop("AIP_MODE", None)  # it would open Triton's endpoint for another platform
     # Threads of several models on few cores: spinning at each barrier made a step up to 30 times slower (docs/log.md).
     environment.setdefault("GOMP_SPINCOUNT", "1000")
+    return environment
+
+
+def _ngc_environment() -> dict[str, str]:
+    """Without our virtual environment: models in Python get the python3 and the packages of Triton's own image."""
+    environment = _environment()
+    if sys.prefix != sys.base_prefix:
+        environment.pop("VIRTUAL_ENV", None)
+        for name in {"PATH", "LD_LIBRARY_PATH"} & set(environment):
+            paths = environment[name].split(":")
+            environment[name] = ":".join(path for path in paths if not Path(path).is_relative_to(sys.prefix))
     return environment
 
 
@@ -91,23 +118,45 @@ def _wheel_environment(libraries: Path) -> dict[str, str]:
     return environment
 
 
-def _lay_out_backends(server: Path, target: Path) -> Path:
-    """Copies, not links: Triton refuses a backend library that leads out of its directory."""
-    python = target / "python"
-    shutil.copytree(server / "backends" / "python", python, ignore=shutil.ignore_patterns("__pycache__"))
+def _backend_files(server: Path) -> dict[str, Path]:
+    """What a folder of backends holds, and where each file comes from. Raises RuntimeNotFoundError."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = server / "python_backend_stubs" / version / STUB
     if not stub.exists():
         raise RuntimeNotFoundError(f"the wheel's tritonserver has no stub for Python {version}; use 3.10, 3.11 or 3.12")
-    shutil.copy2(stub, python / STUB)
-    shutil.copytree(LOCAL_BACKENDS / "pytorch", target / "pytorch", ignore=shutil.ignore_patterns("__pycache__"))
-    return target
+    python = [path for path in (server / "backends" / "python").iterdir() if path.is_file()]
+    return {
+        **{f"python/{path.name}": path for path in (*python, stub)},
+        "pytorch/model.py": LOCAL_BACKENDS / "pytorch" / "model.py",
+    }
+
+
+def _are_laid_out(files: dict[str, Path], folder: Path) -> bool:
+    """Whether a folder holds these very files: not those of another wheel, nor half of them."""
+    try:
+        return all(filecmp.cmp(source, folder / name, shallow=False) for name, source in files.items())
+    except OSError:
+        return False
+
+
+def _lay_out(files: dict[str, Path], target: Path) -> None:
+    """Copies, not links: Triton refuses a backend library that leads out of its directory."""
+    for name, source in files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target / name)
+    (target / "python" / STUB).chmod(0o755)
 
 
 def _check_stub(stub: Path, environment: dict[str, str]) -> None:
     """A stub that cannot load its libraries makes the server hang at start; without arguments it ends at once."""
     try:
         ended = subprocess.run([stub], env=environment, capture_output=True, timeout=STUB_SECONDS, check=False)
+    except PermissionError as error:
+        raise RuntimeNotFoundError(
+            f"Triton's Python stub may not be run from {stub.parent}, which is mounted noexec (as Docker's --tmpfs is "
+            "unless it says exec): use --tmpfs /tmp:rw,exec,…, or set TMPDIR to a folder that programs may be run "
+            "from, or lay Triton's backends out for good with python3 -m serve.triton_runtime"
+        ) from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RuntimeNotFoundError(f"Triton's Python stub cannot be started: {error}") from error
     if ended.returncode == 127:
@@ -117,3 +166,19 @@ def _check_stub(stub: Path, environment: dict[str, str]) -> None:
             f"Triton's Python stub cannot load its libraries: {''.join(reason)}. Install {package} "
             f"(Debian, Ubuntu: apt-get update && apt-get install {package}), or run scripts/ensure_libpython.sh"
         )
+
+
+def main() -> None:
+    """Lay the wheel's backends out where `find_runtime` looks for them."""
+    if not is_plain(LAID_OUT):
+        sys.exit(
+            f"serve: Triton cannot take the path {LAID_OUT}: it has more than letters, digits, '.', '_', '/' and '-'"
+        )
+    try:
+        _lay_out(_backend_files(_wheel()), LAID_OUT)
+    except (OSError, RuntimeNotFoundError) as error:
+        sys.exit(f"serve: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -75,14 +75,46 @@ def test_several_recommenders_are_all_loaded_with_whatever_is_beside_them(tmp_pa
 
 def test_c054_the_default_must_exist(tmp_path: Path) -> None:
     model(tmp_path, "a")
-    with pytest.raises(RepositoryError, match="SAGEMAKER_TRITON_DEFAULT_MODEL_NAME x does not exist"):
+    with pytest.raises(
+        RepositoryError, match=r"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME x does not exist in .*: it holds a$"
+    ):
         Repository.scan(tmp_path).to_load("x")
 
 
 def test_c056_a_model_without_its_folder(tmp_path: Path) -> None:
     (tmp_path / "config.pbtxt").touch()
-    with pytest.raises(RepositoryError, match="Incorrect directory structure"):
+    with pytest.raises(
+        RepositoryError, match=r"Incorrect directory structure: .* mount the folder above it, or pack that"
+    ):
         Repository.scan(tmp_path).to_load(None)
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ([], "it is empty; mount a model repository there (docker run -v REPOSITORY:{path}:ro …)"),
+        ([".hidden", "model.pt"], "it holds model.pt; a model is a folder with NAME/config.pbtxt and NAME/1/model.pt"),
+        (["docs/a.md"], "it holds docs; a model is a folder with"),
+        (["model.tar.gz"], "it holds model.tar.gz; unpack that (tar -xzf model.tar.gz -C REPOSITORY) and mount REPOS"),
+        (["1/model.pt", "2/model.pt"], "it holds 1, 2, as a model's folder does; mount the folder above it"),
+        (["model_repository/a/config.pbtxt"], "the models are in {path}/model_repository; mount that folder, or name"),
+        (["opt/ml/model/a/config.pbtxt"], "the models are in {path}/opt/ml/model; mount that folder, or name it"),
+        (["weights.pt", "config.json"], "{path} is a run of `ncf train`; export it (`ncf export --run {path} --repos"),
+        (["first/weights.pt", "first/config.json"], "{path}/first is a run of `ncf train`; export it"),
+        (list("abcdefg"), "it holds a, b, c, d, e, …; a model is"),
+    ],
+)
+def test_what_is_no_repository_is_told_apart(tmp_path: Path, files: list[str], found: str) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    expected = found.format(path=tmp_path)
+    with pytest.raises(RepositoryError) as refused:
+        Repository.scan(tmp_path).to_load(None)
+    assert str(refused.value).startswith(f"No model found in model repository {tmp_path}: {expected}")
+    with pytest.raises(RepositoryError) as refused:
+        Repository.scan(tmp_path).to_load("x")
+    assert f"MODEL_NAME x does not exist in {tmp_path}: {expected}" in str(refused.value)
 
 
 def test_a_release_is_a_version_that_every_part_has(tmp_path: Path) -> None:

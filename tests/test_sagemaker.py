@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -71,3 +74,48 @@ def test_c101_bad_data_says_why(tmp_path: Path) -> None:
     base = job(tmp_path / "ml", empty, {})
     assert TrainingJob(base).run() == 2
     assert "no rows" in (base / "output" / "failure").read_text()
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """A folder on a file system mounted read-only, which stops root, too."""
+    real = tempfile.TemporaryFile
+
+    def refuse(dir: Path) -> IO[bytes]:
+        if dir == folder:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+
+
+@pytest.mark.parametrize("name", ["model", "output/data"])
+def test_c101_where_results_cannot_be_written_nothing_is_trained(
+    food_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    base = job(tmp_path, food_csv, {"epochs": "1000000"})
+    forbid(monkeypatch, base / name)
+    assert TrainingJob(base).run() == 2
+    reason = (
+        f"cannot write into {base / name}: Read-only file system; mount {base} so that user {os.getuid()} may write"
+    )
+    assert (base / "output" / "failure").read_text().startswith(reason)
+    assert reason in caplog.text
+
+
+def test_c101_a_failure_that_cannot_be_written_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert TrainingJob(tmp_path / "none").run() == 2
+    assert f"SAGEMAKER_BASE_DIR {tmp_path / 'none'} is no folder; mount one with the data in input/data" in caplog.text
+    caplog.clear()
+    (tmp_path / "output").touch()  # where a folder should be: an error for root, too
+    assert TrainingJob(tmp_path).run() == 2
+    first, second = caplog.messages
+    assert "no channel named train" in first
+    assert second == f"cannot write {tmp_path / 'output' / 'failure'}: File exists"
+
+
+def test_c101_what_may_not_be_read_is_one_line(food_csv: Path, tmp_path: Path) -> None:
+    base = job(tmp_path, food_csv, {})
+    (base / "input" / "config" / "hyperparameters.json").unlink()
+    (base / "input" / "config" / "hyperparameters.json").mkdir()
+    assert TrainingJob(base).run() == 1
+    assert "Is a directory" in (base / "output" / "failure").read_text()

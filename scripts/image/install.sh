@@ -1,6 +1,5 @@
 #!/bin/bash
-# Inside a build of either image: the packages of requirements.txt in the virtual environment /opt/venv, without what
-# nothing here runs.
+# Inside a build of either image: the packages of requirements.txt in /opt/venv, without what nothing here runs.
 #
 #   install.sh FOLDER [PACKAGE…]    FOLDER holds requirements.txt and, if there are any, wheels to take instead of
 #                                   downloading them; the PACKAGEs of requirements.txt are left out

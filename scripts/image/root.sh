@@ -2,7 +2,7 @@
 # Inside a build of the cpu image: the files of a few Debian packages, and nothing else, in the folder TARGET.
 #
 # What is not there cannot be attacked and need not be patched: no package manager, no perl, no coreutils, nothing setuid.
-# bash stays, because Triton starts the processes of its Python backend through it.
+# bash stays, and is sh, too: Triton starts the processes of its Python backend through both.
 set -euo pipefail
 target=$1
 
@@ -24,6 +24,9 @@ dpkg -L "${packages[@]}" | sort -u | while read -r file; do
   esac
   if [ -L "$file" ] || [ -f "$file" ]; then cp -a --parents "$file" "$target"; fi
 done
+# Compiled here once: on a read-only root every process would do it again.
+python3 -m compileall -q -s "$target" "$target/usr/lib/python3.11"
+ln -s bash "$target/usr/bin/sh"
 # Scanners and the list of parts read the packages' versions here.
 dpkg-query -s "${packages[@]}" > "$target/var/lib/dpkg/status"
 

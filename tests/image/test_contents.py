@@ -14,7 +14,7 @@ import pytest
 
 from tests.image.docker import CPU, GPU, docker, inspect, python_in
 
-IMAGES = [CPU, *([GPU] if GPU else [])]
+IMAGES = [CPU, GPU]
 AWS = "com.amazonaws.sagemaker.capabilities."
 HERE = Path(__file__).parent
 
@@ -32,7 +32,6 @@ def test_c001_c003_c011_c012_the_configuration(image: str) -> None:
     assert f"{AWS}bidirectional-streaming" not in config["Labels"]  # C13: only for those who can
 
 
-@pytest.mark.skipif(GPU is None, reason="one image only")
 def test_both_images_say_the_same() -> None:
     cpu, gpu = (inspect(image)["Config"] for image in IMAGES)
     for field in ("Cmd", "Healthcheck", "StopSignal", "ExposedPorts", "Labels"):

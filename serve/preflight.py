@@ -1,0 +1,117 @@
+"""Models that cannot be loaded here, found before Triton is started: it says so late, and never what to do about it.
+
+Only what is certain is judged; what Triton may make something of is left to it.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from serve.model_config import read_config
+
+GPU_DEVICES = ("nvidia*", "dxg", "nvhost*", "nvmap")  # a card's, those of Linux on Windows, a Jetson's
+PLATFORMS = {
+    "onnxruntime_onnx": "onnxruntime",
+    "pytorch_libtorch": "pytorch",
+    "tensorflow_graphdef": "tensorflow",
+    "tensorflow_savedmodel": "tensorflow",
+    "tensorrt_plan": "tensorrt",
+}
+FLATBUFFER = b"PTMF"  # after four other bytes: the form of TorchScript that is no zip file
+
+
+def problem(model: Path, backends: Path | None) -> str | None:
+    """Why no version of a model can be loaded here, where that is certain.
+
+    `model` is its folder in a repository, `backends` that of Triton's backends, None where it is not known.
+    """
+    try:
+        return _problem(model, backends)
+    except OSError as error:
+        return unreadable(error)
+
+
+def unreadable(error: OSError) -> str:
+    """What to say of a file or folder that cannot be read."""
+    why = f"{error.filename} cannot be read by user {os.getuid()}: {error.strerror}"
+    return f"{why}; let everybody read it (chmod -R a+rX)"
+
+
+def _problem(model: Path, backends: Path | None) -> str | None:
+    config = _config(model)
+    if config is None or config.runtime or config.platform == "ensemble":
+        return None
+    file, backend = model / "config.pbtxt", _backend(config)
+    if backend and backends and not any(model.rglob("libtriton_*")):  # a model may bring its own
+        names = sorted(path.name for path in backends.iterdir())
+        if not any(name.startswith(backend) for name in names):  # of tensorflow there were two at a time
+            return (
+                f"{file} asks for the backend {backend!r}, and this Triton has {', '.join(names)}; take an image whose "
+                'Triton has it, or export the model for one of these (`ncf export` writes platform: "pytorch_libtorch")'
+            )
+    if any(group.kind == group.KIND_GPU for group in config.instance_group) and not has_gpu():
+        return (
+            f"{file} asks for a GPU (KIND_GPU), and there is none here; start the container with --gpus all, or export "
+            "the model with --device cpu or auto"
+        )
+    versions = sorted((path for path in model.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    if not versions:
+        return f"{model} holds no version; the first one's files belong into {model / '1'}"
+    # That backend may read other formats, too; the one that stands in for it here reads this one alone.
+    ours = backend == "pytorch" and backends is not None and _in_python(backend, backends)
+    if (ours or config.platform == "pytorch_libtorch") and not config.cc_model_filenames:
+        reasons = [_unreadable(version / (config.default_model_filename or "model.pt")) for version in versions]
+        return reasons[-1] if all(reasons) else None
+    return None
+
+
+def has_gpu(devices: Path = Path("/dev")) -> bool:
+    return any(any(devices.glob(pattern)) for pattern in GPU_DEVICES)
+
+
+def instances_in_python(models: Iterable[Path], backends: Path | None) -> int:
+    """How many processes of the Python backend the models take at the least."""
+    configs = [config for config in map(_config, models) if config is not None]
+    return sum(
+        sum(max(1, group.count) for group in config.instance_group) or 1
+        for config in configs
+        if backends and _in_python(_backend(config), backends)
+    )
+
+
+def _in_python(backend: str, backends: Path) -> bool:
+    """Whether a backend's models run in processes of the Python backend: it is that one, or written for it."""
+    folder = backends / backend
+    return backend == "python" or ((folder / "model.py").is_file() and not any(folder.glob("*.so")))
+
+
+def _config(model: Path) -> Any | None:
+    """A model's configuration; None where there is none, or none that can be read here."""
+    try:
+        return read_config((model / "config.pbtxt").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _backend(config: Any) -> str:
+    """The backend's name; empty if Triton is to find it out."""
+    return str(config.backend) or PLATFORMS.get(config.platform, "")
+
+
+def _unreadable(file: Path) -> str | None:
+    """Why a file is no TorchScript, as far as its two ends show."""
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(8)
+    except FileNotFoundError:
+        return f"{file} is missing; copy it, or export the model again"
+    except OSError as error:
+        return unreadable(error)
+    if head[4:] == FLATBUFFER or zipfile.is_zipfile(file):
+        return None
+    reason = "its end is missing" if head.startswith(b"PK") else "it is no such file"
+    return f"{file} cannot be loaded as TorchScript: {reason}; copy it again, or export the model again"
