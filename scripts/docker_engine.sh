@@ -41,7 +41,8 @@ start() {
   fi
   # A bridge makes published ports possible; without the right to make one, containers use the host's network.
   network=none
-  if command -v ip > /dev/null && ip link add "$bridge" type bridge 2> /dev/null; then
+  # Its address is set, because else it changes with the containers on it, and those that stay talk to nobody for seconds.
+  if command -v ip > /dev/null && ip link add "$bridge" address 02:42:ac:1e:ff:01 type bridge 2> /dev/null; then
     ip addr add 172.30.255.1/24 dev "$bridge"
     ip link set "$bridge" up
     network=$bridge

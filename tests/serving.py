@@ -113,7 +113,8 @@ def in_container(
     for folder in (repository, *folders):
         folder.chmod(0o755)  # pytest makes them for one user, and the container has another
     variables = [f"--env={name}={value}" for name, value in environment.items()]
-    outside = (f"--user={user}", f"--publish=127.0.0.1:{port}:8080")
+    # Models in Python get tensors through shared memory, and some bodies are larger than the 64 MB that Docker gives.
+    outside = (f"--user={user}", "--shm-size=1g", f"--publish=127.0.0.1:{port}:8080")
     return ["docker", "run", "--rm", *HARDENED, *outside, *mounts, *variables, *options, image, "serve"]
 
 
