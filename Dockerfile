@@ -14,7 +14,7 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends \
     binutils ca-certificates libpython3.11 media-types netbase python3-pip python3-venv tzdata \
  && rm -rf /var/lib/apt/lists/*
-COPY scripts/image /build/image
+COPY scripts/image/root.sh scripts/image/install.sh /build/image/
 RUN /build/image/root.sh /root-of-image
 # Wheels in a folder `wheels`, if there is one, are taken instead of downloads; PIP_NO_INDEX=1 makes that all there is.
 # On the public index torch is the CUDA build, gigabytes of it, so its CPU build is looked for here.
@@ -26,6 +26,7 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf,required=false \
 
 FROM cpu-build AS cpu-app
 ARG PIP_NO_INDEX=
+COPY scripts/image/install_app.sh /build/image/
 COPY pyproject.toml requirements.txt README.md LICENSE /build/app/
 COPY ncf /build/app/ncf
 COPY serve /build/app/serve
@@ -55,7 +56,7 @@ CMD ["serve"]
 # --- gpu ----------------------------------------------------------------------------------------------------------------
 FROM ${BASE_IMAGE} AS gpu-build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
-COPY scripts/image /build/image
+COPY scripts/image/install.sh /build/image/
 # torch is what `train` needs, 5 GB of it; Triton brings its own libtorch. Without it: --build-arg WITH_TORCH=0
 ARG WITH_TORCH=1
 # NVIDIA's own package index, for packages of yours that are only there; it changes where pip looks, so it is off.
@@ -69,6 +70,7 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf,required=false \
 
 FROM gpu-build AS gpu-app
 ARG PIP_NO_INDEX=
+COPY scripts/image/install_app.sh /build/image/
 COPY pyproject.toml requirements.txt README.md LICENSE /build/app/
 COPY ncf /build/app/ncf
 COPY serve /build/app/serve

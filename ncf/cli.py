@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ncf.config import DEFAULT_K, DEVICES, MODEL_NAMES, PRESETS
-from ncf.errors import InputError
+from ncf.errors import NO_TORCH, InputError
 from ncf.sample import CATALOGUES
 
 PATH = click.Path(path_type=Path)
@@ -263,3 +263,8 @@ def main() -> None:
     except InputError as error:
         click.echo(f"ncf: {error}", err=True)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        click.echo(f"ncf: {NO_TORCH}", err=True)
+        sys.exit(1)

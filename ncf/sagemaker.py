@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from ncf.config import DEFAULT_K, DEVICES, TrainConfig, configure
-from ncf.errors import InputError
+from ncf.errors import NO_TORCH, InputError
 from ncf.interactions import SUFFIXES, Columns
 from ncf.publish import check_request
 
@@ -141,27 +141,41 @@ class TrainingJob:
 
     def run(self) -> int:
         """Train, export, and return the exit code; a failure's reason is left where SageMaker looks for it."""
+        try:
+            self._train()
+        except InputError as error:
+            return self._failed(str(error), 2)
+        except OSError as error:  # such as a file that may not be read
+            return self._failed(str(error), 1)
+        except KeyboardInterrupt:
+            return self._failed("the job was stopped before there was a model to write", 1)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            return self._failed(NO_TORCH, 1)
+        except Exception as error:
+            self._report_failure(f"{type(error).__name__}: {error}")
+            raise
+        return 0
+
+    def _train(self) -> None:
         from ncf.checkpoint import load_run
         from ncf.export import export
         from ncf.train import choose_device, train_run
 
-        try:
-            settings, data = self.settings(), self.data()
-            self.check_outputs()
-            result = train_run(data, self.run_directory, settings.config, choose_device(settings.device))
-            run = load_run(self.run_directory)
-            exported = export(run, self.model_directory, settings.model_name, k=settings.k, device=settings.device)
-        except (InputError, OSError) as error:  # such as a file that may not be read
-            log.error("%s", error)
-            self._report_failure(str(error))
-            return 2 if isinstance(error, InputError) else 1
-        except Exception as error:
-            self._report_failure(f"{type(error).__name__}: {error}")
-            raise
+        settings, data = self.settings(), self.data()
+        self.check_outputs()
+        result = train_run(data, self.run_directory, settings.config, choose_device(settings.device))
+        run = load_run(self.run_directory)
+        exported = export(run, self.model_directory, settings.model_name, k=settings.k, device=settings.device)
         best = result.epochs[result.best_epoch - 1]
         log.info("best epoch %d: HR=%.4f; NDCG=%.4f;", best.epoch, best.hit_rate_at_10, best.ndcg_at_10)
         log.info("wrote %s and %s", exported.score, exported.topk)
-        return 0
+
+    def _failed(self, reason: str, code: int) -> int:
+        log.error("%s", reason)
+        self._report_failure(reason)
+        return code
 
     def _report_failure(self, reason: str) -> None:
         folder = self.base / "output"

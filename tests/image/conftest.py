@@ -19,8 +19,7 @@ class Job:
 
     base: Path
 
-    def run(self, *options: str, **hyperparameters: object) -> tuple[int, str]:
-        """The exit code of `train`, and all it said."""
+    def prepare(self, **hyperparameters: object) -> None:
         config = self.base / "input" / "config"
         config.mkdir(parents=True, exist_ok=True)
         (config / "hyperparameters.json").write_text(json.dumps({k: str(v) for k, v in hyperparameters.items()}))
@@ -29,10 +28,12 @@ class Job:
             (self.base / folder).chmod(0o777)
         for path in [self.base, *self.base.rglob("*")]:
             path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
-        volume = f"--volume={self.base}:/opt/ml"
-        ended = docker(
-            "run", "--rm", *HARDENED, "--user=1000:1000", "--network=none", volume, *options, CPU, "train", check=False
-        )
+
+    def run(self, *options: str, **hyperparameters: object) -> tuple[int, str]:
+        """The exit code of `train`, and all it said."""
+        self.prepare(**hyperparameters)
+        outside = (*HARDENED, "--user=1000:1000", "--network=none", f"--volume={self.base}:/opt/ml")
+        ended = docker("run", "--rm", *outside, *options, CPU, "train", check=False)
         return ended.returncode, ended.stdout + ended.stderr
 
 

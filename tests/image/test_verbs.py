@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.image.conftest import Job
-from tests.image.docker import CPU, docker, inspect
+from tests.image.docker import CPU, GPU, docker, inspect
 from tests.serving import HARDENED, Server, free_port
 
 
@@ -54,6 +54,40 @@ def test_a_job_that_cannot_write_its_model_does_not_begin(job: Job, tmp_path: Pa
     assert code != 0
     assert "/opt/ml/model" in said
     assert "Traceback" not in said
+
+
+def test_an_image_without_torch_says_so(job: Job) -> None:
+    job.run(epochs=1)  # the folders
+    ended = docker("run", "--rm", "--network=none", f"--volume={job.base}:/opt/ml", GPU, "train", check=False)
+    assert ended.returncode == 1
+    assert "WITH_TORCH=1" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "torch" in (job.base / "output" / "failure").read_text()
+
+
+def test_c103_a_job_that_is_stopped_leaves_its_best_epoch(job: Job) -> None:
+    """SIGTERM, to process 1, once an epoch is done."""
+    job.prepare(model="gmf", epochs=100000, patience=100000)
+    docker(
+        "run",
+        "--detach",
+        "--name=ncf-test-job",
+        *HARDENED,
+        "--user=1000:1000",
+        f"--volume={job.base}:/opt/ml",
+        CPU,
+        "train",
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while "HR=" not in docker("logs", "ncf-test-job").stderr:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        docker("stop", "--time=60", "ncf-test-job")
+        assert inspect("ncf-test-job")["State"]["ExitCode"] == 0, docker("logs", "ncf-test-job").stderr
+    finally:
+        docker("rm", "--force", "ncf-test-job")
+    assert (job.base / "model" / "ncf_model" / "1" / "model.pt").exists()
 
 
 def wait_for(name: str, status: str, seconds: float = 60) -> None:
