@@ -11,6 +11,7 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # The distribution's newest fixes are wanted, so its packages have no versions here.
 # hadolint ignore=DL3008
 RUN apt-get update \
+ && apt-get upgrade -y \
  && apt-get install -y --no-install-recommends \
     binutils ca-certificates libpython3.11 media-types netbase python3-pip python3-venv tzdata \
  && rm -rf /var/lib/apt/lists/*
@@ -22,7 +23,7 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG PIP_NO_INDEX=
 COPY requirements.txt wheel[s] /build/wheels/
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf,required=false \
-    PIP_NO_INDEX="${PIP_NO_INDEX}" TORCH_INDEX="${TORCH_INDEX}" /build/image/install.sh /build/wheels
+    STRIP=1 PIP_NO_INDEX="${PIP_NO_INDEX}" TORCH_INDEX="${TORCH_INDEX}" /build/image/install.sh /build/wheels
 
 FROM cpu-build AS cpu-app
 ARG PIP_NO_INDEX=
@@ -85,7 +86,7 @@ ENV PATH=/opt/ncf-triton/bin:/opt/venv/bin:${PATH} \
     HOME=/tmp LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 # The base has a `serve` of its own where some callers look first; the checks fail the build where it would still run.
 RUN ln -sf /opt/ncf-triton/bin/serve /usr/bin/serve \
- && for serve in serve /usr/bin/serve; do "$serve" --help | grep -q SERVE_MODEL_REPOSITORY; done \
+ && for serve in serve /usr/bin/serve; do "$serve" --help | grep -q SERVE_MODEL_REPOSITORY || exit 1; done \
  && [ "$(command -v train)" = /opt/ncf-triton/bin/train ] \
  && [ -x /opt/tritonserver/bin/tritonserver ]
 ARG VERSION=0.0.0
@@ -97,6 +98,6 @@ LABEL com.amazonaws.sagemaker.capabilities.multi-models=true \
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["/opt/venv/bin/python3", "-m", "serve.health"]
-# The base's entry point would stay between SIGTERM and us, and has words to say at every start.
+# The base's entry point has words to say at every start; what it sets up for CUDA, serve/triton_runtime.py sees to.
 ENTRYPOINT []
 CMD ["serve"]

@@ -128,13 +128,13 @@ class TrainingJob:
         return files[0]
 
     def check_outputs(self) -> None:
-        """Raises InputError if the results could not be written: now, not after hours of training."""
+        """Raises OSError if the results could not be written: now, not after hours of training."""
         for folder in (self.model_directory, self.run_directory.parent):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 tempfile.TemporaryFile(dir=folder).close()
             except OSError as error:
-                raise InputError(
+                raise OSError(
                     f"cannot write into {folder}: {error.strerror}; mount {self.base} so that user {os.getuid()} may "
                     "write to it, not read-only"
                 ) from error

@@ -75,6 +75,9 @@ fi
 if [ -n "$image" ]; then
   platform=$(docker image inspect --format '{{.Os}}/{{.Architecture}}' "$image" 2>/dev/null) ||
     fail 2 "there is no image $image here; \`docker image ls\` lists those there are"
+  case $(docker image inspect --format '{{.Descriptor.MediaType}}' "$image" 2>/dev/null || true) in
+    application/vnd.oci.*) fail 2 "$image is in OCI's form, and SageMaker takes Docker's only; leave out --image, and it is built in that" ;;
+  esac
   [ "$platform" = linux/amd64 ] || fail 2 "$image is for $platform, and SageMaker takes linux/amd64; build it for that"
 fi
 

@@ -10,11 +10,11 @@ from pathlib import Path
 SECONDS = 4
 
 
-def is_healthy(command: bytes, port: int) -> bool:
+def is_healthy(command: bytes, host: str, port: int) -> bool:
     """Whether a container is well whose first process was started by `command` (as in /proc/1/cmdline)."""
     if any(Path(word.decode(errors="replace")).name == "train" for word in command.split(b"\0")):
         return True
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+    connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
     try:
         connection.request("GET", "/ping")
         return connection.getresponse().status == 200
@@ -26,4 +26,6 @@ def is_healthy(command: bytes, port: int) -> bool:
 
 if __name__ == "__main__":
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT") or 8080)
-    sys.exit(0 if is_healthy(Path("/proc/1/cmdline").read_bytes(), port) else 1)
+    address = os.environ.get("SERVE_BIND_ADDRESS", "")
+    host = "127.0.0.1" if address in ("", "0.0.0.0", "::") else address  # noqa: S104
+    sys.exit(0 if is_healthy(Path("/proc/1/cmdline").read_bytes(), host, port) else 1)

@@ -80,7 +80,10 @@ class HostedRepository(Rollout):
 
     def check(self, backends: Path) -> int:
         # With words of the user's own on backends nobody knows what they come to.
-        own = any("--backend-dir" in word or "shm-default" in word for word in further_arguments(self.settings))
+        words = further_arguments(self.settings)
+        if any("config-name" in word for word in words):
+            return 0  # other configurations than those read here
+        own = any("backend-dir" in word or "shm-default" in word for word in words)
         known = None if own or not backends.is_dir() else backends
         models = {name: self.view.repository / name for name in self.to_load()}
         problems = {name: why for name, folder in models.items() if (why := preflight.problem(folder, known))}

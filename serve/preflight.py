@@ -46,9 +46,10 @@ def _problem(model: Path, backends: Path | None) -> str | None:
     if config is None or config.runtime or config.platform == "ensemble":
         return None
     file, backend = model / "config.pbtxt", _backend(config)
-    if backend and backends and not any(model.rglob("libtriton_*")):  # a model may bring its own
+    if backend and backends:
         names = sorted(path.name for path in backends.iterdir())
-        if not any(name.startswith(backend) for name in names):  # of tensorflow there were two at a time
+        own = any(any(model.glob(pattern)) for pattern in ("libtriton_*", "*/libtriton_*"))  # a model may bring its own
+        if not own and not any(name.startswith(backend) for name in names):  # of tensorflow there were two at a time
             return (
                 f"{file} asks for the backend {backend!r}, and this Triton has {', '.join(names)}; take an image whose "
                 'Triton has it, or export the model for one of these (`ncf export` writes platform: "pytorch_libtorch")'

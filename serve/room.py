@@ -48,14 +48,15 @@ def check_room(instances: int, region: int, free: int) -> None:
     """
     needed = instances * region
     if free < needed:
-        has = (
-            f"{SHARED_MEMORY} has {free / 2**20:.1f} MB free"
-            if SHARED_MEMORY.is_dir()
-            else f"there is no {SHARED_MEMORY}"
-        )
+        if SHARED_MEMORY.is_dir():
+            has, otherwise = f"{SHARED_MEMORY} has {free / 2**20:.1f} MB free", ""
+        else:
+            has = f"there is no {SHARED_MEMORY}"
+            otherwise = "; where a platform has none, take an image whose Triton has the libtorch backend"
         raise StartError(
             f"{has}, and the models here need at least {needed / 2**20:.0f} MB of it (Triton's Python backend runs "
             f"{instances} instances): start the container with --shm-size={max(64, 2 * needed // 2**20)}m or more"
+            f"{otherwise}"
         )
     for folder in (SHARED_MEMORY, TEMPORARY) if instances else ():
         try:

@@ -44,9 +44,8 @@ class TritonRuntime:
     def knows(self, flag: str) -> bool:
         """Whether this release has an argument."""
         try:
-            told = subprocess.run(
-                [self.program, "--help"], env=self.environment, capture_output=True, timeout=STUB_SECONDS, check=False
-            )
+            command = [str(self.program), *self.arguments, "--help"]
+            told = subprocess.run(command, env=self.environment, capture_output=True, timeout=STUB_SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired):
             return False
         return re.search(rf"{re.escape(flag)}\b".encode(), told.stdout + told.stderr) is not None
@@ -63,7 +62,8 @@ def find_runtime(scratch: Path) -> TritonRuntime:
     Raises RuntimeNotFoundError, or OSError if `scratch` has no room.
     """
     if NGC_SERVER.exists():
-        return TritonRuntime(NGC_SERVER, (), _ngc_environment(), NGC_SERVER.parents[1] / "backends")
+        program, arguments = _in_bash(NGC_SERVER) if os.environ.get("BASH_ENV") else (NGC_SERVER, ())
+        return TritonRuntime(program, arguments, _ngc_environment(), NGC_SERVER.parents[1] / "backends")
     server = _wheel()
     files = _backend_files(server)
     backends = LAID_OUT if is_plain(LAID_OUT) and _are_laid_out(files, LAID_OUT) else scratch / "backends"
@@ -71,11 +71,18 @@ def find_runtime(scratch: Path) -> TritonRuntime:
         _lay_out(files, backends)
     environment = _wheel_environment(server.parents[1] / "nvidia_pytriton.libs")
     _check_stub(backends / "python" / STUB, environment)
-    arguments = [f"--backend-directory={backends}"]
+    flags = [f"--backend-directory={backends}"]
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         log.info("no GPU here: models run on the CPU (Triton's own error about CudaDriverHelper means the same)")
-        arguments.append("--pinned-memory-pool-byte-size=0")  # else Triton complains twice more
-    return TritonRuntime(server / "bin" / "tritonserver", tuple(arguments), environment, backends)
+        flags.append("--pinned-memory-pool-byte-size=0")  # else Triton complains twice more
+    return TritonRuntime(server / "bin" / "tritonserver", tuple(flags), environment, backends)
+
+
+def _in_bash(program: Path) -> tuple[Path, tuple[str, ...]]:
+    """A program and its first arguments: bash, which becomes the program, with what the image has it read at its start.
+    NVIDIA's images find the CUDA libraries there that go with an older driver.
+    """
+    return Path("/bin/bash"), ("-c", 'exec "$0" "$@"', str(program))
 
 
 def _wheel() -> Path:

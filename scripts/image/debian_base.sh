@@ -7,8 +7,10 @@ root=$(mktemp -d /tmp/debian-base.XXXXXX)
 trap 'rm -rf --one-file-system "$root"' EXIT
 
 if ! command -v debootstrap > /dev/null; then
-  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends debootstrap > "$root.log" 2>&1 || { cat "$root.log"; exit 1; }
-  rm -f "$root.log"
+  [ "$(id -u)" = 0 ] || { echo "debian_base.sh: debootstrap is missing, and needs root as well" >&2; exit 1; }
+  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends debootstrap; } \
+    > "$root/apt.log" 2>&1 || { cat "$root/apt.log"; exit 1; }
+  rm "$root/apt.log"
 fi
 mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2> /dev/null | grep -E '^(URIs:|deb )' \
   | grep -oE 'https?://[^ ]+/debian/?( |$)' | tr -d ' ' | head -1 || true)

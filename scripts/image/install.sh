@@ -31,7 +31,7 @@ version=$("$venv/bin/python3" -c 'import sys; print("%d.%d" % sys.version_info[:
 find "$site"/pytriton/tritonserver/python_backend_stubs -mindepth 1 -maxdepth 1 ! -name "$version" -exec rm -rf {} + 2> /dev/null || true
 [ "$version" = 3.13 ] || rm -f "$site"/nvidia_pytriton.libs/libpython3-*.13.so*
 # Symbols for debuggers, a sixth of everything. What wheels bundle in *.libs was patched and does not survive it.
-if command -v strip > /dev/null; then
+if [ "${STRIP:-0}" = 1 ]; then
   find "$site" -name '*.so*' -type f -size +1M ! -path '*.libs/*' -exec strip --strip-unneeded {} +
 fi
 # The app lies beside the environment, so that a change to it is a small layer.

@@ -8,7 +8,7 @@ export PATH=/opt/ncf-triton/bin:$PATH
 # Triton loads its backends from here; laid out at a start they would need a /tmp that programs may be run from.
 if "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("pytriton") is None)'; then
   "$python" -m serve.triton_runtime
-  "$python" -m compileall -q /opt/venv/share/ncf-triton
+  "$python" -m compileall -q --invalidation-mode unchecked-hash /opt/venv/share/ncf-triton
 fi
 for verb in serve train ncf; do
   [ "$(command -v $verb)" = "/opt/ncf-triton/bin/$verb" ] || { echo "$verb is not ours but $(command -v $verb)" >&2; exit 1; }

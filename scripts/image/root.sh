@@ -25,7 +25,7 @@ dpkg -L "${packages[@]}" | sort -u | while read -r file; do
   if [ -L "$file" ] || [ -f "$file" ]; then cp -a --parents "$file" "$target"; fi
 done
 # Compiled here once: on a read-only root every process would do it again.
-python3 -m compileall -q -s "$target" "$target/usr/lib/python3.11"
+python3 -m compileall -q --invalidation-mode unchecked-hash -s "$target" "$target/usr/lib/python3.11"
 ln -s bash "$target/usr/bin/sh"
 # Scanners and the list of parts read the packages' versions here.
 dpkg-query -s "${packages[@]}" > "$target/var/lib/dpkg/status"

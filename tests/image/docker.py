@@ -7,7 +7,7 @@ import os
 import subprocess
 from typing import Any
 
-CPU, GPU = os.environ.get("NCF_IMAGE", "ncf-triton:cpu"), os.environ.get("NCF_GPU_IMAGE", "ncf-triton:gpu-stand-in")
+CPU, GPU = os.environ.get("NCF_IMAGE", "localhost/ncf-ci-cpu"), os.environ.get("NCF_GPU_IMAGE", "localhost/ncf-ci-gpu")
 
 
 def docker(*arguments: object, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
