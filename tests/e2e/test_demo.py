@@ -60,7 +60,7 @@ def test_the_demo_trains_serves_asks_and_stops_and_a_second_run_reuses(copy: Pat
     assert second.stdout.count("is there already") == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_kept_running_it_stops_on_a_signal(copy: Path, number: signal.Signals) -> None:
     port = free_port()
     command = [sys.executable, str(copy / "scripts" / "demo.py"), "--keep-running", "--port", str(port)]

@@ -113,25 +113,28 @@ def test_pipelined_requests_are_answered_in_order(slow: Server) -> None:
     assert numbers == pytest.approx([0.2, 1, 2, 3, 4, 5, 6, 7], abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("wire", "status"),
-    [
-        (b"nonsense\r\n\r\n", b"400"),
-        (b"GET /ping HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n", b"400"),
-        (b"POST /invocations HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
-        (b"POST /invocations HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef", b"400"),
-        (b"POST /invocations HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"400"),
-        (b"POST /invocations HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
-        (b"GET /ping HTTP/1.1\r\nX: " + b"x" * 70_000, b"431"),
-    ],
-)
-def test_what_is_no_request_is_refused_and_the_connection_closed(slow: Server, wire: bytes, status: bytes) -> None:
-    with connect(slow) as connection:
-        connection.sendall(wire)
-        answer = connection.recv(4000)
-        assert answer.startswith(b"HTTP/1.1 " + status)
-        assert b"error" in answer
-        assert read_all(connection) == b""
+NO_REQUESTS = [
+    (b"nonsense\r\n\r\n", b"400"),
+    (b"GET /ping HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n", b"400"),
+    (b"POST /invocations HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
+    (b"POST /invocations HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef", b"400"),
+    (b"POST /invocations HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"400"),
+    (b"POST /invocations HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
+    (b"GET /ping HTTP/1.1\r\nX: " + b"x" * 70_000, b"431"),
+]
+
+
+def test_what_is_no_request_is_refused_and_the_connection_closed(slow: Server) -> None:
+    """All at once, because the end comes only when a client has had time to stop sending."""
+    with contextlib.ExitStack() as open_ones:
+        connections = [open_ones.enter_context(connect(slow)) for _ in NO_REQUESTS]
+        for connection, (wire, _) in zip(connections, NO_REQUESTS, strict=True):
+            connection.sendall(wire)
+        for connection, (wire, status) in zip(connections, NO_REQUESTS, strict=True):
+            answer = connection.recv(4000)
+            assert answer.startswith(b"HTTP/1.1 " + status), wire[:100]
+            assert b"error" in answer
+            assert read_all(connection) == b""
     assert slow.ping() == 200
 
 
