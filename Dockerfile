@@ -58,7 +58,7 @@ CMD ["serve"]
 FROM ${BASE_IMAGE} AS gpu-build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 COPY scripts/image/install.sh /build/image/
-# torch is what `train` needs, 5 GB of it; Triton brings its own libtorch. Without it: --build-arg WITH_TORCH=0
+# torch is what `train` needs, gigabytes of it; Triton brings its own libtorch. Without it: --build-arg WITH_TORCH=0
 ARG WITH_TORCH=1
 # NVIDIA's own package index, for packages of yours that are only there; it changes where pip looks, so it is off.
 ARG WITH_NVIDIA_PYINDEX=0

@@ -7,7 +7,7 @@ usage() {
   cat <<'HELP'
 usage: scripts/ci_image.sh [--build-only] [PYTEST ARGUMENT…]
 
-Builds both images (the gpu one on a stand-in for NVIDIA's, which is 17 GB) and runs tests/image and the contract's tests
+Builds both images (the gpu one on a stand-in for NVIDIA's) and runs tests/image and the contract's tests
 against them. Takes the engine that is running; where none is, root on Debian or Ubuntu gets one for as long as this takes.
 Where the registry cannot be reached, a base is made by debootstrap and the wheels come from this machine's own pip.
 Where no engine can start at all, it says so and ends with exit code 0: the other tests stand for themselves.

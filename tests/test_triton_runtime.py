@@ -92,3 +92,19 @@ def test_tritons_own_image_gets_its_own_python(tmp_path: Path, monkeypatch: pyte
     assert "/usr/local/nvidia/lib" in told
     monkeypatch.delenv("LD_LIBRARY_PATH")
     assert "LD_LIBRARY_PATH" not in find_runtime(tmp_path).environment
+
+
+def test_what_the_image_has_bash_set_up_reaches_its_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVIDIA's images look for the libraries of an older driver in a file that bash reads; Triton is the same process."""
+    server, startup = tmp_path / "bin" / "tritonserver", tmp_path / "startup"
+    server.parent.mkdir()
+    server.write_text('#!/bin/sh\necho "$$ $FOUND_BY_BASH" "$@"\n')
+    server.chmod(0o755)
+    startup.write_text("export FOUND_BY_BASH=compat\n")
+    monkeypatch.setattr(triton_runtime, "NGC_SERVER", server)
+    monkeypatch.setenv("BASH_ENV", str(startup))
+    runtime = find_runtime(tmp_path)
+    command = [str(runtime.program), *runtime.arguments, "--model-repository=a b"]
+    with subprocess.Popen(command, env=runtime.environment, stdout=subprocess.PIPE, text=True) as started:
+        told, _ = started.communicate()
+    assert told == f"{started.pid} compat --model-repository=a b\n"
