@@ -95,7 +95,7 @@ def test_tritons_own_image_gets_its_own_python(tmp_path: Path, monkeypatch: pyte
 
 
 def test_what_the_image_has_bash_set_up_reaches_its_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NVIDIA's images look for the libraries of an older driver in a file that bash reads; Triton is the same process."""
+    """NVIDIA's images look for an older driver's libraries in a file that bash reads; Triton is the same process."""
     server, startup = tmp_path / "bin" / "tritonserver", tmp_path / "startup"
     server.parent.mkdir()
     server.write_text('#!/bin/sh\necho "$$ $FOUND_BY_BASH" "$@"\n')
