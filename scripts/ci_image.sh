@@ -13,7 +13,7 @@ Where the registry cannot be reached, a base is made by debootstrap and the whee
 Where no engine can start at all, it says so and ends with exit code 0: the other tests stand for themselves.
 
   scripts/ci_image.sh                             everything
-  scripts/ci_image.sh -k hardened -x              tests that pytest selects
+  scripts/ci_image.sh -k sigterm -x               tests that pytest selects
   scripts/ci_image.sh --build-only                build into the engine that is running, and leave the images there
 HELP
 }
