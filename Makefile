@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VERSION := $(shell git describe --tags --always 2>/dev/null || echo 0.0.0)
 export DOCKER_BUILDKIT := 1
 
-.PHONY: demo serve test lint image image-gpu bench-clients bench-planes bench-topk clean
+.PHONY: demo serve test test-units test-image lint image image-gpu bench-clients bench-planes bench-topk clean
 
 demo: .venv/ready  ## set up, train two models, serve them, ask, print, stop
 	$(BIN)/python scripts/demo.py
@@ -15,7 +15,14 @@ serve: .venv/ready  ## the same, kept running until Ctrl-C
 	$(BIN)/python scripts/demo.py --keep-running
 
 test: .venv/ready-dev  ## set up and pass all tests, those of the image too where a Docker engine runs or can be started
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/contracts tests/e2e
+	$(MAKE) -j2 test-units test-image
+
+# These two look at no clock, so they may share the machine.
+test-units: .venv/ready-dev  ## the tests of single modules
+	$(BIN)/python -m pytest -q --ignore=tests/contracts --ignore=tests/e2e
+
+test-image: .venv/ready-dev  ## build the image and test it (scripts/ci_image.sh --help)
 	scripts/ci_image.sh
 
 lint: .venv/ready-dev  ## ruff, mypy --strict, hadolint and shellcheck
