@@ -72,9 +72,9 @@ if ! timeout 60 docker pull "$base" > "$work/pull.log" 2>&1; then
   docker import -c 'CMD ["bash"]' "$cache/debian.tar" "$base" > /dev/null
   step "the registry cannot be reached: a base made by debootstrap"
   # pip's own cache has what this machine has installed; 3.11 is the Python of that Debian.
+  grep -v '^nvidia-pytriton==' requirements.txt > "$work/with-dependencies.txt"
+  grep '^nvidia-pytriton==' requirements.txt > "$work/files-only.txt"
   for what in "-r $work/with-dependencies.txt setuptools==80.9.0" "--no-deps -r $work/files-only.txt"; do
-    grep -v '^nvidia-pytriton==' requirements.txt > "$work/with-dependencies.txt"
-    grep '^nvidia-pytriton==' requirements.txt > "$work/files-only.txt"
     # shellcheck disable=SC2086
     "$python" -m pip download --quiet --only-binary :all: --python-version 3.11 --dest "$context/wheels" $what \
       2> "$work/pip.log" || { cat "$work/pip.log"; exit 1; }
