@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,3 +173,15 @@ def test_sigterm_has_a_handler_before_more_is_imported() -> None:
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert {name.partition(".")[0] for name in told.split()} <= {"serve", "signal", "enum"}
     assert "serve.settings" not in told
+
+
+def test_another_configuration_than_the_one_read_here_is_not_judged(tmp_path: Path) -> None:
+    """Triton takes configs/<name>.pbtxt where it is told to; only the usual one asks for a GPU that is not here."""
+    slow_model(tmp_path)
+    usual = tmp_path / "slow" / "config.pbtxt"
+    (tmp_path / "slow" / "configs").mkdir()
+    shutil.copy(usual, tmp_path / "slow" / "configs" / "cpu.pbtxt")
+    usual.write_text(usual.read_text().replace("KIND_CPU", "KIND_GPU"))
+    with Server(tmp_path, SAGEMAKER_TRITON_ADDITIONAL_ARGS="--model-config-name=cpu") as server:
+        server.wait_until_ready(30)
+        assert server.invoke(slow_body(0, 1)).status == 200
