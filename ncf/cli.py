@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from ncf.config import DEFAULT_K, DEVICES, MODEL_NAMES, PRESETS
+from ncf.config import DEFAULT_K, DEVICES
 from ncf.errors import NO_TORCH, InputError
+from ncf.evaluate_command import evaluate
 from ncf.sample import CATALOGUES
+from ncf.train_command import train
 
 PATH = click.Path(path_type=Path)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    commands=[train, evaluate],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="ncf-triton")
 def cli() -> None:
     """Train Neural Collaborative Filtering models and put them into a Triton model repository.
@@ -65,106 +66,6 @@ def sample(catalogue: str, output: Path) -> None:
         raise InputError(f"cannot write {output}: {error.strerror}; choose another --output") from error
     users, items = frame["user_id"].n_unique(), frame["item_id"].n_unique()
     click.echo(f"wrote {output}: {len(frame):,} interactions of {users:,} users with {items:,} items")
-
-
-@cli.command(short_help="Train a model and leave a run directory.")
-@click.option("--data", type=PATH, required=True, help="A CSV, TSV or Parquet file, or a folder in the paper's format.")
-@click.option("--output", type=PATH, required=True, help="The run directory to make.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), help="Named settings to start from.")
-@click.option("--model", type=click.Choice(MODEL_NAMES), help="[default: neumf]")
-@click.option("--epochs", type=int, help="At most so many epochs. [default: 20]")
-@click.option("--patience", type=int, help="Stop after so many epochs without a better one. [default: 4]")
-@click.option("--batch-size", type=int, help="Samples a step, negatives included. [default: 8192]")
-@click.option("--learning-rate", type=float, help="Adam's. [default: 0.003]")
-@click.option("--num-factors", type=int, help="Size of the last layer, and of GMF's embeddings. [default: 16]")
-@click.option("--num-layers", type=int, help="Layers of the MLP tower. [default: 3]")
-@click.option("--num-train-negatives", type=int, help="Negatives a positive. [default: 4]")
-@click.option("--dropout", type=float, help="Between the tower's layers. [default: 0]")
-@click.option("--l2", type=float, help="Weight of the embeddings' mean squared length. [default: 0]")
-@click.option("--seed", type=int, help="[default: 0]")
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
-@click.option("--user-column", help="[default: user_id]")
-@click.option("--item-column", help="[default: item_id]")
-@click.option("--weight-column", help="[default: weight, if there is one]")
-@click.option("--timestamp-column", help="[default: timestamp, if there is one]")
-def train(
-    data: Path,
-    output: Path,
-    preset: str | None,
-    device: str,
-    user_column: str | None,
-    item_column: str | None,
-    weight_column: str | None,
-    timestamp_column: str | None,
-    **overrides: Any,
-) -> None:
-    """Train a model and leave a run directory.
-
-    One item a user is held out for `ncf evaluate` (the latest, or a random one without timestamps), one more to choose
-    the best epoch. Ctrl-C ends training early and keeps the best epoch so far.
-
-    \b
-    Examples:
-      ncf train --data ratings.csv --output runs/first
-      ncf train --data ratings.tsv --output runs/gmf --model gmf --num-factors 64 --user-column customer
-      ncf train --data ml-1m/ --output runs/ml-1m --preset ml-1m
-    """
-    from ncf.config import configure
-    from ncf.interactions import Columns
-    from ncf.train import choose_device, train_run
-
-    given = {"user_id": user_column, "item_id": item_column, "weight": weight_column, "timestamp": timestamp_column}
-    columns = Columns(**{name: value for name, value in given.items() if value is not None})
-    config = configure(preset, {**overrides, "columns": columns})
-    result = train_run(data, output, config, choose_device(device))
-    best = result.epochs[result.best_epoch - 1]
-    click.echo(
-        f"wrote {output}: best epoch {best.epoch} of {len(result.epochs)} ({result.stopped}), "
-        f"hold-out HR@10 {best.hit_rate_at_10:.4f}, NDCG@10 {best.ndcg_at_10:.4f}"
-    )
-
-
-@cli.command(short_help="Rank held-out items, beside popularity.")
-@click.option("--run", "run_directory", type=PATH, required=True, help="A run directory of `ncf train`.")
-@click.option("--data", type=PATH, required=True, help="The data it was trained on; its held-out items are ranked.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
-def evaluate(run_directory: Path, data: Path, as_json: bool, device: str) -> None:
-    """Rank each user's held-out item: among 99 negatives, and among the whole catalogue.
-
-    Ties count against the model, a negative equal to the held-out item is masked, items seen in training are removed
-    from the catalogue. Popularity, on the same data, is the line to beat.
-
-    \b
-    Example:
-      ncf evaluate --run runs/first --data ratings.csv
-    """
-    from ncf.checkpoint import load_run
-    from ncf.evaluate import evaluate as evaluate_split
-    from ncf.splits import load_split
-    from ncf.train import choose_device
-
-    run = load_run(run_directory, choose_device(device))
-    split = load_split(data, run.config.columns, run.config.seed).reindex(run.users, run.items)
-    if not len(split.held_out):
-        raise InputError(f"{data} holds no held-out item of a user and item that {run_directory} knows")
-    report = evaluate_split(run.model, split, run.config.seed)
-    if as_json:
-        click.echo(json.dumps({"users": len(split.held_out), "model_kind": run.config.model, **report}, indent=2))
-        return
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-    for protocol, title in (
-        ("sampled", "held-out item among its negatives"),
-        ("full", "held-out item among the whole catalogue, seen items removed"),
-    ):
-        table = Table()
-        table.add_column("")
-        for metric in report["model"][protocol]:
-            table.add_column(metric, justify="right")
-        for name, label in (("model", run.config.model), ("popularity", "popularity")):
-            table.add_row(label, *(f"{value:.4f}" for value in report[name][protocol].values()))
-        console.print(f"{title} ({len(split.held_out):,} users)")
-        console.print(table)
 
 
 @cli.command(short_help="Write a run into a Triton model repository.")
