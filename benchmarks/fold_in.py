@@ -19,17 +19,19 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ncf.config import MODEL_NAMES, PRESETS, TrainConfig, configure
+from ncf import recipe
+from ncf.config import MODEL_NAMES, TrainConfig
 from ncf.errors import InputError
 from ncf.evaluate import Candidates, Popularity, Scorer, evaluate_full, evaluate_sampled
 from ncf.fold_in import FoldIn, fit_fold_in
 from ncf.interactions import IntArray, from_table
 from ncf.models import NCF, GMFBranch, MLPBranch
 from ncf.negatives import SeenItems, seen_positions
+from ncf.presets import PRESETS, configure
 from ncf.progress import TrainingProgress
 from ncf.sample import CATALOGUES, generate
 from ncf.splits import HeldOut, Split, leave_one_out, load_split
-from ncf.trainer import train
+from ncf.trainer import Watch
 
 CPU = torch.device("cpu")
 METRICS = (("sampled", "HR@10"), ("sampled", "NDCG@10"), ("full", "HR@10"), ("full", "NDCG@10"))
@@ -111,8 +113,9 @@ def part(split: Split, users: IntArray | npt.NDArray[np.bool_]) -> Split:
 
 
 def fit(split: Split, config: TrainConfig) -> NCF:
-    with TrainingProgress(config.epochs) as progress:
-        return train(split, config, CPU, progress.on_step, progress.on_epoch).model
+    plan = recipe.plan(split, config, CPU)
+    with TrainingProgress(plan.config) as progress:
+        return recipe.train(plan, CPU, Watch(progress.on_step, progress.on_epoch)).model
 
 
 def seen(split: Split, also_held_out: bool = False) -> SeenItems:

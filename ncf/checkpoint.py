@@ -29,13 +29,15 @@ from ncf.trainer import TrainResult
 FILES = {
     "config.json": "what the run was told, seed and column names included",
     "versions.json": "what it ran on",
-    "metrics.jsonl": "one line an epoch: loss, samples/s, HR@10 and NDCG@10 on the hold-out cut from train",
+    "metrics.jsonl": "one line an epoch: loss, samples/s, HR@10 and NDCG@10 on the hold-out cut from train, if any",
     "result.json": "the best epoch; it is written last, so a run without it did not finish",
     "users.parquet": "column user_id; the row number is the user_index",
     "items.parquet": "column item_id; the row number is the item_index",
     "interactions.npz": "user_index and item_index of every known interaction, the held-out ones included",
     "weights.pt": "the model's weights at the best epoch (a PyTorch state_dict)",
 }
+
+CHECKPOINTS = "checkpoints"  # beside the files above, unless the run was told another folder
 
 # What reading a damaged file of a run can raise, weights.pt included.
 BROKEN = (
@@ -64,13 +66,18 @@ class Run:
 
 
 @contextmanager
-def new_run_directory(path: Path) -> Iterator[Path]:
-    """Make a run directory; remove it again if nothing worth keeping came of it.
+def new_run_directory(path: Path, resume: bool = False) -> Iterator[Path]:
+    """Make a run directory; remove it again if nothing worth keeping, such as a checkpoint, came of it.
 
-    Raises InputError if something is there already.
+    Raises InputError if something is there already; an unfinished run is fine where it is to be resumed.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} exists already; choose another --output, or delete it if its run is not needed")
+        unfinished = any(path.glob(f"{CHECKPOINTS}/*")) and not (path / "result.json").exists()
+        if not (resume and unfinished):
+            hint = "; --resume goes on with its unfinished run" if unfinished else ""
+            raise InputError(
+                f"{path} exists already; choose another --output, or delete it if its run is not needed{hint}"
+            )
     was_there = path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -79,13 +86,14 @@ def new_run_directory(path: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
-        if not (path / "result.json").exists():
+        if not (path / "result.json").exists() and not any(path.glob(f"{CHECKPOINTS}/*")):
             for left in [*path.iterdir()] if was_there else [path]:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def begin_run(path: Path, config: TrainConfig, data: Path, device: torch.device) -> None:
-    """Write what is known before the first epoch."""
+    """Write what is known before the first epoch; a run that goes on tells its epochs again."""
+    (path / "metrics.jsonl").unlink(missing_ok=True)
     _write_json(path / "config.json", {**config.to_dict(), "data": str(data)})
     _write_json(
         path / "versions.json",
@@ -115,14 +123,15 @@ def finish_run(path: Path, split: Split, result: TrainResult) -> None:
         item_index=np.concatenate([train.item_index, held_out.item_index]),
     )
     torch.save({name: value.cpu() for name, value in result.model.state_dict().items()}, path / "weights.pt")
-    best = result.epochs[result.best_epoch - 1]
-    (path / "README.md").write_text(_readme(path, train.num_users, train.num_items, best.epoch, best.hit_rate_at_10))
+    best = result.best
+    (path / "README.md").write_text(_readme(path, train.num_users, train.num_items, result))
     _write_json(
         path / "result.json",
         {
-            "best_epoch": result.best_epoch,
+            "best_epoch": best.epoch,
             "epochs": len(result.epochs),
             "stopped": result.stopped,
+            "loss": best.loss,
             "hold_out": {"HR@10": best.hit_rate_at_10, "NDCG@10": best.ndcg_at_10},
             "num_users": train.num_users,
             "num_items": train.num_items,
@@ -144,7 +153,7 @@ def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
         items = IdIndex(pl.read_parquet(path / "items.parquet")["item_id"])
         with (path / "interactions.npz").open("rb") as file, np.load(file, allow_pickle=False) as known:
             seen = SeenItems.of(known["user_index"], known["item_index"], len(users), len(items))
-        model = build_model(config.model, len(users), len(items), config.num_factors, config.num_layers, config.dropout)
+        model = build_model(config.model, len(users), len(items), config.result_factors, config.num_layers)
         model.load_state_dict(torch.load(path / "weights.pt", map_location="cpu", weights_only=True))
     except (*BROKEN, pl.exceptions.PolarsError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -152,11 +161,13 @@ def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
     return Run(path, config, users, items, seen, model.to(device).eval())
 
 
-def _readme(path: Path, num_users: int, num_items: int, best_epoch: int, hit_rate: float) -> str:
+def _readme(path: Path, num_users: int, num_items: int, result: TrainResult) -> str:
+    hit_rate = result.best.hit_rate_at_10
+    quality = "no hold-out was cut" if hit_rate is None else f"HR@10 {hit_rate:.4f} on the hold-out"
     lines = [
         f"# Run {path.name}",
         "",
-        f"{num_users} users, {num_items} items; best epoch {best_epoch} with HR@10 {hit_rate:.4f} on the hold-out.",
+        f"{num_users} users, {num_items} items; {result.config.model}, best epoch {result.best.epoch}, {quality}.",
         "",
         *(f"- `{name}`: {what}" for name, what in FILES.items()),
         "",

@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 
 from ncf.config import DEFAULT_K, DEVICES
-from ncf.errors import NO_TORCH, InputError
+from ncf.errors import NO_TORCH, InputError, LostProcessError
 from ncf.evaluate_command import evaluate
+from ncf.prepare_command import prepare
 from ncf.sample import CATALOGUES
 from ncf.train_command import train
 
@@ -20,7 +21,7 @@ PATH = click.Path(path_type=Path)
 
 
 @click.group(
-    commands=[train, evaluate],
+    commands=[prepare, train, evaluate],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(package_name="ncf-triton")
@@ -146,14 +147,17 @@ def _prepare(level: int) -> None:
 
 
 def train_verb() -> None:
-    """The `train` verb: SageMaker's training contract under SAGEMAKER_BASE_DIR."""
+    """The `train` verb: SageMaker's training contract under SAGEMAKER_BASE_DIR; arguments are hyper-parameters."""
     # The job is stopped, or its machine is taken away: as after Ctrl-C, the best epoch so far is what is left. And the
     # kernel keeps the signal from process 1 of a container that has no handler for it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _prepare(logging.INFO)
-    from ncf.sagemaker import TrainingJob
+    from ncf.sagemaker import HELP, TrainingJob
 
-    sys.exit(TrainingJob.from_environment().run())
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        click.echo(HELP)
+        sys.exit(0)
+    sys.exit(TrainingJob.from_environment(sys.argv[1:]).run())
 
 
 def main() -> None:
@@ -164,6 +168,9 @@ def main() -> None:
     except InputError as error:
         click.echo(f"ncf: {error}", err=True)
         sys.exit(2)
+    except LostProcessError as error:
+        click.echo(f"ncf: {error}", err=True)
+        sys.exit(1)
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise

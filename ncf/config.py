@@ -1,4 +1,4 @@
-"""What a training run is told, and its named presets."""
+"""What a training run is told; `presets.py` has the named ones."""
 
 from __future__ import annotations
 
@@ -11,49 +11,126 @@ from ncf.errors import InputError
 from ncf.interactions import Columns
 
 MODEL_NAMES = ("gmf", "mlp", "neumf")
+LOSSES = ("bce", "softmax")
+SCHEDULES = ("constant", "cosine")
+PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "gpu")
 DEFAULT_K = 100
+DEFAULT_NEGATIVES = 4  # what is drawn where sampling is the cheaper way (paper, section 4.1)
+
+# What a setting is where the user leaves it open. Exact training is one kind of step, sampling another.
+SAMPLED: dict[str, Any] = {
+    "batch_size": 8192, "learning_rate": 0.003, "schedule": "constant", "l2": 0.0, "dropout": 0.0, "epochs": 20,
+    "patience": 4,
+}  # fmt: skip
+EXACT: dict[str, Any] = {
+    "batch_size": 2**21, "learning_rate": 0.03, "schedule": "cosine", "l2": 0.0015, "dropout": 0.1, "epochs": 40,
+    "patience": 40,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Hyper-parameters of one run. `batch_size` counts samples: a positive comes with `num_train_negatives` more."""
+    """Hyper-parameters of one run; None is left to the way of training (`SAMPLED`, `EXACT`).
+
+    `batch_size` counts samples: a positive comes with its drawn negatives, in exact training a user with all items.
+    """
 
     model: str = "neumf"
     num_factors: int = 16
     num_layers: int = 3
-    dropout: float = 0.0
-    num_train_negatives: int = 4
-    batch_size: int = 8192
-    learning_rate: float = 0.003
-    l2: float = 0.0
-    epochs: int = 20
-    patience: int = 4
+    loss: str = "bce"
+    negatives: str = "auto"
+    negative_weight: float = 16.0
+    dropout: float | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    schedule: str | None = None
+    l2: float | None = None
+    epochs: int | None = None
+    patience: int | None = None
+    validation: int = 1
+    pretrain: bool = False
+    members: int = 1
+    closed_form: float = 0.0
+    fold_factors: int = 0
+    precision: str = "auto"
     seed: int = 0
+    held_out: int = 1
+    min_user_interactions: int = 1
+    min_item_interactions: int = 1
     columns: Columns = field(default_factory=Columns)
 
     def __post_init__(self) -> None:
-        if self.model not in MODEL_NAMES:
-            raise InputError(f"model is '{self.model}'; choose {', '.join(MODEL_NAMES)}")
+        for name, choices in (
+            ("model", MODEL_NAMES), ("loss", LOSSES), ("schedule", SCHEDULES), ("precision", PRECISIONS),
+        ):  # fmt: skip
+            if (value := getattr(self, name)) is not None and value not in choices:
+                raise InputError(f"{name} is '{value}'; choose {', '.join(choices)}")
         for name, low, high in (
-            ("num_factors", 1, 8192), ("num_layers", 1, 12), ("num_train_negatives", 1, 10_000),
-            ("epochs", 1, 10**9), ("patience", 1, 10**9), ("seed", 0, 2**63 - 1),
+            ("num_factors", 1, 8192), ("num_layers", 1, 12), ("epochs", 1, 10**9), ("patience", 1, 10**9),
+            ("seed", 0, 2**63 - 1), ("batch_size", 2, 2**40), ("validation", 0, 10**6), ("held_out", 1, 10**6),
+            ("members", 1, 100), ("fold_factors", 0, 8192), ("min_user_interactions", 1, 10**9),
+            ("min_item_interactions", 1, 10**9),
         ):  # fmt: skip
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 bound = f"least {low}" if value < low else f"most {high}"
                 raise InputError(f"{name} is {value}; it must be at {bound}")
-        if self.batch_size < 1 + self.num_train_negatives:
+        for name, low, below in (("dropout", 0, 1), ("l2", 0, math.inf), ("closed_form", 0, 1)):
+            value = getattr(self, name)
+            if value is not None and not low <= value < below:
+                end = "finite" if below == math.inf else f"below {below}"
+                raise InputError(f"{name} is {value}; it must be at least {low} and {end}")
+        for name in ("learning_rate", "negative_weight"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"{name} is {value}; it must be above 0 and finite")
+        self._check_negatives()
+        self._check_recipe()
+
+    def _check_negatives(self) -> None:
+        if self.negatives in ("auto", "exact"):
+            return
+        if not self.negatives.isdecimal() or not 1 <= int(self.negatives) <= 10_000:
+            raise InputError(f"negatives is '{self.negatives}'; choose auto, exact, or a whole number from 1 to 10000")
+        if self.loss == "softmax":
+            raise InputError(f"loss softmax runs over all items; negatives is {self.negatives}, give exact or auto")
+        if self.batch_size is not None and self.batch_size < 1 + int(self.negatives):
             raise InputError(
-                f"batch_size is {self.batch_size}; one positive with its {self.num_train_negatives} negatives needs "
-                f"at least {1 + self.num_train_negatives}"
+                f"batch_size is {self.batch_size}; one positive with its {self.negatives} negatives needs at least "
+                f"{1 + int(self.negatives)}"
             )
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
-        if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"learning_rate is {self.learning_rate}; it must be above 0 and finite")
-        if not 0 <= self.l2 < math.inf:
-            raise InputError(f"l2 is {self.l2}; it must be at least 0 and finite")
+
+    def _check_recipe(self) -> None:
+        if self.pretrain and self.model != "neumf":
+            raise InputError(f"pretrain is for neumf, whose branches it trains first; model is {self.model}")
+        if self.is_folded and self.model != "gmf":
+            raise InputError(
+                "members, closed_form and fold_factors end in one gmf, folded from scores that are sums of products; "
+                f"model is {self.model}"
+            )
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether the result is folded from several models, or to other factors."""
+        return self.members > 1 or self.closed_form > 0 or self.fold_factors > 0
+
+    @property
+    def result_factors(self) -> int:
+        """Factors of the resulting model."""
+        return self.fold_factors or self.num_factors
+
+    @property
+    def num_train_negatives(self) -> int:
+        """Negatives drawn for a positive, once `negatives` is a number."""
+        return int(self.negatives)
+
+    def resolved(self, negatives: str) -> TrainConfig:
+        """The same with nothing left open, for training with these negatives (exact or a number)."""
+        usual = EXACT if negatives == "exact" else SAMPLED
+        open_ = {name: value for name, value in usual.items() if getattr(self, name) is None}
+        return replace(self, negatives=negatives, **open_)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -62,17 +139,3 @@ class TrainConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         known = {name: values[name] for name in (f.name for f in fields(cls)) if name in values}
         return cls(**{**known, "columns": Columns(**values.get("columns", {}))})
-
-
-PRESETS: dict[str, TrainConfig] = {
-    "default": TrainConfig(),
-    # MovieLens-1M in the paper's format: chosen on the hold-out among the settings in docs/log.md.
-    "ml-1m": TrainConfig(model="gmf", num_factors=64, num_train_negatives=8, batch_size=18000, l2=0.008, epochs=30),
-}
-
-
-def configure(preset: str | None, overrides: Mapping[str, Any]) -> TrainConfig:
-    """A preset (or the defaults) with what the user set beside it; None in `overrides` means not set."""
-    if preset is not None and preset not in PRESETS:
-        raise InputError(f"no preset is called '{preset}'; there are {', '.join(PRESETS)}")
-    return replace(PRESETS[preset or "default"], **{k: v for k, v in overrides.items() if v is not None})

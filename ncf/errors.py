@@ -11,3 +11,7 @@ NO_TORCH = (
     "torch is not installed here, and `ncf` trains and exports with it: pip install -r requirements.txt, or take an "
     "image that was built with --build-arg WITH_TORCH=1"
 )
+
+
+class LostProcessError(RuntimeError):
+    """Another process of a distributed training ended, so that this one cannot go on."""

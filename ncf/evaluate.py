@@ -1,54 +1,27 @@
-"""Evaluation by the sampled protocol and the full catalogue, beside popularity."""
+"""Evaluation by the sampled protocol and the full catalogue, beside popularity, EASE and iALS."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ncf.metrics import rank_of_positive, summarise
+from ncf.baselines import Popularity as Popularity
+from ncf.baselines import Scorer as Scorer
+from ncf.baselines import fit_baselines
+from ncf.metrics import Margin, by_group, curves, paired_test, rank_of_positive, summarise
 from ncf.models import NCF, SCORES_AT_ONCE
 from ncf.negatives import NUM_EVALUATION_NEGATIVES, SeenItems, seen_positions
 from ncf.splits import HeldOut, Split
 
-
-class Scorer(Protocol):
-    """What can be evaluated: pairs (indices broadcast) and users [B] against all items [B, num_items]."""
-
-    def __call__(self, user_index: Tensor, item_index: Tensor) -> Tensor: ...
-
-    def catalogue(self) -> nn.Module: ...
-
-
-class Popularity(nn.Module):
-    """The baseline that ignores the user: an item's score is its number of interactions, float32 [num_items]."""
-
-    counts: Tensor
-
-    def __init__(self, counts: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("counts", counts.float())
-
-    def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
-        return self.counts[item_index]
-
-    def catalogue(self) -> nn.Module:
-        return PopularityCatalogue(self.counts)
-
-
-class PopularityCatalogue(nn.Module):
-    """The same counts for every user: [B] -> [B, num_items]."""
-
-    counts: Tensor
-
-    def __init__(self, counts: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("counts", counts)
-
-    def forward(self, user_index: Tensor) -> Tensor:
-        return self.counts.expand(len(user_index), -1)
+PROTOCOLS = {
+    "sampled": "held-out item among its negatives",
+    "full": "held-out item among the whole catalogue, seen items removed",
+}
+RECOMMENDED = 10  # what coverage counts: a list as it would be shown
 
 
 @dataclass(frozen=True)
@@ -62,75 +35,195 @@ class Candidates:
 
     @classmethod
     def of(cls, held_out: HeldOut, split: Split, device: torch.device, seed: int) -> Candidates:
-        """The data's own negatives where it has them, else 99 unseen items a user, drawn with a seed.
+        """The data's own negatives where it has them, else 99 unseen items a row, drawn with a seed.
 
-        A negative equal to the positive is excluded; a user without any negative is left out.
+        A negative equal to the positive is excluded; a user without any negative is left out. What is drawn is no
+        other held-out item of the user either.
         """
-        user, item = (torch.as_tensor(index, device=device) for index in (held_out.user_index, held_out.item_index))
+        user, item = pairs(held_out, device)
         if held_out.negatives is not None:
-            negatives = torch.as_tensor(held_out.negatives, device=device)
+            negatives = torch.as_tensor(held_out.negatives, device=device).long()
             excluded = (negatives == item.unsqueeze(1)) | (negatives < 0)
             return cls(user, item, negatives.clamp(min=0), excluded)
-        train = split.train
-        known_user = torch.cat([torch.as_tensor(train.user_index, device=device), user])
-        known_item = torch.cat([torch.as_tensor(train.item_index, device=device), item])
-        seen = SeenItems.of(known_user, known_item, train.num_users, train.num_items, device)
+        known = known_items(split, device).including(user, item)
         generator = torch.Generator(device).manual_seed(seed)
-        negatives, some = seen.draw_unseen(user, NUM_EVALUATION_NEGATIVES, generator)
+        negatives, some = known.draw_unseen(user, NUM_EVALUATION_NEGATIVES, generator)
         return cls(user[some], item[some], negatives[some], torch.zeros_like(negatives[some], dtype=torch.bool))
 
 
+@dataclass(frozen=True)
+class Ranks:
+    """Where one scorer puts held-out items: `user_index`, `item_index`, `rank` (0 is best) int64 [T], on the CPU.
+
+    `recommended` bool [num_items], of the full catalogue only: items that are in the top 10 of any of these users.
+    """
+
+    user_index: Tensor
+    item_index: Tensor
+    rank: Tensor
+    recommended: Tensor | None = None
+
+    def summary(self) -> dict[str, float]:
+        return summarise(self.rank) if len(self.rank) else {}
+
+
+def pairs(held_out: HeldOut, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Users and items held out, int64 [T] each."""
+    user, item = (torch.as_tensor(index, device=device) for index in (held_out.user_index, held_out.item_index))
+    return user.long(), item.long()
+
+
+def known_items(split: Split, device: torch.device) -> SeenItems:
+    """What nobody is asked to guess: the training interactions, and the validation where the data brings one."""
+    seen = SeenItems.of_interactions(split.train, device)
+    return seen if split.validation is None else seen.including(*pairs(split.validation, device))
+
+
 @torch.inference_mode()
-def evaluate_sampled(scorer: Scorer, candidates: Candidates) -> dict[str, float]:
-    """HR@10, NDCG@10, MRR, HR@20 of each held-out item among its negatives (paper, section 4.1)."""
-    if len(candidates.user_index) == 0:
-        return {}
-    ranks = []
+def sampled_ranks(scorer: Scorer, candidates: Candidates) -> Ranks:
+    """Ranks of held-out items among their negatives (arXiv 1708.05031, section 4.1)."""
+    ranks = [torch.empty(0, dtype=torch.int64)]
     rows = max(1, SCORES_AT_ONCE // (64 * (candidates.negatives.shape[1] + 1)))
     for start in range(0, len(candidates.user_index), rows):
         part = slice(start, start + rows)
         items = torch.cat([candidates.item_index[part].unsqueeze(1), candidates.negatives[part]], dim=1)
         score = scorer(candidates.user_index[part].unsqueeze(1), items)
-        ranks.append(rank_of_positive(score[:, 0], score[:, 1:], candidates.excluded[part]))
-    return summarise(torch.cat(ranks))
+        ranks.append(rank_of_positive(score[:, 0], score[:, 1:], candidates.excluded[part]).cpu())
+    return Ranks(candidates.user_index.cpu(), candidates.item_index.cpu(), torch.cat(ranks))
 
 
 @torch.inference_mode()
-def evaluate_full(scorer: Scorer, held_out: HeldOut, seen: SeenItems) -> dict[str, float]:
-    """The same figures with each held-out item ranked among all items its user has not seen."""
-    if len(held_out) == 0:
-        return {}
+def full_ranks(scorer: Scorer, held_out: HeldOut, seen: SeenItems) -> Ranks:
+    """Ranks of held-out items among all items but those their user has seen and that user's other held-out ones."""
     device = seen.items.device
     catalogue = scorer.catalogue()
-    users, items = (torch.as_tensor(index, device=device) for index in (held_out.user_index, held_out.item_index))
-    ranks = []
+    users, items = pairs(held_out, device)
+    others = SeenItems.of(users, items, len(seen.indptr) - 1, seen.num_items, device)
+    recommended = torch.zeros(seen.num_items, dtype=torch.bool, device=device)
+    ranks = [torch.empty(0, dtype=torch.int64)]
     rows = max(1, SCORES_AT_ONCE // seen.num_items)
     for start in range(0, len(users), rows):
         user, item = users[start : start + rows], items[start : start + rows]
         score = catalogue(user)
         excluded = torch.zeros_like(score, dtype=torch.bool)
-        row, position = seen_positions(seen.indptr, user)
-        excluded[row, seen.items[position]] = True
-        excluded[torch.arange(len(user), device=device), item] = True
-        ranks.append(rank_of_positive(score.gather(1, item.unsqueeze(1)).squeeze(1), score, excluded))
-    return summarise(torch.cat(ranks))
+        mark(excluded, seen, user)
+        top = score.masked_fill(excluded, -torch.inf).topk(min(RECOMMENDED, seen.num_items))
+        recommended[top.indices[top.values > -torch.inf]] = True
+        mark(excluded, others, user)
+        ranks.append(rank_of_positive(score.gather(1, item.unsqueeze(1)).squeeze(1), score, excluded).cpu())
+    return Ranks(users.cpu(), items.cpu(), torch.cat(ranks), recommended.cpu())
+
+
+def mark(table: Tensor, items: SeenItems, user_index: Tensor) -> None:
+    """Set the items of users [B] in a table, bool [B, num_items]."""
+    row, position = seen_positions(items.indptr, user_index)
+    table[row, items.items[position].long()] = True
+
+
+def evaluate_sampled(scorer: Scorer, candidates: Candidates) -> dict[str, float]:
+    """HR@10, NDCG@10, MRR, HR@20 of each held-out item among its negatives; nothing where there is none."""
+    return sampled_ranks(scorer, candidates).summary()
+
+
+def evaluate_full(scorer: Scorer, held_out: HeldOut, seen: SeenItems) -> dict[str, float]:
+    """The same figures with each held-out item ranked among all items its user has not seen."""
+    return full_ranks(scorer, held_out, seen).summary()
+
+
+def rank_held_out(
+    scorers: Mapping[str, Scorer],
+    split: Split,
+    device: torch.device,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda what: None,
+) -> dict[str, dict[str, Ranks]]:
+    """`{scorer: {"sampled" | "full": Ranks}}` of a split's held-out items; the rows of a protocol are the same for all.
+
+    `seed` draws the negatives where the data has none; `say` hears which scorer is at work.
+    """
+    seen = known_items(split, device)
+    candidates = Candidates.of(split.held_out, split, device, seed)
+    ranks = {}
+    for name, scorer in scorers.items():
+        say(f"ranking: {name}")
+        ranks[name] = {
+            "sampled": sampled_ranks(scorer, candidates),
+            "full": full_ranks(scorer, split.held_out, seen),
+        }
+    return ranks
 
 
 Report = dict[str, dict[str, dict[str, float]]]
 
 
-def evaluate(model: NCF, split: Split, seed: int = 0) -> Report:
-    """`{"model" | "popularity": {"sampled" | "full": {metric: value}}}` on a split's held-out items."""
+@dataclass(frozen=True)
+class Comparison:
+    """A model beside the baselines, `{scorer: {protocol: Ranks}}`; "model" is the first of the scorers.
+
+    `activity` int64 [num_users] and `popularity` int64 [num_items] are numbers of training interactions; `settings` of
+    the baselines that were fitted, `left_out` the reasons of those that were not.
+    """
+
+    ranks: dict[str, dict[str, Ranks]]
+    activity: Tensor
+    popularity: Tensor
+    settings: dict[str, dict[str, float]]
+    left_out: dict[str, str]
+
+    def report(self) -> Report:
+        """`{scorer: {"sampled" | "full": {metric: value}}}`."""
+        return {name: {way: ranks.summary() for way, ranks in ways.items()} for name, ways in self.ranks.items()}
+
+    def margins(self) -> dict[str, dict[str, dict[str, Margin]]]:
+        """`{baseline: {protocol: {"HR@10" | "NDCG@10": by how much the model is ahead}}}`."""
+        model = self.ranks["model"]
+        return {
+            name: {
+                way: paired_test(model[way].rank, ranks.rank, ranks.user_index)
+                for way, ranks in ways.items()
+                if len(ranks.rank)
+            }
+            for name, ways in self.ranks.items()
+            if name != "model"
+        }
+
+    def coverage(self) -> dict[str, float]:
+        """Share of all items that are in the top 10 of any user with a held-out item, a scorer."""
+        shown = {name: ways["full"].recommended for name, ways in self.ranks.items()}
+        return {name: items.double().mean().item() for name, items in shown.items() if items is not None}
+
+    def details(self) -> dict[str, Any]:
+        """What the summary leaves out, ready for JSON: see the keys."""
+        return {
+            "settings": self.settings,
+            "left_out": self.left_out,
+            "margins": {
+                name: {
+                    way: {metric: margin.to_dict() for metric, margin in found.items()} for way, found in ways.items()
+                }
+                for name, ways in self.margins().items()
+            },
+            "coverage": self.coverage(),
+            "by_k": self._each(lambda ranks: curves(ranks.rank) if len(ranks.rank) else {}),
+            "by_user_activity": self._each(lambda ranks: by_group(ranks.rank, self.activity[ranks.user_index])),
+            "by_item_popularity": self._each(lambda ranks: by_group(ranks.rank, self.popularity[ranks.item_index])),
+        }
+
+    def _each(self, what: Callable[[Ranks], Any]) -> dict[str, dict[str, Any]]:
+        return {name: {way: what(ranks) for way, ranks in ways.items()} for name, ways in self.ranks.items()}
+
+
+def compare(model: NCF, split: Split, seed: int = 0, say: Callable[[str], None] = lambda what: None) -> Comparison:
+    """Rank a split's held-out items by the model and by baselines that are fitted on the split's training part."""
     device = next(model.parameters()).device
     model.eval()
-    train = split.train
-    seen = SeenItems.of(train.user_index, train.item_index, train.num_users, train.num_items, device)
-    candidates = Candidates.of(split.held_out, split, device, seed)
-    popularity = Popularity(torch.as_tensor(train.popularity(), device=device))
-    return {
-        name: {
-            "sampled": evaluate_sampled(scorer, candidates),
-            "full": evaluate_full(scorer, split.held_out, seen),
-        }
-        for name, scorer in (("model", model), ("popularity", popularity))
-    }
+    seen = SeenItems.of_interactions(split.train, device)
+    popularity = torch.as_tensor(split.train.popularity(), device=device)
+    baselines = fit_baselines(popularity, seen, say)
+    ranks = rank_held_out({"model": model, **baselines.scorers}, split, device, seed, say)
+    return Comparison(ranks, seen.counts().cpu(), popularity.cpu(), baselines.settings, baselines.left_out)
+
+
+def evaluate(model: NCF, split: Split, seed: int = 0) -> Report:
+    """`{"model" | "popularity" | …: {"sampled" | "full": {metric: value}}}` on a split's held-out items."""
+    return compare(model, split, seed).report()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -16,44 +17,80 @@ from ncf.errors import InputError
 PATH = click.Path(path_type=Path)
 
 
-@click.command(short_help="Rank held-out items, beside popularity.")
+@click.command(short_help="Rank held-out items, beside popularity, EASE and iALS.")
 @click.option("--run", "run_directory", type=PATH, required=True, help="A run directory of `ncf train`.")
 @click.option("--data", type=PATH, required=True, help="The data it was trained on; its held-out items are ranked.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with more detail, instead of tables.")
+@click.option(
+    "--report", "report_file", type=PATH, help="Also write a page with plots: one .html file, replaced if it is there."
+)
 @click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
-def evaluate(run_directory: Path, data: Path, as_json: bool, device: str) -> None:
-    """Rank each user's held-out item: among 99 negatives, and among the whole catalogue.
+def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path | None, device: str) -> None:
+    """Rank each user's held-out items: among 99 negatives, and among the whole catalogue.
 
-    Ties count against the model, a negative equal to the held-out item is masked, items seen in training are removed
-    from the catalogue. Popularity, on the same data, is the line to beat.
+    Ties count against the model, a negative equal to the held-out item is masked, items seen in training and other
+    held-out items of the user are removed from the catalogue.
+
+    The lines to beat stand beside the model, fitted on the same training data: popularity, EASE and iALS, each with
+    the model's margin and its z (paired over users; beyond 2 or -2 it is hardly chance). A baseline that would take
+    too much memory or work is left out with the reason.
 
     \b
-    Example:
+    Examples:
       ncf evaluate --run runs/first --data ratings.csv
+      ncf evaluate --run runs/first --data ratings.csv --report first.html
+      ncf evaluate --run runs/first --data ratings.csv --json > first.json
     """
     from ncf.checkpoint import load_run
-    from ncf.evaluate import evaluate as evaluate_split
-    from ncf.splits import load_split
-    from ncf.train import choose_device
+    from ncf.evaluate import compare
+    from ncf.train import choose_device, split_of
 
     run = load_run(run_directory, choose_device(device))
-    split = load_split(data, run.config.columns, run.config.seed).reindex(run.users, run.items)
+    if report_file is not None:
+        from ncf.report import check_writable, write_report
+
+        check_writable(report_file)
+    split = split_of(data, run.config).reindex(run.users, run.items)
     if not len(split.held_out):
         raise InputError(f"{data} holds no held-out item of a user and item that {run_directory} knows")
-    report = evaluate_split(run.model, split, run.config.seed)
+    stderr = Console(stderr=True, highlight=False)
+    with stderr.status("") as status:
+        comparison = compare(run.model, split, run.config.seed, status.update)
+    document: dict[str, Any] = {
+        "users": len(set(split.held_out.user_index.tolist())),
+        "held_out": len(split.held_out),
+        "model_kind": run.config.model,
+        **comparison.report(),
+        **comparison.details(),
+    }
     if as_json:
-        click.echo(json.dumps({"users": len(split.held_out), "model_kind": run.config.model, **report}, indent=2))
-        return
+        click.echo(json.dumps(document, indent=2))
+    else:
+        print_tables(document)
+    if report_file is not None:
+        write_report(report_file, document, run, data)
+        stderr.print(f"written: {report_file}", soft_wrap=True)
+
+
+def print_tables(document: dict[str, Any]) -> None:
+    from ncf.evaluate import PROTOCOLS
+    from ncf.report import CLEAR, label, margin_text, scorers, settings_text
+
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-    for protocol, title in (
-        ("sampled", "held-out item among its negatives"),
-        ("full", "held-out item among the whole catalogue, seen items removed"),
-    ):
-        table = Table()
-        table.add_column("")
-        for metric in report["model"][protocol]:
-            table.add_column(metric, justify="right")
-        for name, label in (("model", run.config.model), ("popularity", "popularity")):
-            table.add_row(label, *(f"{value:.4f}" for value in report[name][protocol].values()))
-        console.print(f"{title} ({len(split.held_out):,} users)")
+    for protocol, title in PROTOCOLS.items():
+        table = Table("")
+        for header in (*document["model"][protocol], *(["coverage"] if protocol == "full" else [])):
+            table.add_column(header, justify="right")
+        for metric in ("HR@10", "NDCG@10"):
+            table.add_column(f"ahead in {metric}", justify="right")
+        for name in scorers(document):
+            cells = [f"{value:.4f}" for value in document[name][protocol].values()]
+            if protocol == "full":
+                cells.append(f"{document['coverage'][name]:.4f}")
+            for margin in document["margins"].get(name, {}).get(protocol, {}).values():
+                weak = abs(margin["z"]) < CLEAR
+                cells.append(f"[dim]{margin_text(margin)}[/dim]" if weak else margin_text(margin))
+            table.add_row(label(document, name), *cells)
+        console.print(f"{title} ({document['held_out']:,} items of {document['users']:,} users)")
         console.print(table)
+    console.print(settings_text(document), soft_wrap=True)

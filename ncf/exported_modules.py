@@ -75,9 +75,9 @@ class TopK(nn.Module):
 def _with_unknown_row(model: NCF) -> NCF:
     """A copy whose embedding tables have one more row, the mean of the others."""
     model = copy.deepcopy(model)
-    for branch in model.branches:
-        for table in ("user_embedding", "item_embedding"):
-            weight = getattr(branch, table).weight.detach()
-            longer = torch.cat([weight, weight.mean(0, keepdim=True)])
-            setattr(branch, table, nn.Embedding(longer.shape[0], longer.shape[1], _weight=longer))
+    tables = [(branch, name) for branch in model.branches for name in ("user_embedding", "item_embedding")]
+    for owner, name in [*tables, (model, "item_bias")]:
+        weight = getattr(owner, name).weight.detach()
+        longer = torch.cat([weight, weight.mean(0, keepdim=True)])
+        setattr(owner, name, nn.Embedding(longer.shape[0], longer.shape[1], _weight=longer))
     return model

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,27 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ncf.columns import (
+    as_ids,
+    check_times,
+    check_weights,
+    id_text,
+    missing_column,
+    reading_of_times,
+    time_of,
+    unreadable_times,
+    weight_of,
+)
 from ncf.errors import InputError
 
 log = logging.getLogger(__name__)
 
-IntArray = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.signedinteger[Any]]  # int64; int32 where a prepared folder is mapped
 FloatArray = npt.NDArray[np.float32]
 
-MAX_ID_CHARACTERS = 1024  # `serve` takes no longer ones
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".parquet")
+ROWS_AT_ONCE = 2**22  # of arrays that are too large to be copied
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,10 @@ class IdIndex:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def only(self, kept: npt.NDArray[np.bool_]) -> IdIndex:
+        """The ids where `kept` [n] is true, with new indices."""
+        return IdIndex(self.ids.filter(pl.Series(kept)))
+
     def encode(self, raw: pl.Series) -> IntArray:
         """Indices [N] of raw ids [N], compared as strings; -1 stands for an id that is not here."""
         table = pl.DataFrame({"id": self.ids.cast(pl.String), "index": np.arange(len(self.ids), dtype=np.int64)})
@@ -63,8 +79,9 @@ class IdIndex:
 class Interactions:
     """Distinct (user, item) pairs.
 
-    `user_index`, `item_index` int64 [N]; `weight` float32 [N] or None (all one); `timestamp` [N] or None, ascending
-    with time in any unit.
+    `user_index`, `item_index` int64 or int32 [N]; `weight` float32 [N] or None (all one); `timestamp` [N] or None,
+    ascending with time in any unit. `indptr` int64 [num_users + 1] says that rows are sorted by user, then by item:
+    those of user u are indptr[u]..indptr[u+1]. Arrays may be maps of files: nothing but `take` copies them whole.
     """
 
     users: IdIndex
@@ -73,6 +90,7 @@ class Interactions:
     item_index: IntArray
     weight: FloatArray | None = None
     timestamp: npt.NDArray[Any] | None = None
+    indptr: IntArray | None = None
 
     def __post_init__(self) -> None:
         for values, size in ((self.user_index, len(self.users)), (self.item_index, len(self.items))):
@@ -103,7 +121,15 @@ class Interactions:
 
     def popularity(self) -> IntArray:
         """Interactions an item, int64 [num_items]."""
-        return np.bincount(self.item_index, minlength=self.num_items).astype(np.int64)
+        return count_indices(self.item_index, self.num_items)
+
+
+def count_indices(index: IntArray, size: int) -> npt.NDArray[np.int64]:
+    """How often each of 0..size-1 stands in `index`, int64 [size]."""
+    counts = np.zeros(size, np.int64)
+    for start in range(0, len(index), ROWS_AT_ONCE):  # bincount makes int64 of what it is given
+        counts += np.bincount(index[start : start + ROWS_AT_ONCE], minlength=size)
+    return counts
 
 
 def read_interactions(path: Path, columns: Columns | None = None) -> Interactions:
@@ -113,21 +139,31 @@ def read_interactions(path: Path, columns: Columns | None = None) -> Interaction
     """
     columns = columns or Columns()
     frame = read_frame(path, "--data")
-    table = pl.DataFrame({"user": id_column(frame, columns.user_id, path, "--user-column")}).with_columns(
-        id_column(frame, columns.item_id, path, "--item-column").alias("item")
-    )
-    defaults = Columns()
-    if columns.weight in frame.columns:
-        table = table.with_columns(_weight_column(frame[columns.weight], path).alias("weight"))
-    elif columns.weight != defaults.weight:
-        raise _missing_column(frame, columns.weight, path, "--weight-column")
-    if columns.timestamp in frame.columns:
-        table = table.with_columns(_timestamp_column(frame[columns.timestamp], path).alias("timestamp"))
-    elif columns.timestamp != defaults.timestamp:
-        raise _missing_column(frame, columns.timestamp, path, "--timestamp-column")
-    interactions = from_table(table)
-    require_two(interactions, path)
+    lazy = frame.lazy()
+    values = {
+        "user": id_column(frame, columns.user_id, path, "--user-column"),
+        "item": id_column(frame, columns.item_id, path, "--item-column"),
+    }
+    if has_column(frame.columns, columns, "weight", path):
+        check_weights(lazy, columns.weight, path)
+        values["weight"] = frame.select(weight_of(columns.weight)).to_series()
+    if has_column(frame.columns, columns, "timestamp", path):
+        reading = reading_of_times([unreadable_times(lazy, columns.timestamp, path)], [path])
+        check_times(lazy, columns.timestamp, path, reading)
+        dtype = frame.schema[columns.timestamp]
+        values["timestamp"] = frame.select(time_of(columns.timestamp, dtype, reading)).to_series()
+    interactions = from_table(pl.DataFrame(values))
+    counts = count_indices(interactions.user_index, interactions.num_users)
+    require_two(interactions.users, interactions.items, counts, path)
     return interactions
+
+
+def has_column(names: Sequence[str], columns: Columns, what: str, path: Path) -> bool:
+    """Whether the data have an optional column, weight or timestamp. Raises InputError for a named one that is not."""
+    name = getattr(columns, what)
+    if name not in names and name != getattr(Columns(), what):
+        raise missing_column(names, name, path, f"--{what}-column")
+    return name in names
 
 
 def from_table(table: pl.DataFrame, users: IdIndex | None = None, items: IdIndex | None = None) -> Interactions:
@@ -150,8 +186,8 @@ def from_table(table: pl.DataFrame, users: IdIndex | None = None, items: IdIndex
     )
 
 
-def read_frame(path: Path, option: str) -> pl.DataFrame:
-    """A CSV, TSV or Parquet file with a header; text files with every value as text. Raises InputError."""
+def scan(path: Path, option: str) -> pl.LazyFrame:
+    """A CSV, TSV or Parquet file with a header, not yet read; in text files every value is text. Raises InputError."""
     if not path.exists():
         folder = " or a folder in the NCF paper's format" if option == "--data" else ""
         raise InputError(f"{path} does not exist; {option} takes a file{folder}")
@@ -160,113 +196,62 @@ def read_frame(path: Path, option: str) -> pl.DataFrame:
         raise InputError(f"{path} ends in '{path.suffix}'; give a file that ends in {', '.join(SUFFIXES)}")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty; it needs a header and rows")
+    if suffix == ".parquet":
+        return pl.scan_parquet(path, glob=False)
+    # Every value as text: whether 007 is a number is decided for a whole column, later.
+    return pl.scan_csv(path, separator=SEPARATORS[suffix], infer_schema=False, glob=False)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What Polars says against a file, as an InputError."""
     try:
-        if suffix == ".parquet":
-            frame = pl.read_parquet(path)
-        else:  # every value as text: whether 007 is a number is decided for a whole column, later
-            frame = pl.read_csv(path, separator=SEPARATORS[suffix], infer_schema=False)
+        yield
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be read as {suffix[1:].upper()}: {reason}") from error
+        raise InputError(f"{path} cannot be read as {path.suffix[1:].upper()}: {reason}") from error
+
+
+def read_frame(path: Path, option: str) -> pl.DataFrame:
+    """A CSV, TSV or Parquet file with a header; text files with every value as text. Raises InputError."""
+    with readable(path):
+        frame = scan(path, option).collect()
     if frame.is_empty():
-        raise InputError(f"{path} has a header ({', '.join(frame.columns)}) but no rows")
+        raise no_rows(frame.columns, path)
     return frame
 
 
-def _missing_column(frame: pl.DataFrame, name: str, path: Path, option: str) -> InputError:
-    return InputError(f"{path} has no column '{name}'; it has {', '.join(frame.columns)}. Name yours with {option}")
-
-
-def _bad_row(mask: pl.Series) -> int:
-    """Row number of the first True as a reader of the file counts: rows after the header, from 1."""
-    return int(mask.arg_true()[0]) + 1
+def no_rows(names: Sequence[str], path: Path) -> InputError:
+    return InputError(f"{path} has a header ({', '.join(names)}) but no rows")
 
 
 def id_column(frame: pl.DataFrame, name: str, path: Path, option: str) -> pl.Series:
     """A column of ids, Int64 if all are whole numbers, else String. Raises InputError that names the first bad row."""
     if name not in frame.columns:
-        raise _missing_column(frame, name, path, option)
-    raw = frame[name]
-    if not (raw.dtype.is_integer() or raw.dtype.is_float() or raw.dtype in (pl.String, pl.Categorical, pl.Enum)):
-        raise InputError(f"{path}: '{name}' is of type {raw.dtype}; ids are text or whole numbers")
-    if raw.dtype.is_float():
-        if (missing := raw.is_nan().fill_null(True)).any():
-            raise InputError(f"{path}: '{name}' is NaN in row {_bad_row(missing)}; every row needs an id")
-        whole = (raw == raw.round()) & (raw.abs() < 2**53)  # beyond that a float cannot tell neighbours apart
-        if not whole.all():
-            raise InputError(f"{path}: '{name}' holds {raw.filter(~whole)[0]}; ids are text or whole numbers")
-        raw = raw.cast(pl.Int64)
-    text = raw.cast(pl.String)
-    missing = text.is_null() | (text.str.strip_chars() == "") | (text.str.to_lowercase() == "nan")
-    if missing.fill_null(True).any():
-        row = _bad_row(missing.fill_null(True))
-        raise InputError(f"{path}: '{name}' is empty or NaN in row {row}; every row needs an id")
-    if (long := text.str.len_chars() > MAX_ID_CHARACTERS).any():
-        raise InputError(
-            f"{path}: '{name}' has an id of more than {MAX_ID_CHARACTERS:,} characters in row {_bad_row(long)}; "
-            "shorten it"
-        )
-    # Whole numbers stay numbers only if writing them gives the same text back: 007 is a name.
-    number = text.cast(pl.Int64, strict=False)
-    return number if (number.cast(pl.String) == text).fill_null(False).all() else text
+        raise missing_column(frame.columns, name, path, option)
+    return as_ids(id_text(frame[name], name, path))
 
 
-def _weight_column(raw: pl.Series, path: Path) -> pl.Series:
-    if not (raw.dtype.is_numeric() or raw.dtype == pl.String):
-        raise InputError(f"{path}: the weight column is of type {raw.dtype}; weights are numbers above 0")
-    weight = raw.cast(pl.Float32, strict=False)  # as it is used: what overflows there is not finite
-    bad = weight.is_null() | ~weight.is_finite() | (weight <= 0)
-    if bad.fill_null(True).any():
-        row = _bad_row(bad.fill_null(True))
-        raise InputError(
-            f"{path}: weight '{raw[row - 1]}' in row {row} is not a number above 0; "
-            "correct it, leave the row out, or choose another column with --weight-column"
-        )
-    return weight
+def require_two(users: IdIndex, items: IdIndex, counts: IntArray, where: Path | str) -> None:
+    """Raises InputError where there is nothing to learn or to recommend; warns of users who have every item.
 
-
-def _timestamp_column(raw: pl.Series, path: Path) -> pl.Series:
-    if raw.dtype in (pl.Date, pl.Datetime):
-        time = raw.cast(pl.Datetime("us")).cast(pl.Int64)
-    elif raw.dtype == pl.String:
-        time = raw.cast(pl.Int64, strict=False)
-        if time.null_count():
-            time = raw.cast(pl.Float64, strict=False)
-        # Only dates whose order of day and month nobody can mistake.
-        if time.null_count() and raw.str.contains(r"^\d{4}-\d\d-\d\d").all():
-            with suppress(pl.exceptions.PolarsError):  # no date format could be recognised
-                time = raw.str.to_datetime(strict=False, time_unit="us").cast(pl.Int64)
-    elif raw.dtype.is_integer() or raw.dtype.is_float():
-        time = raw
-    else:
-        raise InputError(f"{path}: the timestamp column is of type {raw.dtype}; give numbers or dates")
-    bad = time.is_null() | (time.is_nan() if time.dtype.is_float() else False)
-    if bad.any():
-        row = _bad_row(bad)
-        raise InputError(
-            f"{path}: timestamp '{raw[row - 1]}' in row {row} is neither a number nor a date such as 2026-11-21; "
-            "correct it, or choose another column with --timestamp-column"
-        )
-    return time
-
-
-def require_two(interactions: Interactions, path: Path) -> None:
-    """Raises InputError where there is nothing to learn or to recommend; warns of users who have every item."""
-    for ids, word in ((interactions.users, "user"), (interactions.items, "item")):
+    `counts` [num_users] are the different items of each user.
+    """
+    for ids, word in ((users, "user"), (items, "item")):
         if len(ids) < 2:
             raise InputError(
-                f"{path} holds one {word} only ('{ids.ids[0]}'); collaborative filtering compares {word}s, "
+                f"{where} holds one {word} only ('{ids.ids[0]}'); collaborative filtering compares {word}s, "
                 "so it needs at least two"
             )
-    if len(interactions) == interactions.num_users * interactions.num_items:
+    full = np.flatnonzero(counts == len(items))
+    if len(full) == len(users):
         raise InputError(
-            f"in {path} every user has every item ({interactions.num_users} × {interactions.num_items}); "
+            f"in {where} every user has every item ({len(users)} × {len(items)}); "
             "there is nothing left to recommend and no negative to learn from"
         )
-    full = np.flatnonzero(np.bincount(interactions.user_index) == interactions.num_items)
     if len(full):
         log.warning(
             "user '%s'%s has every item: nothing can be recommended there, and no negative is drawn",
-            interactions.users.ids[int(full[0])],
+            users.ids[int(full[0])],
             f" and {len(full) - 1} more" if len(full) > 1 else "",
         )

@@ -21,15 +21,20 @@ SCORES_AT_ONCE = 2**24
 class GMFBranch(nn.Module):
     """Elementwise product of user and item factors (paper, section 3.2): index [...] -> [..., num_factors]."""
 
-    def __init__(self, num_users: int, num_items: int, num_factors: int) -> None:
+    def __init__(self, num_users: int, num_items: int, num_factors: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.user_embedding = nn.Embedding(num_users, num_factors)
         self.item_embedding = nn.Embedding(num_items, num_factors)
+        self.dropout = nn.Dropout(dropout)
         self.num_outputs = num_factors
 
     def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
-        product: Tensor = self.user_embedding(user_index) * self.item_embedding(item_index)
+        product: Tensor = self.dropout(self.user_embedding(user_index)) * self.item_embedding(item_index)
         return product
+
+    def against_all(self, user: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """User embeddings [B, num_factors], prediction weights -> scores [B, num_items] over `bias`."""
+        return torch.addmm(bias, self.dropout(user) * weight, self.item_embedding.weight.t())
 
 
 class MLPBranch(nn.Module):
@@ -58,14 +63,24 @@ class MLPBranch(nn.Module):
         output: Tensor = self.rest(user + self.item_half(self.item_embedding(item_index)))
         return output
 
+    def against_all(self, user: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """User embeddings [B, embedding_size], prediction weights -> scores [B, num_items] over `bias`."""
+        item = self.item_half(self.item_embedding.weight)
+        output: Tensor = self.rest(self.user_half(user).unsqueeze(1) + item)
+        return torch.matmul(output, weight) + bias
+
 
 class NCF(nn.Module):
-    """Branches side by side, one linear prediction layer on top of their outputs (paper, section 3.4)."""
+    """Branches side by side, one linear prediction layer on top of their outputs (paper, section 3.4).
+
+    `item_bias` [num_items, 1] is added to the score; it is zero unless the training fits one (`exact.py`, `fold.py`).
+    """
 
     def __init__(self, branches: list[GMFBranch | MLPBranch]) -> None:
         super().__init__()
         self.branches = nn.ModuleList(branches)
         self.predict = nn.Linear(sum(branch.num_outputs for branch in branches), 1)
+        self.item_bias = nn.Embedding(branches[0].item_embedding.num_embeddings, 1)
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.05)
@@ -73,10 +88,21 @@ class NCF(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        nn.init.zeros_(self.item_bias.weight)
+        self.item_bias.requires_grad_(False)
 
     def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
         outputs = [branch(user_index, item_index) for branch in self.branches]
-        score: Tensor = self.predict(torch.cat(outputs, dim=-1)).squeeze(-1)
+        score: Tensor = self.predict(torch.cat(outputs, dim=-1)) + self.item_bias(item_index)
+        return score.squeeze(-1)
+
+    def against_all(self, users: list[Tensor]) -> Tensor:
+        """Scores [B, num_items] of users given by one embedding a branch, as `forward` has them, with gradients."""
+        weights = torch.split(self.predict.weight[0], [branch.num_outputs for branch in self.branches])  # type: ignore[misc]
+        score = self.predict.bias + self.item_bias.weight[:, 0]
+        for branch, user, weight in zip(self.branches, users, weights, strict=True):
+            assert isinstance(branch, GMFBranch | MLPBranch)
+            score = branch.against_all(user, weight, score)
         return score
 
     def catalogue(self) -> "Catalogue":
@@ -92,7 +118,7 @@ class NCF(nn.Module):
                     parts.append(GMFCatalogue(branch, weight))
                 else:
                     parts.append(MLPCatalogue(branch, weight))
-            return Catalogue(parts, self.predict.bias.clone()).eval()
+            return Catalogue(parts, self.predict.bias + self.item_bias.weight[:, 0]).eval()
 
 
 class GMFCatalogue(nn.Module):
@@ -192,7 +218,7 @@ def build_model(
     """A fresh model by its name: gmf, mlp or neumf."""
     branches: list[GMFBranch | MLPBranch] = []
     if name in ("gmf", "neumf"):
-        branches.append(GMFBranch(num_users, num_items, num_factors))
+        branches.append(GMFBranch(num_users, num_items, num_factors, dropout))
     if name in ("mlp", "neumf"):
         branches.append(MLPBranch(num_users, num_items, num_factors, num_layers, dropout))
     if not branches:

@@ -7,17 +7,22 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ncf.config import TrainConfig
 from ncf.trainer import Epoch
 
 
 class TrainingProgress:
-    """Context manager that gives `train` its two callbacks; writes to standard error."""
+    """Context manager that gives training its two callbacks; writes to standard error."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, config: TrainConfig) -> None:
+        assert config.epochs is not None
         self.console = Console(stderr=True, highlight=False)
-        self.epochs = epochs
+        self.epochs = config.epochs
+        self.stages = 3 if config.pretrain else config.members
+        self.before = 0  # stages that are done
+        self.stage: str | None = None
         self.bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
+            TextColumn("{task.fields[stage]}epoch {task.fields[epoch]}/" + str(self.epochs)),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%  loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} samples/s"),
             TimeRemainingColumn(),
@@ -25,7 +30,8 @@ class TrainingProgress:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("train", total=epochs, epoch=1, loss=float("nan"), rate=0.0)
+        total = self.epochs * self.stages
+        self.task = self.bar.add_task("train", total=total, epoch=1, loss=float("nan"), rate=0.0, stage="")
 
     def __enter__(self) -> TrainingProgress:
         self.bar.start()
@@ -37,12 +43,25 @@ class TrainingProgress:
         self.bar.stop()
 
     def on_step(self, epoch: int, step: int, steps: int, loss: float, rate: float) -> None:
-        self.bar.update(self.task, completed=epoch - 1 + step / steps, epoch=epoch, loss=loss, rate=rate)
+        done = self.before * self.epochs + epoch - 1 + step / steps
+        self.bar.update(self.task, completed=done, epoch=epoch, loss=loss, rate=rate)
 
     def on_epoch(self, epoch: Epoch) -> None:
+        if self.stage is not None and self.stage != epoch.stage:
+            self.before += 1
+        self.stage = epoch.stage
+        stage = f"{epoch.stage}, " if epoch.stage else ""
+        self.bar.update(self.task, stage=stage)
         self.console.print(
-            f"epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}  loss {epoch.loss:.4f}  "
-            f"{epoch.samples_per_second:,.0f} samples/s  hold-out HR@10 {epoch.hit_rate_at_10:.4f}  "
-            f"NDCG@10 {epoch.ndcg_at_10:.4f}  {epoch.seconds:.1f} s",
+            f"{stage}epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}  {metrics(epoch)}  "
+            f"{epoch.samples_per_second:,.0f} samples/s  {epoch.seconds:.1f} s",
             soft_wrap=True,
         )
+
+
+def metrics(epoch: Epoch) -> str:
+    """An epoch's loss and quality at 10 on the hold-out, as regular expressions for a job's metrics look for them."""
+    text = f"Loss={epoch.loss:.4f};"
+    if epoch.hit_rate_at_10 is not None:
+        text += f" HR={epoch.hit_rate_at_10:.4f}; NDCG={epoch.ndcg_at_10:.4f};"
+    return text

@@ -4,51 +4,35 @@
 
 from __future__ import annotations
 
-import difflib
-import json
+import errno
 import logging
+import math
 import os
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
 
-from ncf.config import DEFAULT_K, DEVICES, TrainConfig, configure
+from ncf.channels import read_channels
 from ncf.errors import NO_TORCH, InputError
-from ncf.interactions import SUFFIXES, Columns
-from ncf.publish import check_request
+from ncf.job_data import JobData, gather
+from ncf.job_result import check_items, evaluate_run, export_run
+from ncf.job_settings import JobSettings, as_options, read_settings
+from ncf.launch import Hosts, LaunchError, launch, read_hosts
+from ncf.undisturbed import undisturbed
 
 log = logging.getLogger(__name__)
 
-CHANNELS = ("train", "training")
-FAILURE_LIMIT = 1024  # what SageMaker shows of the failure file
+HELP = """Usage: train [--NAME VALUE ...]
 
-JOB_HYPERPARAMETERS: dict[str, type] = {
-    "preset": str,
-    "model_name": str,
-    "k": int,
-    "device": str,
-    "user_column": str,
-    "item_column": str,
-    "weight_column": str,
-    "timestamp_column": str,
-}
+  Train as a SageMaker training job: data in /opt/ml/input/data/train (or under SAGEMAKER_BASE_DIR), the model
+  repository into /opt/ml/model. Hyper-parameters come from /opt/ml/input/config/hyperparameters.json and from
+  arguments; they are the options of `ncf train`, and model_name, k, max_time, processes (docs/training-jobs.md).
 
-
-def hyperparameters() -> dict[str, type]:
-    """Every hyper-parameter and its type: the fields of TrainConfig, and what concerns the job."""
-    fields = get_type_hints(TrainConfig)
-    return {name: kind for name, kind in fields.items() if name != "columns"} | JOB_HYPERPARAMETERS
-
-
-@dataclass(frozen=True)
-class JobSettings:
-    """The hyper-parameters of a job, typed."""
-
-    config: TrainConfig
-    model_name: str
-    k: int
-    device: str
+  Example:
+    SAGEMAKER_BASE_DIR=job train --model gmf --epochs 5 --model_name my_model"""
+FAILURE_LIMIT = 1024  # what SageMaker shows of the failure file: characters; bytes here, which are never fewer
+STOPPED_EARLY = "the job was stopped before there was a model to write"
 
 
 @dataclass(frozen=True)
@@ -56,99 +40,48 @@ class TrainingJob:
     """The folders of one training job, and the job itself."""
 
     base: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    arguments: Sequence[str] = ()
 
     @classmethod
-    def from_environment(cls) -> TrainingJob:
-        return cls(Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")))
+    def from_environment(cls, arguments: Sequence[str]) -> TrainingJob:
+        return cls(Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")), dict(os.environ), arguments)
 
     @property
     def model_directory(self) -> Path:
         """Becomes model.tar.gz: a Triton model repository that `serve` serves as it is."""
-        return self.base / "model"
+        return Path(self.environment.get("SM_MODEL_DIR") or self.base / "model")
+
+    @property
+    def output_directory(self) -> Path:
+        """Becomes output.tar.gz."""
+        return self.base / "output" / "data"
 
     @property
     def run_directory(self) -> Path:
-        return self.base / "output" / "data" / "run"
+        return self.output_directory / "run"
 
-    def settings(self) -> JobSettings:
-        """Read hyperparameters.json. Raises InputError for a name or value that cannot be."""
-        path = self.base / "input" / "config" / "hyperparameters.json"
-        try:
-            given = json.loads(path.read_text()) if path.exists() else {}
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path} is no JSON: {error}") from error
-        if not isinstance(given, dict):
-            raise InputError(f"{path} must hold an object of hyper-parameters")
-        known = hyperparameters()
-        values: dict[str, Any] = {}
-        for name, text in given.items():
-            if name.startswith("sagemaker_"):  # the SDK's own
-                continue
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
-                raise InputError(f"hyperparameter '{name}' is unknown{hint}")
-            try:
-                values[name] = known[name](str(text).strip('"'))
-            except ValueError as error:
-                kind = "a whole number" if known[name] is int else "a number"
-                raise InputError(f"hyperparameter '{name}' is '{text}'; it must be {kind}") from error
-        device = values.get("device", "auto")
-        if device not in DEVICES:
-            raise InputError(f"hyperparameter 'device' is '{device}'; choose {', '.join(DEVICES)}")
-        model_name, k = values.get("model_name", "ncf_model"), values.get("k", DEFAULT_K)
-        check_request(model_name, None, k)  # now, not after hours of training
-        overrides = {name: value for name, value in values.items() if name not in JOB_HYPERPARAMETERS}
-        names = {"user": "user_id", "item": "item_id", "weight": "weight", "timestamp": "timestamp"}
-        columns = {field: values[f"{word}_column"] for word, field in names.items() if f"{word}_column" in values}
-        return JobSettings(
-            configure(values.get("preset"), {**overrides, "columns": Columns(**columns)}),
-            model_name,
-            k,
-            device,
-        )
-
-    def data(self) -> Path:
-        """The one data file of the train channel, or its folder if that is in the NCF paper's format."""
-        if not self.base.is_dir():
-            raise InputError(
-                f"SAGEMAKER_BASE_DIR {self.base} is no folder; mount one with the data in input/data/train "
-                f"(docker run -v FOLDER:{self.base} … train)"
-            )
-        root = self.base / "input" / "data"
-        channel = next((root / name for name in CHANNELS if (root / name).is_dir()), None)
-        if channel is None:
-            raise InputError(f"{root} has no channel named {' or '.join(CHANNELS)}; name the input channel 'train'")
-        if any(channel.glob("*.train.rating")):
-            return channel
-        files = sorted(path for path in channel.rglob("*") if path.suffix.lower() in SUFFIXES)
-        if len(files) != 1:
-            found = ", ".join(path.name for path in files) or "none"
-            raise InputError(f"{channel} must hold exactly one {', '.join(SUFFIXES)} file (found: {found})")
-        return files[0]
-
-    def check_outputs(self) -> None:
-        """Raises OSError if the results could not be written: now, not after hours of training."""
-        for folder in (self.model_directory, self.run_directory.parent):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                tempfile.TemporaryFile(dir=folder).close()
-            except OSError as error:
-                raise OSError(
-                    f"cannot write into {folder}: {error.strerror}; mount {self.base} so that user {os.getuid()} may "
-                    "write to it, not read-only"
-                ) from error
+    @property
+    def checkpoints(self) -> Path | None:
+        """Copied to S3 all the time, and there again when a job starts anew; None where none are wanted."""
+        path = self.base / "checkpoints"
+        return path if path.is_dir() else None
 
     def run(self) -> int:
         """Train, export, and return the exit code; a failure's reason is left where SageMaker looks for it."""
+        if name := self.environment.get("TRAINING_JOB_NAME"):
+            log.info("training job %s", name)
         try:
             self._train()
         except InputError as error:
             return self._failed(str(error), 2)
-        except OSError as error:  # such as a file that may not be read
+        except LaunchError as error:
             return self._failed(str(error), 1)
+        except OSError as error:  # such as a file that may not be read
+            full = "; give the job a larger volume" if error.errno == errno.ENOSPC else ""
+            return self._failed(f"{error}{full}", 1)
         except KeyboardInterrupt:
-            return self._failed("the job was stopped before there was a model to write", 1)
+            return self._failed(STOPPED_EARLY, 1)
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
@@ -158,19 +91,77 @@ class TrainingJob:
             raise
         return 0
 
-    def _train(self) -> None:
-        from ncf.checkpoint import load_run
-        from ncf.export import export
-        from ncf.train import choose_device, train_run
+    def check_outputs(self) -> None:
+        """Raises OSError if the results could not be written: now, not after hours of training."""
+        for folder in (self.model_directory, self.output_directory, *filter(None, [self.checkpoints])):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=folder).close()
+            except OSError as error:
+                raise OSError(
+                    f"cannot write into {folder}: {error.strerror}; mount {self.base} so that user {os.getuid()} may "
+                    "write to it, not read-only"
+                ) from error
+        if self._finished():
+            raise InputError(f"{self.run_directory} holds the run of an earlier job; give this one an empty folder")
 
-        settings, data = self.settings(), self.data()
+    def _train(self) -> None:
+        if not self.base.is_dir():
+            raise InputError(
+                f"SAGEMAKER_BASE_DIR {self.base} is no folder; mount one with the data in input/data/train "
+                f"(docker run -v FOLDER:{self.base} … train)"
+            )
+        config = self.base / "input" / "config"
+        settings = read_settings(config / "hyperparameters.json", self.arguments)
+        hosts = read_hosts(config / "resourceconfig.json")
+        channels = read_channels(self.base, self.environment)
         self.check_outputs()
-        result = train_run(data, self.run_directory, settings.config, choose_device(settings.device))
-        run = load_run(self.run_directory)
-        exported = export(run, self.model_directory, settings.model_name, k=settings.k, device=settings.device)
-        best = result.epochs[result.best_epoch - 1]
-        log.info("best epoch %d: HR=%.4f; NDCG=%.4f;", best.epoch, best.hit_rate_at_10, best.ndcg_at_10)
-        log.info("wrote %s and %s", exported.score, exported.topk)
+        with tempfile.TemporaryDirectory(prefix="ncf-train-") as scratch:
+            data = gather(channels, settings.config, Path(scratch), len(hosts.names))
+            check_items(data.items, settings.config.columns.item_id)
+            stopped = self._fit(settings, hosts, data)
+            if hosts.rank:
+                log.info("%s writes the model", hosts.names[0])
+                return
+            with undisturbed("the export of the model") as heard:
+                export_run(self.run_directory, self.model_directory, settings, data.items)
+            if stopped or heard:
+                log.info("the job was stopped: the held-out items are not evaluated")
+            else:
+                evaluate_run(self.run_directory, self.output_directory, settings, data)
+
+    def _fit(self, settings: JobSettings, hosts: Hosts, data: JobData) -> bool:
+        """Leave a finished run in the run directory of the first host; whether the job was told to stop."""
+        from ncf.train import Life, choose_device, train_run
+
+        processes = settings.processes or processes_here(settings)
+        try:
+            if processes * len(hosts.names) > 1:
+                stopped = launch(hosts, processes, self._options(settings, data.path))
+            else:
+                life = Life(True, self.checkpoints, settings.max_seconds)
+                device = choose_device(settings.device)
+                result = train_run(data.path, self.run_directory, settings.config, device, life)
+                stopped = result is not None and result.stopped == "interrupted"
+        except (KeyboardInterrupt, LaunchError) as error:
+            if not self._finished():
+                raise
+            log.warning("after the end of the training: %s", error or "SIGTERM")
+            stopped = isinstance(error, KeyboardInterrupt)
+        if stopped and hosts.rank == 0 and not self._finished():
+            raise KeyboardInterrupt
+        return stopped
+
+    def _options(self, settings: JobSettings, data: Path) -> list[str]:
+        options = [f"--data={data}", f"--output={self.run_directory}", f"--device={settings.device}", "--resume"]
+        if self.checkpoints:
+            options.append(f"--checkpoints={self.checkpoints}")
+        if settings.max_seconds < math.inf:
+            options.append(f"--max-time={settings.max_seconds:f}")
+        return options + as_options(settings.config)
+
+    def _finished(self) -> bool:
+        return (self.run_directory / "result.json").exists()
 
     def _failed(self, reason: str, code: int) -> int:
         log.error("%s", reason)
@@ -179,8 +170,21 @@ class TrainingJob:
 
     def _report_failure(self, reason: str) -> None:
         folder = self.base / "output"
+        content = reason.encode(errors="replace")[:FAILURE_LIMIT].decode(errors="ignore").encode()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "failure").write_text(reason[:FAILURE_LIMIT])
+            (folder / "failure").write_bytes(content)
         except OSError as error:
             log.error("cannot write %s: %s", folder / "failure", error.strerror)
+
+
+def processes_here(settings: JobSettings) -> int:
+    """One for each GPU of this host, else one."""
+    import torch
+
+    gpus = torch.cuda.device_count() if settings.device != "cpu" else 0
+    config = settings.config
+    if gpus > 1 and (config.negatives == "exact" or config.loss == "softmax" or config.is_folded):
+        log.info("one of %d GPUs is used: exact training and folded models are made by one process", gpus)
+        return 1
+    return max(1, gpus)

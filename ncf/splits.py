@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ncf.errors import InputError
-from ncf.interactions import Columns, IdIndex, IntArray, Interactions, from_table, read_interactions, require_two
+from ncf.interactions import (
+    Columns,
+    IdIndex,
+    IntArray,
+    Interactions,
+    count_indices,
+    from_table,
+    read_interactions,
+    require_two,
+)
+from ncf.k_core import k_core, with_minima
+from ncf.prepared import is_prepared, open_prepared
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +33,9 @@ PAPER_FILES = ("*.train.rating", "*.test.rating", "*.test.negative")
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One held-out item a user: `user_index`, `item_index` int64 [T]; `negatives` int64 [T, C] where the data has them.
+    """Held-out items, one a row: `user_index`, `item_index` int [T]; `negatives` int [T, C] where the data has some.
 
-    A negative of -1 is a padding and counts for nothing.
+    Of a user's rows the latest is the last. A negative of -1 is a padding and counts for nothing.
     """
 
     user_index: IntArray
@@ -31,13 +45,26 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.user_index)
 
+    def reindex(self, user_of: IntArray, item_of: IntArray) -> HeldOut:
+        """The same in other indices: `user_of[index]` and `item_of[index]` are the new ones, -1 leaves a row out."""
+        user, item = user_of[self.user_index], item_of[self.item_index]
+        kept = (user >= 0) & (item >= 0)
+        negatives = self.negatives
+        if negatives is not None:
+            negatives = np.where(negatives >= 0, item_of[negatives], -1)[kept]
+        return HeldOut(user[kept], item[kept], negatives)
+
 
 @dataclass(frozen=True)
 class Split:
-    """Training interactions and what is held out of them; both speak of the same users and items."""
+    """Training interactions and what is held out of them; all speak of the same users and items.
+
+    `validation` is the hold-out for the choice of epoch where the data brings one; its rows are not in `train`.
+    """
 
     train: Interactions
     held_out: HeldOut
+    validation: HeldOut | None = None
 
     def reindex(self, users: IdIndex, items: IdIndex) -> Split:
         """The same split in the indices of other users and items; rows with ids unknown there are left out."""
@@ -48,49 +75,126 @@ class Split:
         known = (user >= 0) & (item >= 0)
         weight = self.train.weight
         train = Interactions(users, items, user[known], item[known], None if weight is None else weight[known])
-        user, item = user_of[self.held_out.user_index], item_of[self.held_out.item_index]
-        kept = (user >= 0) & (item >= 0)
-        negatives = self.held_out.negatives
-        if negatives is not None:
-            negatives = np.where(negatives >= 0, item_of[negatives], -1)[kept]
-        left_out = int((~known).sum() + (~kept).sum())
+        held_out = self.held_out.reindex(user_of, item_of)
+        validation = None if self.validation is None else self.validation.reindex(user_of, item_of)
+        left_out = int((~known).sum()) + len(self.held_out) - len(held_out)
+        if self.validation is not None and validation is not None:
+            left_out += len(self.validation) - len(validation)
         if left_out:
             log.warning("%d interactions with ids this run was not trained on are left out", left_out)
-        return Split(train, HeldOut(user[kept], item[kept], negatives))
+        return Split(train, held_out, validation)
 
 
-def load_split(path: Path, columns: Columns | None = None, seed: int = 0) -> Split:
-    """The split of a file (leave one out, made here) or of a folder in the NCF paper's format (its own).
+def load_split(
+    path: Path,
+    columns: Columns | None = None,
+    seed: int = 0,
+    held_out: int = 1,
+    min_user_interactions: int = 1,
+    min_item_interactions: int = 1,
+) -> Split:
+    """The split of a file, made here, or of a folder: one of `ncf prepare` or in the NCF paper's format.
 
-    Raises InputError for what cannot be read or split.
+    Of a file each user's latest `held_out` items are held out, after users and items with too few interactions were
+    left out. A folder has its own split; that of a prepared one is mapped, not read. Raises InputError for what cannot
+    be read or split.
     """
+    options = check_options(held_out, min_user_interactions, min_item_interactions)
     if path.is_dir():
-        return read_paper_folder(path)
-    split = leave_one_out(read_interactions(path, columns), seed)
-    if len(split.held_out) == 0:
-        raise InputError("no user has two different items, so nothing can be held out; give more interactions")
+        return _load_folder(path, {name: value for name, value in options.items() if value != 1})
+    interactions = read_interactions(path, columns)
+    core = k_core(interactions, min_user_interactions, min_item_interactions)
+    if core is not interactions:
+        where = with_minima(path, min_user_interactions, min_item_interactions)
+        require_two(core.users, core.items, count_indices(core.user_index, core.num_users), where)
+    split = leave_one_out(core, seed, held_out)
+    require_held_out(len(split.held_out))
     return split
 
 
-def leave_one_out(interactions: Interactions, seed: int = 0) -> Split:
+def check_options(held_out: int, min_user_interactions: int, min_item_interactions: int) -> dict[str, int]:
+    """The options of a split by name. Raises InputError for one below 1."""
+    options = {
+        "held_out": held_out,
+        "min_user_interactions": min_user_interactions,
+        "min_item_interactions": min_item_interactions,
+    }
+    for name, value in options.items():
+        if value < 1:
+            raise InputError(f"{name} is {value}; it must be at least 1")
+    return options
+
+
+def require_held_out(num: int) -> None:
+    if num == 0:
+        raise InputError("no user has two different items, so nothing can be held out; give more interactions")
+
+
+def _load_folder(folder: Path, options: dict[str, int]) -> Split:
+    """The split of a folder; `options` are those that are not left open, which it has to agree with."""
+    prepared = open_prepared(folder) if is_prepared(folder) else None
+    own = {} if prepared is None else asdict(prepared.manifest)
+    if other := [f"{name} = {value}" for name, value in options.items() if value != own.get(name)]:
+        kind = "in the NCF paper's format" if prepared is None else "of `ncf prepare`"
+        raise InputError(
+            f"{folder} is a folder {kind}, which has its own split: {', '.join(other)} cannot be applied to it; leave "
+            "the option out, or give a file of interactions"
+        )
+    if prepared is None:
+        return read_paper_folder(folder)
+    of = prepared.arrays
+    users, items = prepared.users, prepared.items
+    weight, indptr = of.get("train_weight"), of["train_indptr"]
+    train = Interactions(users, items, of["train_user_index"], of["train_item_index"], weight, indptr=indptr)
+    held_out, validation = (
+        HeldOut(of[f"{name}_user_index"], of[f"{name}_item_index"]) for name in ("held_out", "validation")
+    )
+    return Split(train, held_out, validation)
+
+
+def leave_one_out(interactions: Interactions, seed: int = 0, held_out: int = 1) -> Split:
     """Hold out each user's latest item, or a random one (seeded) where there are no timestamps.
 
-    A user with a single interaction keeps it for training and is not evaluated.
+    With `held_out` above 1 so many items a user. A user keeps at least one interaction for training; one who has a
+    single interaction is not evaluated.
     """
-    random = np.random.default_rng(seed).random(len(interactions))
-    order_within = random if interactions.timestamp is None else interactions.timestamp
-    # Last key sorts first: by user, then by time, then by position in the file, so that a tie goes to the later row.
-    order = np.lexsort((np.arange(len(interactions)), order_within, interactions.user_index))
-    user = interactions.user_index[order]
-    last = np.append(user[1:] != user[:-1], True)
-    several = np.bincount(user, minlength=interactions.num_users)[user] > 1
-    held = order[last & several]
-    keep = np.ones(len(interactions), bool)
+    user, item = interactions.user_index, interactions.item_index
+    order_within = random_order(user, item, seed) if interactions.timestamp is None else interactions.timestamp
+    # Then by position in the file, so that a tie goes to the later row.
+    held, _ = latest_rows(user, (order_within, np.arange(len(user))), held_out)
+    keep = np.ones(len(user), bool)
     keep[held] = False
-    return Split(
-        interactions.take(keep),
-        HeldOut(interactions.user_index[held], interactions.item_index[held]),
-    )
+    return Split(interactions.take(keep), HeldOut(user[held], item[held]))
+
+
+def latest_rows(user_index: IntArray, keys: Sequence[npt.NDArray[Any]], num: int) -> tuple[IntArray, IntArray]:
+    """Of each user the last `num` rows by the keys [N] each, and the row before them; rows of a user in their order.
+
+    The first row of a user is in neither: something has to be left to train on.
+    """
+    table = pl.DataFrame({"user": user_index, **{str(number): key for number, key in enumerate(keys)}})
+    order = table.select(pl.arg_sort_by(table.columns)).to_series().to_numpy()  # two to four times np.lexsort's speed
+    user = user_index[order]
+    place = np.arange(len(user))
+    first = np.flatnonzero(np.append(True, user[1:] != user[:-1])[: len(user)])
+    counts = np.diff(np.append(first, len(user)))
+    later = np.repeat(first + counts, counts) - 1 - place
+    not_first = place > np.repeat(first, counts)
+    return order[(later < num) & not_first], order[(later == num) & not_first]
+
+
+def random_order(user_index: IntArray, item_index: IntArray, seed: int) -> npt.NDArray[np.uint64]:
+    """A number for each pair [N], random but always the same for a pair and a seed, and different for two pairs.
+
+    Not drawn row by row: the choice of a held-out item then depends neither on the order of the rows nor on which
+    others are there (the finaliser of SplitMix64, Steele et al. 2014, which is a bijection).
+    """
+    value = (user_index.astype(np.uint64) << np.uint64(32)) + item_index.astype(np.uint64)
+    value += np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        value ^= value >> np.uint64(shift)
+        value *= np.uint64(factor)
+    return value ^ (value >> np.uint64(31))
 
 
 def read_paper_folder(folder: Path) -> Split:
@@ -126,7 +230,7 @@ def read_paper_folder(folder: Path) -> Split:
     if train["timestamp"].n_unique() == 1:  # a constant says nothing about order
         train = train.drop("timestamp")
     interactions = from_table(train, users, items)
-    require_two(interactions, folder)
+    require_two(users, items, count_indices(interactions.user_index, len(users)), folder)
     return Split(interactions, held_out)
 
 

@@ -1,17 +1,38 @@
-"""From data to a run directory."""
+"""From data to a run directory; `python -m ncf.train` is `ncf train` for torchrun."""
 
 from __future__ import annotations
 
+import logging
+import math
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ncf.checkpoint import append_metrics, begin_run, finish_run, new_run_directory
+from ncf import recipe
+from ncf.checkpoint import CHECKPOINTS, append_metrics, begin_run, finish_run, new_run_directory
 from ncf.config import TrainConfig
+from ncf.distributed import joined_world
 from ncf.errors import InputError
 from ncf.progress import TrainingProgress
-from ncf.splits import load_split
-from ncf.trainer import Epoch, TrainResult, train
+from ncf.resume import Checkpoints, identity_of
+from ncf.splits import Split, load_split
+from ncf.trainer import Epoch, TrainResult, Watch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Life:
+    """How a run lives: `resume` goes on with what is in `checkpoints` (by default a folder of the run directory)."""
+
+    resume: bool = False
+    checkpoints: Path | None = None
+    max_seconds: float = math.inf
+    tensorboard: Path | None = None
 
 
 def choose_device(name: str) -> torch.device:
@@ -21,16 +42,50 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def train_run(data: Path, output: Path, config: TrainConfig, device: torch.device) -> TrainResult:
-    """Train on a file or folder and leave a run directory; everything the user gave is checked before it is made."""
-    split = load_split(data, config.columns, config.seed)
-    with new_run_directory(output), TrainingProgress(config.epochs) as progress:
-        begin_run(output, config, data, device)
+def split_of(data: Path, config: TrainConfig) -> Split:
+    """The split of the data a run is or was trained on: its settings decide it, so that evaluation makes the same."""
+    return load_split(
+        data, config.columns, config.seed, config.held_out, config.min_user_interactions, config.min_item_interactions
+    )
 
-        def on_epoch(epoch: Epoch) -> None:
-            append_metrics(output, epoch.to_dict())
-            progress.on_epoch(epoch)
 
-        result = train(split, config, device, progress.on_step, on_epoch)
-        finish_run(output, split, result)
+def train_run(
+    data: Path, output: Path, config: TrainConfig, device: torch.device, life: Life | None = None
+) -> TrainResult | None:
+    """Train on a file or folder and leave a run directory; everything the user gave is checked before it is made.
+
+    None in the processes of a distributed training that leave the writing to the first.
+    """
+    life = life or Life()
+    deadline = time.monotonic() + life.max_seconds
+    split = split_of(data, config)
+    with joined_world(device) as world:
+        plan = recipe.plan(split, config, device, world.size)
+        if not world.first:
+            with suppress(KeyboardInterrupt):  # the first process is told as well, and writes what there is
+                recipe.train(plan, device, Watch(world=world))
+            return None
+        log.info("%s", plan.reason)
+        with new_run_directory(output, life.resume), TrainingProgress(plan.config) as progress:
+            begin_run(output, plan.config, data, device)
+            identity = identity_of(plan.config, plan.fit)
+            checkpoints = Checkpoints(life.checkpoints or output / CHECKPOINTS, identity, life.resume)
+            if not life.resume:
+                checkpoints.clear()
+
+            def on_epoch(epoch: Epoch) -> None:
+                append_metrics(output, epoch.to_dict())
+                progress.on_epoch(epoch)
+
+            watch = Watch(progress.on_step, on_epoch, checkpoints, deadline, world)
+            result = recipe.train(plan, device, watch)
+            finish_run(output, split, result)
     return result
+
+
+if __name__ == "__main__":
+    from ncf.cli import main
+
+    sys.argv[0] = "ncf"
+    sys.argv.insert(1, "train")
+    main()

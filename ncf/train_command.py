@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ncf.config import DEVICES, MODEL_NAMES, PRESETS
+from ncf.config import DEVICES, LOSSES, MODEL_NAMES, PRECISIONS, SCHEDULES
+from ncf.errors import InputError
+from ncf.presets import PRESETS
 
 PATH = click.Path(path_type=Path)
+SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def seconds(text: str) -> float:
+    """`90`, `90s`, `30m` or `2h` in seconds. Raises InputError for anything else."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text.strip())
+    if not match or not 0 < float(match[1]) < math.inf:
+        raise InputError(f"max_time is '{text}'; give seconds, or a number with s, m or h, such as 30m")
+    return float(match[1]) * SECONDS[match[2]]
 
 
 @click.command(short_help="Train a model and leave a run directory.")
-@click.option("--data", type=PATH, required=True, help="A CSV, TSV or Parquet file, or a folder in the paper's format.")
+@click.option("--data", type=PATH, required=True, help="A CSV, TSV or Parquet file, or a folder (paper's or prepared).")
 @click.option("--output", type=PATH, required=True, help="The run directory to make.")
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Named settings to start from.")
 @click.option("--model", type=click.Choice(MODEL_NAMES), help="[default: neumf]")
-@click.option("--epochs", type=int, help="At most so many epochs. [default: 20]")
-@click.option("--patience", type=int, help="Stop after so many epochs without a better one. [default: 4]")
-@click.option("--batch-size", type=int, help="Samples a step, negatives included. [default: 8192]")
-@click.option("--learning-rate", type=float, help="Adam's. [default: 0.003]")
 @click.option("--num-factors", type=int, help="Size of the last layer, and of GMF's embeddings. [default: 16]")
 @click.option("--num-layers", type=int, help="Layers of the MLP tower. [default: 3]")
-@click.option("--num-train-negatives", type=int, help="Negatives a positive. [default: 4]")
-@click.option("--dropout", type=float, help="Between the tower's layers. [default: 0]")
-@click.option("--l2", type=float, help="Weight of the embeddings' mean squared length. [default: 0]")
+@click.option("--loss", type=click.Choice(LOSSES), help="[default: bce]")
+@click.option("--negatives", help="exact: all cells, no sampling; N: drawn a positive. [default: auto, by the work]")
+@click.option("--negative-weight", type=float, help="Negatives a positive that exact stands for. [default: 16]")
+@click.option("--epochs", type=int, help="At most so many epochs. [default: 20; exact: 40]")
+@click.option("--patience", type=int, help="Stop after so many epochs without a better one. [default: 4; exact: 40]")
+@click.option("--batch-size", type=int, help="Samples a step, negatives included. [default: 8192; exact: 2 M cells]")
+@click.option("--learning-rate", type=float, help="Adam's. [default: 0.003; exact: 0.03]")
+@click.option("--schedule", type=click.Choice(SCHEDULES), help="[default: constant; exact: cosine]")
+@click.option("--dropout", type=float, help="Of GMF's users, between tower layers. [default: 0; exact: 0.1]")
+@click.option("--l2", type=float, help="Weight of the embeddings' squared length a sample. [default: 0; exact: 0.0015]")
+@click.option("--pretrain", is_flag=True, default=None, help="neumf: train its two branches alone first.")
+@click.option("--members", type=int, help="gmf: train so many that differ by the seed, and fold them into one.")
+@click.option("--closed-form", type=float, help="gmf: share of EDLAE in what is folded. [default: 0]")
+@click.option("--fold-factors", type=int, help="gmf: factors of the folded model. [default: those of its members]")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Of large products. [default: auto, by the hardware]")
 @click.option("--seed", type=int, help="[default: 0]")
+@click.option("--validation", type=int, help="Items a user the best epoch is chosen by; 0: keep the last. [default: 1]")
+@click.option("--held-out", type=int, help="Items a user kept for `ncf evaluate`. [default: 1]")
+@click.option("--min-user-interactions", type=int, help="Leave out users with fewer. [default: 1]")
+@click.option("--min-item-interactions", type=int, help="Leave out items with fewer. [default: 1]")
+@click.option("--max-time", help="End after the epoch that passes this: 90, 30m, 2h; the best so far is kept.")
+@click.option("--resume", is_flag=True, help="Go on with the newest checkpoint, if there is one.")
+@click.option("--checkpoints", type=PATH, help="Folder of the checkpoints. [default: checkpoints in --output]")
+@click.option("--tensorboard", type=PATH, help="Folder to write TensorBoard's event files to.")
 @click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 @click.option("--user-column", help="[default: user_id]")
 @click.option("--item-column", help="[default: item_id]")
@@ -37,6 +66,10 @@ def train(
     output: Path,
     preset: str | None,
     device: str,
+    max_time: str | None,
+    resume: bool,
+    checkpoints: Path | None,
+    tensorboard: Path | None,
     user_column: str | None,
     item_column: str | None,
     weight_column: str | None,
@@ -46,24 +79,30 @@ def train(
     """Train a model and leave a run directory.
 
     One item a user is held out for `ncf evaluate` (the latest, or a random one without timestamps), one more to choose
-    the best epoch. Ctrl-C ends training early and keeps the best epoch so far.
+    the best epoch. Ctrl-C ends training early and keeps the best epoch so far; a run that was killed goes on with
+    --resume, and ends as if nothing had happened.
 
     \b
     Examples:
       ncf train --data ratings.csv --output runs/first
       ncf train --data ratings.tsv --output runs/gmf --model gmf --num-factors 64 --user-column customer
-      ncf train --data ml-1m/ --output runs/ml-1m --preset ml-1m
+      ncf train --data ml-1m/ --output runs/ml-1m --preset ml-1m-best
+      ncf train --data ratings.csv --output runs/first --resume
+      torchrun --nproc-per-node 2 -m ncf.train --data ratings.csv --output runs/two --negatives 4
     """
-    from ncf.config import configure
     from ncf.interactions import Columns
-    from ncf.train import choose_device, train_run
+    from ncf.presets import configure
+    from ncf.progress import metrics
+    from ncf.train import Life, choose_device, train_run
 
     given = {"user_id": user_column, "item_id": item_column, "weight": weight_column, "timestamp": timestamp_column}
     columns = Columns(**{name: value for name, value in given.items() if value is not None})
     config = configure(preset, {**overrides, "columns": columns})
-    result = train_run(data, output, config, choose_device(device))
-    best = result.epochs[result.best_epoch - 1]
+    life = Life(resume, checkpoints, seconds(max_time) if max_time else math.inf, tensorboard)
+    result = train_run(data, output, config, choose_device(device), life)
+    if result is None:
+        return
     click.echo(
-        f"wrote {output}: best epoch {best.epoch} of {len(result.epochs)} ({result.stopped}), "
-        f"hold-out HR@10 {best.hit_rate_at_10:.4f}, NDCG@10 {best.ndcg_at_10:.4f}"
+        f"wrote {output}: best epoch {result.best.epoch} of {len(result.epochs)} ({result.stopped}), "
+        f"{metrics(result.best)}"
     )

@@ -19,6 +19,7 @@ CPU = torch.device("cpu")
 def test_quality_before_saving_is_quality_after_loading(food_csv: Path, tmp_path: Path) -> None:
     result = train_run(food_csv, tmp_path / "run", QUICK, CPU)
     run = load_run(tmp_path / "run")
+    assert result is not None
     split = load_split(food_csv, run.config.columns, run.config.seed).reindex(run.users, run.items)
     assert evaluate(run.model, split) == evaluate(result.model, split)
 

@@ -18,11 +18,13 @@ from ncf.models import NCF, GMFBranch, MLPBranch, build_model
 from ncf.negatives import SeenItems
 from ncf.sample import Catalogue, generate
 from ncf.splits import HeldOut, Split, leave_one_out
-from ncf.trainer import train
+from tests.training import train
 
 TASTES = Catalogue(groups=tuple("abcdefgh"), items_per_group=25, num_users=600, user_prefix="", seed=3)
 NEW = 150  # users, the last ones
-CONFIG = TrainConfig(epochs=20, num_factors=8, learning_rate=0.01, batch_size=4096, patience=20)
+CONFIG = TrainConfig(
+    negatives="4", epochs=20, num_factors=8, learning_rate=0.01, batch_size=4096, patience=20, seed=1
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def planted(request: pytest.FixtureRequest) -> Planted:
     old, new = split.held_out.user_index < first, split.held_out.user_index >= first
     held_out = [HeldOut(split.held_out.user_index[rows], split.held_out.item_index[rows]) for rows in (old, new)]
     others = Split(split.train.take(split.train.user_index < first), held_out[0])
-    trained, base = (train(some, config, torch.device("cpu")).model for some in (split, others))
+    trained, base = (train(some, config).model for some in (split, others))
     popularity = Popularity(torch.as_tensor(others.train.popularity()))
     return Planted(trained, base, seen(others), seen(split), held_out[1], popularity)
 

@@ -9,7 +9,7 @@ from ncf.config import MODEL_NAMES, TrainConfig
 from ncf.interactions import IdIndex, Interactions
 from ncf.models import build_model
 from ncf.splits import HeldOut, Split
-from ncf.trainer import train
+from tests.training import train
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
@@ -57,8 +57,10 @@ def test_checkerboard(name: str) -> None:
     user, item = np.nonzero(shown)
     users, items = (IdIndex.of(pl.Series(range(n))) for n in (num_users, num_items))
     split = Split(Interactions(users, items, user, item), HeldOut(np.empty(0, np.int64), np.empty(0, np.int64)))
-    config = TrainConfig(model=name, num_factors=8, epochs=60, patience=60, batch_size=500, learning_rate=0.01, l2=0.01)
-    model = train(split, config, torch.device("cpu")).model
+    config = TrainConfig(
+        model=name, num_factors=8, negatives="4", epochs=60, patience=60, batch_size=500, learning_rate=0.01, l2=0.01
+    )
+    model = train(split, config).model
     with torch.inference_mode():
         score = model.catalogue()(torch.arange(num_users)).numpy()
     right = same & ~shown

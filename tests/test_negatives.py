@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
+import polars as pl
+import pytest
 import torch
 
+import ncf.negatives
+from ncf.interactions import IdIndex, Interactions
 from ncf.negatives import SeenItems
 
 # User 0 has seen 1, 3, 4 of 6; user 1 nothing; user 2 everything; user 3 the first and last
@@ -41,3 +46,51 @@ def test_the_draw_is_seeded() -> None:
     draws = [seen().draw_unseen(torch.arange(4), 50, torch.Generator().manual_seed(s))[0] for s in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+def same(one: SeenItems, other: SeenItems) -> bool:
+    names = ("indptr", "items", "rank_keys")
+    return one.num_items == other.num_items and all(torch.equal(getattr(one, n), getattr(other, n)) for n in names)
+
+
+def test_narrow_indices_do_not_overflow() -> None:
+    user, item = (torch.tensor(index, dtype=torch.int32) for index in ([99_999, 3], [70_000, 80_000]))
+    table = SeenItems.of(user, item, 100_000, 90_000)
+    assert same(table, SeenItems.of(user.long(), item.long(), 100_000, 90_000))
+    wide, narrow = (
+        table.draw_unseen(user.to(dtype), 9, torch.Generator().manual_seed(1))[0]
+        for dtype in (torch.int64, torch.int32)
+    )
+    assert torch.equal(wide, narrow)
+
+
+def sorted_interactions() -> Interactions:
+    order = np.lexsort((ITEMS.numpy(), USERS.numpy()))
+    user, item = (index.numpy()[order].astype(np.int32) for index in (USERS, ITEMS))
+    users, items = (IdIndex(pl.Series(range(size))) for size in (4, 6))
+    return Interactions(users, items, user, item, indptr=np.array([0, 3, 3, 9, 11]))
+
+
+def test_sorted_rows_need_neither_sort_nor_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = sorted_interactions()
+    monkeypatch.setattr(ncf.negatives, "USERS_AT_ONCE", 3)
+    table = SeenItems.of_interactions(data)
+    assert table.items.data_ptr() == data.item_index.ctypes.data
+    expected = seen()
+    assert torch.equal(table.rank_keys, expected.rank_keys)
+    draws = [t.draw_unseen(torch.arange(4), 50, torch.Generator().manual_seed(3))[0] for t in (table, expected)]
+    assert torch.equal(*draws)
+    unsorted = Interactions(data.users, data.items, USERS.numpy(), ITEMS.numpy())
+    assert same(SeenItems.of_interactions(unsorted), expected)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_further_pairs_are_merged(seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+
+    def pairs(num: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.randint(12, (num,), generator=random), torch.randint(9, (num,), generator=random)
+
+    (user, item), (more_users, more_items) = pairs(4 * seed), pairs(30)
+    table = SeenItems.of(user, item, 12, 9).including(more_users, more_items)
+    assert same(table, SeenItems.of(torch.cat([user, more_users]), torch.cat([item, more_items]), 12, 9))

@@ -4,11 +4,13 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from ncf.errors import InputError
-from ncf.interactions import read_interactions
-from ncf.splits import leave_one_out, load_split, read_paper_folder
+from ncf.interactions import IdIndex, Interactions, read_interactions
+from ncf.k_core import core_of, k_core
+from ncf.splits import HeldOut, Split, leave_one_out, load_split, random_order, read_paper_folder
 
 
 def paper_folder(folder: Path, **files: str) -> Path:
@@ -52,6 +54,89 @@ def test_a_user_with_one_item_keeps_it(tmp_path: Path) -> None:
     path.write_text("user_id,item_id\na,x\nb,y\n")
     with pytest.raises(InputError, match="nothing can be held out"):
         load_split(path)
+
+
+def test_several_items_of_each_user_are_held_out_the_latest_ones(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    rows = [("a", item, 9 - item) for item in range(5)] + [("b", 0, 1), ("b", 1, 2), ("c", 4, 1)]
+    path.write_text("user_id,item_id,timestamp\n" + "".join(f"{u},{i},{t}\n" for u, i, t in rows))
+    split = load_split(path, held_out=3)
+    assert split.held_out.user_index.tolist() == [0, 0, 0, 1]  # b keeps one to train on, c its only one
+    assert split.held_out.item_index.tolist() == [2, 1, 0, 1]
+    assert sorted(zip(split.train.user_index, split.train.item_index, strict=True)) == [(0, 3), (0, 4), (1, 0), (2, 4)]
+    # Cutting in two steps holds out the same as cutting once.
+    again = leave_one_out(load_split(path, held_out=1).train, held_out=2)
+    assert again.held_out.item_index.tolist() == [2, 1]
+
+
+def test_of_two_at_the_same_time_the_later_row_is_held_out(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("user_id,item_id,timestamp\na,z,5\na,x,5\na,y,5\nb,x,1\n")
+    split = load_split(path, held_out=2)
+    assert split.train.items.decode(split.held_out.item_index) == ["x", "y"]
+
+
+def test_the_random_order_knows_pair_and_seed_only() -> None:
+    user, item = np.repeat(np.arange(300), 300), np.tile(np.arange(300), 300)
+    order = random_order(user, item, 0)
+    assert len(np.unique(order)) == len(order)
+    assert np.array_equal(order[::-1], random_order(user[::-1].astype(np.int32), item[::-1].astype(np.int32), 0))
+    assert not np.array_equal(order, random_order(user, item, 2**63 - 1))
+    # Each place is a user's largest equally often: the chi-square over 300 items stays within five deviations.
+    chosen = np.bincount(order.reshape(300, 300).argmax(1), minlength=300)
+    assert abs(((chosen - 1) ** 2).sum() - 299) < 5 * (2 * 299) ** 0.5
+
+
+def brute_core(pairs: set[tuple[int, int]], of_user: int, of_item: int) -> set[tuple[int, int]]:
+    while True:
+        users, items = [u for u, _ in pairs], [i for _, i in pairs]
+        kept = {(u, i) for u, i in pairs if users.count(u) >= of_user and items.count(i) >= of_item}
+        if kept == pairs:
+            return kept
+        pairs = kept
+
+
+@pytest.mark.parametrize(("of_user", "of_item"), [(1, 1), (3, 1), (1, 4), (3, 4), (5, 5), (6, 6)])
+def test_the_k_core_is_what_is_left_when_no_more_has_to_go(of_user: int, of_item: int) -> None:
+    random = np.random.default_rng(0)
+    pairs = {(int(u), int(i)) for u, i in zip(random.integers(0, 40, 150), random.integers(0, 25, 150), strict=True)}
+    users, items = (IdIndex(pl.Series(range(100, 100 + size))) for size in (40, 25))
+    user, item = (np.array(index, np.int32) for index in zip(*sorted(pairs), strict=True))
+    data = Interactions(users, items, user, item, item.astype(np.float32), user)
+    expected = brute_core(pairs, of_user, of_item)
+    if not expected:
+        with pytest.raises(InputError, match=r"no interaction is left .* lower min_user_interactions"):
+            k_core(data, of_user, of_item)
+        return
+    core = k_core(data, of_user, of_item)
+    raw = zip(core.users.decode(core.user_index), core.items.decode(core.item_index), strict=True)
+    assert {(int(u) - 100, int(i) - 100) for u, i in raw} == expected
+    assert core.weight is not None
+    assert [100 + weight for weight in core.weight] == core.items.decode(core.item_index)
+    if len(expected) < len(pairs):
+        assert (core.num_users, core.num_items) == (len({u for u, _ in expected}), len({i for _, i in expected}))
+        halves = [(user[:70], item[:70]), (user[70:], item[70:])]
+        assert core_of(halves, 40, 25, of_user, of_item)[0].sum() == core.num_users
+
+
+def test_a_file_can_be_asked_for_its_core(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("user_id,item_id\na,x\na,y\nb,x\nb,y\nb,z\nc,y\nc,z\nd,z\nd,rare\n")
+    split = load_split(path, min_user_interactions=2, min_item_interactions=2)
+    assert split.train.users.ids.to_list() == ["a", "b", "c"]
+    assert split.train.items.ids.to_list() == ["x", "y", "z"]
+    assert "1 of 4 users, 1 of 4 items and 2 of 9 interactions are left out" in caplog.text
+    path.write_text("user_id,item_id\na,x\na,y\nb,x\nc,y\n")
+    with pytest.raises(InputError, match="min_user_interactions = 2 and min_item_interactions = 1 holds one user only"):
+        load_split(path, min_user_interactions=2)
+
+
+@pytest.mark.parametrize("option", ["held_out", "min_user_interactions", "min_item_interactions"])
+def test_options_that_cannot_be_are_refused(tmp_path: Path, option: str) -> None:
+    with pytest.raises(InputError, match=f"{option} is 0; it must be at least 1"):
+        load_split(tmp_path / "d.csv", **{option: 0})
+    with pytest.raises(InputError, match=f"which has its own split: {option} = 2 cannot be applied"):
+        load_split(paper_folder(tmp_path), **{option: 2})
 
 
 def test_the_papers_format_keeps_its_split_and_negatives(tmp_path: Path) -> None:
@@ -126,3 +211,13 @@ def test_reindex_leaves_out_what_the_other_index_does_not_know(
     assert set(zip(*raw, strict=True)) == {pair for pair in names if pair[0] != "c"}
     assert np.all(moved.held_out.user_index >= 0)
     assert split.reindex(split.train.users, split.train.items) is split
+
+
+def test_reindex_takes_the_validation_items_along() -> None:
+    users, items = (IdIndex(pl.Series(["a", "b", "c"])) for _ in range(2))
+    index = np.arange(3)
+    split = Split(Interactions(users, items, index, index), HeldOut(index, index[::-1]), HeldOut(index, index))
+    moved = split.reindex(IdIndex(pl.Series(["b", "c"])), items)
+    assert moved.validation is not None
+    assert (moved.validation.user_index.tolist(), moved.validation.item_index.tolist()) == ([0, 1], [1, 2])
+    assert (moved.held_out.user_index.tolist(), moved.held_out.item_index.tolist()) == ([0, 1], [1, 0])

@@ -1,35 +1,35 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from ncf import trainer
-from ncf.config import TrainConfig, configure
+from ncf.config import TrainConfig
+from ncf.distributed import World
 from ncf.errors import InputError
 from ncf.evaluate import evaluate
 from ncf.negatives import SeenItems
+from ncf.presets import configure
+from ncf.sampled import Positives, SampledTraining, epoch_batches
 from ncf.splits import load_split
-from ncf.trainer import Epoch, Positives, epoch_batches, train
+from ncf.trainer import Epoch, Watch
 from tests.conftest import QUICK
-
-CPU = torch.device("cpu")
+from tests.training import CPU, train
 
 
 def test_an_epoch_holds_every_positive_once_with_fresh_negatives(food_csv: Path) -> None:
     split = load_split(food_csv)
-    positives = Positives.of(split.train, CPU)
+    positives = Positives.of(split.train, CPU, World())
     generator = torch.Generator().manual_seed(0)
     seen = SeenItems.of(split.train.user_index, split.train.item_index, split.train.num_users, split.train.num_items)
-    epochs = [list(epoch_batches(positives, replace(QUICK, batch_size=1001), generator)) for _ in range(2)]
+    epochs = [list(epoch_batches(positives, 200, 4, generator)) for _ in range(2)]
     for batches in epochs:
         user = torch.cat([batch[0] for batch in batches])
         items = torch.cat([batch[1] for batch in batches])
         label = torch.cat([batch[2] for batch in batches])
-        assert max(batch[1].numel() for batch in batches) <= 1001
+        assert max(batch[1].numel() for batch in batches) <= 1000
         pairs = {(int(u), int(i)) for u, i in zip(user[:, 0], items[:, 0], strict=True)}
         assert pairs == set(zip(split.train.user_index.tolist(), split.train.item_index.tolist(), strict=True))
         assert label.sum() == len(pairs)
@@ -42,7 +42,7 @@ def test_an_epoch_holds_every_positive_once_with_fresh_negatives(food_csv: Path)
 def test_the_model_beats_popularity_by_a_wide_margin(food_csv: Path) -> None:
     """The planted taste: popularity ranks among all groups, a model that found the groups among one in twelve."""
     split = load_split(food_csv)
-    report = evaluate(train(split, TrainConfig(), CPU).model, split)
+    report = evaluate(train(split, TrainConfig()).model, split)
     for protocol in ("sampled", "full"):
         assert report["model"][protocol]["HR@10"] > 3 * report["popularity"][protocol]["HR@10"]
     assert report["model"]["sampled"]["HR@10"] > 0.6
@@ -50,10 +50,10 @@ def test_the_model_beats_popularity_by_a_wide_margin(food_csv: Path) -> None:
 
 def test_the_best_epoch_is_kept_and_training_stops(food_csv: Path) -> None:
     heard: list[Epoch] = []
-    config = TrainConfig(model="gmf", num_factors=8, learning_rate=0.05, epochs=40, patience=2)
-    result = train(load_split(food_csv), config, CPU, on_epoch=heard.append)
-    best = max(heard, key=lambda epoch: epoch.ndcg_at_10)
-    assert result.best_epoch == best.epoch
+    config = TrainConfig(model="gmf", num_factors=8, negatives="4", learning_rate=0.05, epochs=40, patience=2)
+    result = train(load_split(food_csv), config, Watch(on_epoch=heard.append))
+    best = max(heard, key=lambda epoch: epoch.ndcg_at_10 or 0)
+    assert result.best == best
     assert result.epochs == tuple(heard)
     assert len(heard) == best.epoch + 2 < 40
     assert "no better epoch in 2" in result.stopped
@@ -61,7 +61,7 @@ def test_the_best_epoch_is_kept_and_training_stops(food_csv: Path) -> None:
 
 def test_the_same_seed_gives_the_same_run(food_csv: Path) -> None:
     split = load_split(food_csv)
-    losses = [train(split, replace(QUICK, seed=seed), CPU).epochs[0].loss for seed in (5, 5, 6)]
+    losses = [train(split, QUICK, seed=seed).epochs[0].loss for seed in (5, 5, 6)]
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -69,7 +69,7 @@ def test_weights_weigh_the_positives(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     rows = [(u, i, 9 if u < 5 else 1) for u in range(10) for i in range(u % 3, 20, 2)]
     path.write_text("user_id,item_id,weight\n" + "".join(f"{u},{i},{w}\n" for u, i, w in rows))
-    positives = Positives.of(load_split(path).train, CPU)
+    positives = Positives.of(load_split(path).train, CPU, World())
     assert positives.weight is not None
     assert positives.weight.max() / positives.weight.min() == pytest.approx(9)
     assert positives.weight.mean() == pytest.approx(1)  # the weight of positives against negatives stays
@@ -80,7 +80,7 @@ def test_an_interrupt_keeps_the_best_epoch_so_far(food_csv: Path) -> None:
         if epoch.epoch == 2:
             raise KeyboardInterrupt
 
-    result = train(load_split(food_csv), replace(QUICK, epochs=9), CPU, on_epoch=interrupt)
+    result = train(load_split(food_csv), QUICK, Watch(on_epoch=interrupt), epochs=9)
     assert result.stopped == "interrupted"
     assert len(result.epochs) == 2
 
@@ -88,28 +88,31 @@ def test_an_interrupt_keeps_the_best_epoch_so_far(food_csv: Path) -> None:
 def test_a_loss_that_stops_being_a_number_keeps_the_best_epoch_so_far(
     food_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, losses = trainer.train_epoch, iter([None, None, float("nan")])
+    real, losses = SampledTraining.epoch, iter([None, None, float("nan")])
 
     def epoch(*arguments: Any) -> float:
         loss: float = real(*arguments)
         return next(losses) or loss
 
-    monkeypatch.setattr(trainer, "train_epoch", epoch)
-    result = train(load_split(food_csv), replace(QUICK, epochs=5), CPU)
+    monkeypatch.setattr(SampledTraining, "epoch", epoch)
+    result = train(load_split(food_csv), QUICK, epochs=5)
     assert len(result.epochs) == 2
     assert result.stopped == "the loss became nan"
 
 
 def test_a_loss_that_is_no_number_is_refused(food_csv: Path) -> None:
     with pytest.raises(InputError, match="lower --learning-rate"):
-        train(load_split(food_csv), replace(QUICK, learning_rate=1e38), CPU)
+        train(load_split(food_csv), QUICK, learning_rate=1e38)
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         ({"epochs": 0}, "epochs is 0"),
-        ({"batch_size": 3}, "batch_size is 3"),
+        ({"batch_size": 3, "negatives": "4"}, "batch_size is 3"),
+        ({"negatives": "many"}, "negatives is 'many'; choose auto, exact, or a whole number"),
+        ({"negatives": "4", "loss": "softmax"}, "loss softmax runs over all items"),
+        ({"closed_form": 1.0}, "closed_form is 1.0; it must be at least 0 and below 1"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"learning_rate": float("inf")}, "learning_rate is inf"),
@@ -126,3 +129,15 @@ def test_a_setting_that_cannot_be_is_refused(overrides: dict[str, object], messa
     assert message in str(caught.value)
     with pytest.raises(InputError, match="no preset is called 'best'"):
         configure("best", {})
+
+
+def test_without_a_hold_out_everything_is_fitted_and_the_last_epoch_kept(food_csv: Path) -> None:
+    heard: list[Epoch] = []
+    result = train(load_split(food_csv), QUICK, Watch(on_epoch=heard.append), validation=0, epochs=3)
+    assert [epoch.hit_rate_at_10 for epoch in heard] == [None] * 3
+    assert result.best == heard[-1]
+
+
+def test_the_deadline_ends_training_after_an_epoch(food_csv: Path) -> None:
+    result = train(load_split(food_csv), QUICK, Watch(deadline=0.0), epochs=9)
+    assert (len(result.epochs), result.stopped) == (1, "out of time")

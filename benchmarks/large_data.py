@@ -1,0 +1,149 @@
+"""Interactions that are too many for memory: generated, prepared, mapped; the time and the peak memory of each step.
+
+The shape is that of MovieLens 20M (144 interactions a user, 750 an item), times as large as asked for: users of
+log-normal activity, items of a popularity like Zipf's, no pair twice, the rows of a user spread over all files.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+PATH = click.Path(path_type=Path)
+ROWS_A_PART = 5_000_000
+NEGATIVES = 4
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def main() -> None:
+    """Measure large data; every step runs in a process of its own, whose peak memory is then its own.
+
+    \b
+    Examples:
+      python benchmarks/large_data.py all --rows 5000000
+      python benchmarks/large_data.py all --folder /mnt/scratch/large
+    """
+
+
+@main.command("all")
+@click.option("--rows", default=100_000_000, help="Interactions.")
+@click.option("--users", type=int, help="[default: one for 144 interactions]")
+@click.option("--items", type=int, help="[default: one for 750 interactions]")
+@click.option("--folder", type=PATH, default="build/large-data", help="Made, and deleted at the end.")
+@click.option("--keep", is_flag=True, help="Leave the folder for further measurements.")
+def all_steps(rows: int, users: int | None, items: int | None, folder: Path, keep: bool) -> None:
+    """Generate, prepare, map and draw."""
+    if folder.exists():
+        raise click.ClickException(f"{folder} exists already; choose another --folder, or delete it")
+    users, items = users or max(2, rows // 144), items or max(2, rows // 750)
+    data, prepared = folder / "parts", folder / "prepared"
+    this = [sys.executable, __file__]
+    ncf = [sys.executable, "-m", "ncf"]
+    try:
+        child("generate", [*this, "generate", str(data), str(rows), str(users), str(items)])
+        child("prepare", [*ncf, "prepare", "--data", str(data), "--output", str(prepared)])
+        child("map and draw", [*this, "draw", str(prepared)])
+        for path in (data, prepared):
+            size = sum(file.stat().st_size for file in path.iterdir())
+            click.echo(f"{path.name} on disk: {size / 1e9:.2f} GB")
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def child(name: str, command: list[str]) -> None:
+    """Run a step and say what it took. This process stays small: what it has in memory counts for its children."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise click.ClickException(f"{name} ended with {process.returncode}")
+    click.echo(f"== {name}: {time.perf_counter() - began:.1f} s, peak {usage.ru_maxrss / 1e6:.2f} GB resident")
+
+
+@main.command()
+@click.argument("folder", type=PATH)
+@click.argument("rows", type=int)
+@click.argument("users", type=int)
+@click.argument("items", type=int)
+def generate(folder: Path, rows: int, users: int, items: int) -> None:
+    """Write ROWS interactions of USERS with ITEMS into FOLDER, as Parquet files."""
+    import numpy as np
+    import polars as pl
+
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    activity = random.lognormal(0.0, 1.2, users).cumsum()
+    popularity = random.permutation(1 / (np.arange(items) + 10.0) ** 0.9)
+    parts = -(-rows // ROWS_A_PART)
+    for part in range(parts):
+        # Every file has items of its own, so that a pair can only repeat within a file, where it is seen.
+        own = np.arange(part, items, parts)
+        share = popularity[own].cumsum()
+        wanted = rows * (part + 1) // parts - rows * part // parts
+        pairs = np.empty(0, np.int64)
+        while len(pairs) < wanted:
+            drawn = int(1.2 * (wanted - len(pairs))) + 1000
+            user = np.searchsorted(activity, random.random(drawn) * activity[-1])
+            item = own[np.searchsorted(share, random.random(drawn) * share[-1])]
+            pairs = np.unique(np.append(pairs, user * items + item))
+        pairs = random.permutation(pairs)[:wanted]
+        seconds = random.integers(1_600_000_000, 1_800_000_000, wanted)
+        frame = pl.DataFrame({"user_id": pairs // items, "item_id": pairs % items, "timestamp": seconds})
+        frame.write_parquet(folder / f"part-{part:04}.parquet")
+
+
+@main.command()
+@click.argument("prepared", type=PATH)
+@click.option("--chunks", default=5, help="How often to draw.")
+@click.option("--chunk", default=2**21, help="Positives a draw.")
+def draw(prepared: Path, chunks: int, chunk: int) -> None:
+    """Map a prepared folder and draw negatives for random interactions of it, as training does."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `ncf` does
+    import numpy as np
+    import torch
+
+    from ncf.negatives import SeenItems
+    from ncf.splits import load_split
+
+    began = time.perf_counter()
+    split = load_split(prepared)
+    train = split.train
+    began = said(f"mapped {len(train):,} interactions", began)
+    seen = SeenItems.of_interactions(train)
+    began = said("what users have seen", began)
+    held = [split.held_out] if split.validation is None else [split.held_out, split.validation]
+    known = seen.including(*(np.concatenate([getattr(h, n) for h in held]) for n in ("user_index", "item_index")))
+    began = said(f"and what is held out: {len(known.items) - len(seen.items):,} more", began)
+    del known
+    user, item = torch.from_numpy(train.user_index), torch.from_numpy(train.item_index)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(chunks):
+        rows = torch.randint(len(user), (chunk,), generator=generator)
+        negatives, _ = seen.draw_unseen(user[rows], NEGATIVES, generator)
+        torch.cat([item[rows].unsqueeze(1), negatives], dim=1)
+    samples = chunks * chunk * (1 + NEGATIVES)
+    rate = samples / (time.perf_counter() - began)
+    said(f"drew {samples:,} samples, {rate:,.0f} a second on {torch.get_num_threads()} threads", began)
+
+
+def said(what: str, began: float) -> float:
+    """Say what was done, how long it took and what is resident; of that, pages of mapped files can be taken back."""
+    now = time.perf_counter()
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    own, mapped = (int(status[name].split()[0]) / 1e6 for name in ("RssAnon", "RssFile"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    click.echo(f"{what}: {now - began:.1f} s; {own:.2f} GB own, {mapped:.2f} GB mapped, peak {peak:.2f} GB")
+    return time.perf_counter()
+
+
+if __name__ == "__main__":
+    main()

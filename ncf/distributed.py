@@ -1,0 +1,76 @@
+"""Several processes training one model: PyTorch's own engine, started by torchrun.
+
+Gloo joins processes on CPUs, NCCL those on GPUs. Every process has the whole model and a part of the positives;
+DistributedDataParallel averages their gradients in each step. The first process measures, saves and writes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+from ncf.errors import InputError, LostProcessError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(minutes=10)  # the first process reads and evaluates while the others wait
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among `size`: ranks 0..size-1."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, value: T) -> T:
+        """The first process's value, in all of them."""
+        if self.size == 1:
+            return value
+        told = [value]
+        dist.broadcast_object_list(told, 0)
+        return told[0]
+
+
+@contextmanager
+def joined_world(device: torch.device) -> Iterator[World]:
+    """The world torchrun made this process part of (its variables are RANK, WORLD_SIZE and so on), else a world of one.
+
+    Raises LostProcessError where the others are gone.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"cannot join {size} processes: {str(error).splitlines()[0]}") from error
+    try:
+        yield World(dist.get_rank(), size)
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or not _is_lost(error):
+            raise
+        raise LostProcessError(
+            f"process {dist.get_rank()} of {size} lost another one and ends: {str(error).splitlines()[0][:200]}"
+        ) from error
+    finally:
+        dist.destroy_process_group()
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or any(word in text for word in ("connection", "gloo", "nccl", "peer"))

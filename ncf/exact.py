@@ -1,0 +1,189 @@
+"""Exact training: the loss over all cells of the matrix, no sampling.
+
+What drawing w unseen items a positive costs in the mean can be written down: a user with n of I items meets each of the
+I - n others c = w n / (I - n) times an epoch, so that
+
+    loss(u) = sum over seen i of x softplus(-z) + sum over unseen i of c softplus(z),   z the score of (u, i)
+
+is the expectation of the sampled loss (arXiv 1708.05031, eq. 7), and its gradient that of the drawn one. For scores
+that are products of factors one pass over all cells is three matrix products, which a machine does hundreds of times
+faster than it gathers rows. `softmax` is the other loss: minus the log of each seen item's share of exp(z).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from ncf.config import TrainConfig
+from ncf.interactions import Interactions
+from ncf.method import OnStep, learning_rate_at, relative_weight, seed_epoch, seen_items, uses_bf16
+from ncf.models import NCF
+from ncf.negatives import seen_positions
+from ncf.work import tower_floats
+
+BETAS = (0.9, 0.99)
+EPSILON = 1e-8
+STEPS_AN_EPOCH = 12  # at least: fewer steps on small data would leave the weights where they began
+TOWER_FLOATS_AT_ONCE = 2**25  # of the layers between a batch's users and all items: 128 MB
+
+
+class RowAdam:
+    """Adam (arXiv 1412.6980) for a table whose rows are each updated once an epoch: only those of a batch move."""
+
+    def __init__(self, table: Tensor) -> None:
+        self.table = table
+        self.mean = torch.zeros_like(table)
+        self.square = torch.zeros_like(table)
+
+    def step(self, rows: Tensor, gradient: Tensor, learning_rate: float, epoch: int) -> None:
+        mean = torch.lerp(self.mean[rows], gradient, 1 - BETAS[0])
+        square = torch.lerp(self.square[rows], gradient * gradient, 1 - BETAS[1])
+        self.mean[rows], self.square[rows] = mean, square
+        size = (square / (1 - BETAS[1] ** epoch)).sqrt_().add_(EPSILON)
+        self.table[rows] -= mean.div_(size).mul_(learning_rate / (1 - BETAS[0] ** epoch))
+
+
+class ExactTraining:
+    """Passes over all cells: a batch is some users with all items."""
+
+    def __init__(self, model: NCF, fit: Interactions, config: TrainConfig, device: torch.device) -> None:
+        assert config.batch_size is not None
+        self.model, self.config = model, config
+        self.seen = seen_items(fit, device)
+        self.num_users, self.num_items = fit.num_users, fit.num_items
+        self.count = self.seen.counts().float()
+        self.weight = self._sorted_weight(fit, device)
+        unseen = (self.num_items - self.count).clamp(min=1)
+        self.unseen_weight = config.negative_weight * self.count / unseen
+        if config.loss == "softmax":
+            self.unseen_weight.zero_()
+        at_once = min(config.batch_size, TOWER_FLOATS_AT_ONCE // max(1, tower_floats(config)))
+        self.batch_users = max(1, min(at_once // self.num_items, -(-self.num_users // STEPS_AN_EPOCH)))
+        self.samples = self.num_users * self.num_items
+        self.generator = torch.Generator(device)
+        self.bf16 = uses_bf16(config, device)
+        tables: list[Tensor] = [branch.user_embedding.weight for branch in model.branches]  # type: ignore[union-attr,misc]
+        self.users = [RowAdam(table.requires_grad_(False)) for table in tables]
+        shared = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.Adam(shared, lr=0.0, betas=BETAS, eps=EPSILON, fused=True)
+
+    def _sorted_weight(self, fit: Interactions, device: torch.device) -> Tensor | None:
+        """Weights of the interactions in the order of `seen.items`."""
+        weight = relative_weight(fit, device)
+        if weight is None:
+            return None
+        user, item = (torch.as_tensor(index, device=device).long() for index in (fit.user_index, fit.item_index))
+        return weight[(user * fit.num_items + item).argsort()]
+
+    def epoch(self, number: int, on_step: OnStep) -> float:
+        self.model.train()
+        seed_epoch(self.config.seed, number, self.generator)
+        began = time.perf_counter()
+        batches = torch.randperm(self.num_users, generator=self.generator, device=self.count.device)
+        parts = torch.split(batches, self.batch_users)
+        total = torch.zeros((), dtype=torch.float64, device=self.count.device)
+        done, samples = 0, 0.0
+        assert self.config.epochs is not None
+        for step, users in enumerate(parts, start=1):
+            rate = learning_rate_at(self.config, (number - 1) * len(parts) + step - 1, self.config.epochs * len(parts))
+            total += self.step(users, rate, number)
+            done += len(users) * self.num_items
+            if step == len(parts) or step % 16 == 1:  # reading the loss waits for the device: not at each step
+                samples = float(self.samples_of(batches[: step * self.batch_users]))
+                on_step(number, step, len(parts), total.item() / samples, done / (time.perf_counter() - began))
+        return total.item() / samples
+
+    def samples_of(self, users: Tensor) -> Tensor:
+        """How many samples the cells of these users stand for: seen items, and the mean number of drawn ones."""
+        positives = self.count[users].double()
+        return positives.sum() * (1 if self.config.loss == "softmax" else 1 + self.config.negative_weight)
+
+    def step(self, users: Tensor, rate: float, epoch: int) -> Tensor:
+        """One update by the users [B] and all items; returns the loss, summed over the cells."""
+        assert self.config.l2 is not None
+        rows = [table.table[users].requires_grad_() for table in self.users]
+        with torch.autocast(users.device.type, torch.bfloat16, enabled=self.bf16):
+            score = self.model.against_all(rows)
+        with torch.no_grad():
+            loss, gradient = self.loss(score.detach(), users)
+        self.optimizer.zero_grad(set_to_none=True)
+        score.backward(gradient)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            self.decay(users, rows)
+            for table, row in zip(self.users, rows, strict=True):
+                assert row.grad is not None
+                table.step(users, row.grad, rate, epoch)
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.step()
+        return loss
+
+    def loss(self, score: Tensor, users: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of scores [B, num_items], a sum over the cells, and its gradient [B, num_items] by the scores."""
+        row, position = seen_positions(self.seen.indptr, users)
+        item = self.seen.items[position]
+        positive = score[row, item].float()
+        weight = 1.0 if self.weight is None else self.weight[position]
+        if self.config.loss == "softmax":
+            log_sum = score.float().logsumexp(1)
+            mass = torch.zeros_like(log_sum).index_add_(0, row, weight * torch.ones_like(positive))
+            loss = (mass * log_sum).sum() - (weight * positive).sum()
+            gradient = (score.float() - log_sum.unsqueeze(1)).exp_().mul_(mass.unsqueeze(1))
+            gradient[row, item] -= weight
+            return loss, gradient.to(score.dtype)
+        unseen = self.unseen_weight[users].unsqueeze(1)
+        gradient = torch.sigmoid(score)
+        # softplus(z) of all cells of a row, and then without the seen ones.
+        cost = softplus(score).sum(1, dtype=torch.float32).index_add_(0, row, -softplus(positive))
+        loss = (cost * unseen[:, 0]).sum() + (weight * softplus(-positive)).sum()
+        gradient.mul_(unseen.to(gradient.dtype))
+        gradient[row, item] = (-weight * torch.sigmoid(-positive)).to(gradient.dtype)
+        return loss, gradient
+
+    def decay(self, users: Tensor, rows: list[Tensor]) -> None:
+        """Add l2's gradient: each sample, seen or drawn, adds l2 (|p|² + |q|²) for the rows it meets."""
+        if not self.config.l2:
+            return
+        _, position = seen_positions(self.seen.indptr, users)
+        drawn = 0.0 if self.config.loss == "softmax" else self.config.negative_weight
+        # As if drawn from all items: taking the seen ones out, which spares popular items, ranks worse (docs/log.md).
+        everywhere = drawn * self.count[users].sum() / self.num_items
+        item_samples = everywhere + torch.bincount(self.seen.items[position], minlength=self.num_items)
+        user_samples = self.count[users] * (1 + drawn)
+        for branch, row in zip(self.model.branches, rows, strict=True):
+            item: Tensor = branch.item_embedding.weight  # type: ignore[union-attr,assignment]
+            assert item.grad is not None
+            assert row.grad is not None
+            item.grad.addcmul_(item, item_samples.unsqueeze(1), value=2 * self.config.l2)
+            row.grad.addcmul_(row, user_samples.unsqueeze(1), value=2 * self.config.l2)
+
+    def state(self) -> dict[str, Any]:
+        moments = [(table.mean, table.square) for table in self.users]
+        return {"users": moments, "optimizer": self.optimizer.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        for table, (mean, square) in zip(self.users, state["users"], strict=True):
+            table.mean.copy_(mean)
+            table.square.copy_(square)
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def initialise(model: NCF, fit: Interactions) -> None:
+    """Where exact training starts: factors of .1, an item's bias its log share of users, GMF's prediction weights 1.
+
+    The weights of the factors stay 1, as a product of factors can take any scale by itself.
+    """
+    popularity = torch.as_tensor(fit.popularity(), dtype=torch.float32)
+    with torch.no_grad():
+        for branch in model.branches:
+            for table in (branch.user_embedding, branch.item_embedding):
+                table.weight.normal_(std=0.1)  # type: ignore[operator,union-attr]
+        model.item_bias.weight[:, 0] = torch.log((popularity + 1) / fit.num_users)
+        if len(model.branches) == 1 and hasattr(model.branches[0], "dropout"):
+            model.predict.weight.fill_(1.0)
+            model.predict.requires_grad_(False)
+    model.item_bias.requires_grad_(True)

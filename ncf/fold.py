@@ -1,0 +1,90 @@
+"""Several models made into one GMF to serve: their scores blended, and the blend factorised.
+
+Each user's scores are brought to mean 0 and deviation 1 over all items, so that models of different scales can be
+added. The mean of the blend over users becomes the item bias, and a randomised singular value decomposition (Halko,
+Martinsson and Tropp 2011, arXiv 0909.4061) of the rest the factors: p = U √s, q = V √s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from ncf.models import NCF, SCORES_AT_ONCE, build_model
+
+Scores = Callable[[Tensor], Tensor]
+
+OVERSAMPLING, ITERATIONS = 16, 2
+KEPT_FLOATS = 2**28  # a blend up to 1 GB is computed once, a larger one again in each of the passes over it
+
+
+class Blend:
+    """Weighted sum of models' scores, each standardised a user: rows for users in blocks, ever again."""
+
+    def __init__(self, parts: list[tuple[float, Scores]], num_users: int, num_items: int, device: torch.device) -> None:
+        self.parts = parts
+        self.shape = (num_users, num_items)
+        self.users = torch.split(torch.arange(num_users, device=device), max(1, SCORES_AT_ONCE // num_items))
+        self.kept: list[Tensor] = []
+        self.mean = torch.zeros(num_items, device=device)
+        self.mean = sum((rows.sum(0) for rows in self), self.mean) / num_users
+        if num_users * num_items <= KEPT_FLOATS:
+            self.kept = list(self)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Blocks of rows without the mean over users, [B, num_items]."""
+        if self.kept:
+            yield from self.kept
+            return
+        for users in self.users:
+            rows = torch.zeros((len(users), self.shape[1]), device=users.device)
+            for weight, scores in self.parts:
+                rows.add_(standardise(scores(users)), alpha=weight)
+            yield rows.sub_(self.mean)
+
+    def times(self, matrix: Tensor) -> Tensor:
+        """The product [num_users, D] with a matrix [num_items, D]."""
+        return torch.cat([rows @ matrix for rows in self])
+
+    def transposed_times(self, matrix: Tensor) -> Tensor:
+        """The product [num_items, D] of the transpose with a matrix [num_users, D]."""
+        parts = torch.split(matrix, [len(users) for users in self.users])
+        products = (rows.t() @ part for rows, part in zip(self, parts, strict=True))
+        return sum(products, torch.zeros((self.shape[1], matrix.shape[1]), device=matrix.device))
+
+
+def standardise(scores: Tensor) -> Tensor:
+    """Scores [B, I] with mean 0 and deviation 1 in each row; a row of equal scores becomes 0."""
+    deviation, mean = torch.std_mean(scores.float(), dim=1, keepdim=True, correction=0)
+    return (scores.float() - mean) / deviation.clamp(min=1e-12)
+
+
+@torch.no_grad()
+def fold(blend: Blend, num_factors: int, scale: float, offset: float, seed: int) -> NCF:
+    """One GMF with the blend's best approximation in `num_factors`; its scores are `scale` · blend + `offset`."""
+    users, rest = factorise(blend, min(num_factors, *blend.shape), seed)
+    model = build_model("gmf", *blend.shape, num_factors).to(users.device)
+    gmf = model.branches[0]
+    for table, factors in ((gmf.user_embedding, users), (gmf.item_embedding, rest)):
+        weight: Tensor = table.weight  # type: ignore[assignment,union-attr]
+        weight.zero_()
+        weight[:, : factors.shape[1]] = factors * scale**0.5
+    model.predict.weight.fill_(1.0)
+    model.predict.bias.fill_(offset)
+    model.item_bias.weight[:, 0] = blend.mean * scale
+    return model.eval()
+
+
+def factorise(blend: Blend, rank: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Factors [num_users, rank] and [num_items, rank] whose product is about the blend without its mean."""
+    device = blend.mean.device
+    width = min(rank + OVERSAMPLING, *blend.shape)
+    start = torch.randn((blend.shape[1], width), generator=torch.Generator().manual_seed(seed)).to(device)
+    basis = torch.linalg.qr(blend.times(start))[0]
+    for _ in range(ITERATIONS):
+        basis = torch.linalg.qr(blend.times(torch.linalg.qr(blend.transposed_times(basis))[0]))[0]
+    items, singular, small = torch.linalg.svd(blend.transposed_times(basis), full_matrices=False)
+    root = singular[:rank].sqrt()
+    return basis @ small[:rank].t() * root, items[:, :rank] * root

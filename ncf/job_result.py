@@ -1,0 +1,92 @@
+"""What a training job leaves behind: a Triton model repository, and how good the model is."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ncf.errors import InputError
+from ncf.interactions import IdIndex, id_column, read_frame
+from ncf.items import read_items
+from ncf.job_data import JobData
+from ncf.job_settings import JobSettings
+
+log = logging.getLogger(__name__)
+
+EVALUATION = "evaluation.json"
+
+
+def check_items(items: Path | None, item_column: str) -> None:
+    """Raises InputError for a table of items that no model can be exported with: now, not after the training."""
+    if items:
+        ids = id_column(read_frame(items, "--items"), item_column, items, "--item-column")
+        read_items(items, IdIndex.of(ids), item_column)
+
+
+def export_run(run_directory: Path, repository: Path, settings: JobSettings, items: Path | None) -> None:
+    """Write a finished run into a model repository. Raises OSError where the disk is full, and says so."""
+    from ncf.checkpoint import CHECKPOINTS, load_run
+    from ncf.export import export
+
+    run = load_run(run_directory)
+    try:
+        columns = read_items(items, run.items, settings.config.columns.item_id) if items else []
+    except InputError as error:  # a model without them is worth more than none
+        log.error("the model is written without what is known of the items: %s", error)
+        columns = []
+    try:
+        exported = export(run, repository, settings.model_name, None, settings.k, settings.device, columns)
+    except OSError as error:
+        more = "; give the job a larger volume" if error.errno == errno.ENOSPC else ""
+        raise OSError(f"cannot write the model into {repository}: {error.strerror or error}{more}") from error
+    shutil.rmtree(run_directory / CHECKPOINTS, ignore_errors=True)  # they would go into output.tar.gz
+    best = json.loads((run_directory / "result.json").read_text())
+    log.info("best epoch %d: %s", best["best_epoch"], metrics(best["hold_out"], best["loss"]))
+    log.info("wrote %s, %s and %s", exported.score, exported.topk.name, exported.query.name)
+
+
+def evaluate_run(run_directory: Path, output: Path, settings: JobSettings, data: JobData) -> None:
+    """Measure a finished run on its held-out items, print the line and write evaluation.json.
+
+    What goes wrong here is said and costs nothing more: the model is written already.
+    """
+    try:
+        document = evaluation(run_directory, settings.device, data.path)
+        (output / EVALUATION).write_text(json.dumps(document, indent=2) + "\n")
+    except KeyboardInterrupt:
+        log.warning("the job was stopped before the held-out items were evaluated; the model is written")
+    except Exception as error:
+        log.warning("the held-out items were not evaluated; the model is written", exc_info=error)
+    else:
+        log.info(
+            "test: %s (%s held-out items of %s users)",
+            *(metrics(document["model"]["sampled"]), f"{document['held_out']:,}", f"{document['users']:,}"),
+        )
+
+
+def evaluation(run_directory: Path, device: str, data: Path) -> dict[str, Any]:
+    """The document of `ncf evaluate --json`."""
+    from ncf.checkpoint import load_run
+    from ncf.evaluate import compare
+    from ncf.train import choose_device, split_of
+
+    run = load_run(run_directory, choose_device(device))
+    split = split_of(data, run.config).reindex(run.users, run.items)
+    comparison = compare(run.model, split, run.config.seed, lambda what: log.info("%s", what))
+    return {
+        "users": len(set(split.held_out.user_index.tolist())),
+        "held_out": len(split.held_out),
+        "model_kind": run.config.model,
+        **comparison.report(),
+        **comparison.details(),
+    }
+
+
+def metrics(values: dict[str, float | None], loss: float | None = None) -> str:
+    """Figures as the regular expressions of a job look for them, without those that there are not."""
+    named = {"Loss": loss, "HR": values.get("HR@10"), "NDCG": values.get("NDCG@10")}
+    return " ".join(f"{name}={value:.4f};" for name, value in named.items() if value is not None)

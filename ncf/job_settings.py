@@ -1,0 +1,192 @@
+"""The hyper-parameters of a training job: text in, one checked configuration out."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from ncf.config import DEFAULT_K, DEVICES, TrainConfig
+from ncf.errors import InputError
+from ncf.interactions import Columns
+from ncf.presets import configure
+from ncf.publish import check_request
+from ncf.train_command import seconds
+
+log = logging.getLogger(__name__)
+
+COLUMNS = {
+    "user_column": "user_id",
+    "item_column": "item_id",
+    "weight_column": "weight",
+    "timestamp_column": "timestamp",
+}
+OF_THE_JOB: dict[str, type] = {
+    "preset": str,
+    "model_name": str,
+    "k": int,
+    "device": str,
+    "max_time": str,
+    "processes": int,
+    **dict.fromkeys(COLUMNS, str),
+}
+MAX_PROCESSES = 64  # on a host; no machine has as many GPUs
+
+# Names of the workshop this product grew out of: those that mean a setting of ours are taken for it, and those of
+# what is fixed here are taken with the one value that it has.
+MEANT = {"lr": "learning_rate", "batch": "batch_size", "factor_num": "num_factors", "num_ng": "negatives"}
+FIXED = {
+    "top_k": ("10", "HR and NDCG are measured at 10; how many recommendations a request can ask for is 'k'"),
+    "test_num_ng": ("99", "each held-out item is ranked among 99 others, and among the whole catalogue"),
+}
+# What else people call our settings: said, but not taken for it.
+ELSEWHERE = {
+    "num_epochs": "epochs", "n_epochs": "epochs", "embedding_dim": "num_factors", "embedding_size": "num_factors",
+    "weight_decay": "l2", "num_negatives": "negatives", "early_stopping_patience": "patience", "random_state": "seed",
+    "num_gpus": "processes", "max_run": "max_time",
+}  # fmt: skip
+TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """The hyper-parameters of a job, typed; `processes` is 0 where it is left to the machine."""
+
+    config: TrainConfig
+    model_name: str
+    k: int
+    device: str
+    max_seconds: float
+    processes: int
+
+
+def hyperparameters() -> dict[str, type]:
+    """Every hyper-parameter and its type: the fields of TrainConfig, and what concerns the job."""
+    fields = get_type_hints(TrainConfig)
+    # `int | None` is left open with None, which is what it is to leave the hyper-parameter out.
+    kinds = {
+        name: next((kind for kind in get_args(hint) if kind is not type(None)), hint) for name, hint in fields.items()
+    }
+    return {name: kind for name, kind in kinds.items() if name != "columns"} | OF_THE_JOB
+
+
+def read_settings(path: Path, arguments: Sequence[str] = ()) -> JobSettings:
+    """Read hyperparameters.json; `--name value` among the verb's arguments counts more.
+
+    Raises InputError for a name or value that cannot be.
+    """
+    given = {**read_object(path), **parse_arguments(arguments)}
+    values = typed(given)
+    device = values.get("device", "auto")
+    if device not in DEVICES:
+        raise InputError(f"hyperparameter 'device' is '{device}'; choose {', '.join(DEVICES)}")
+    processes = values.get("processes", 0)
+    if "processes" in values and not 1 <= processes <= MAX_PROCESSES:
+        raise InputError(f"hyperparameter 'processes' is {processes}; it must be from 1 to {MAX_PROCESSES}")
+    model_name, k = values.get("model_name", "ncf_model"), values.get("k", DEFAULT_K)
+    check_request(model_name, None, k)  # now, not after hours of training
+    columns = Columns(**{field: values[name] for name, field in COLUMNS.items() if name in values})
+    overrides = {name: value for name, value in values.items() if name not in OF_THE_JOB}
+    return JobSettings(
+        configure(values.get("preset"), {**overrides, "columns": columns}),
+        model_name,
+        k,
+        device,
+        seconds(values["max_time"]) if "max_time" in values else math.inf,
+        processes,
+    )
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, empty where there is no file. Raises InputError for anything else."""
+    try:
+        found = json.loads(path.read_bytes()) if path.exists() else {}
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f'{path} must hold an object, such as {{"name": "value"}}')
+    return found
+
+
+def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:
+    """`--name value`, `--name=value`, and `--name` alone for true. Raises InputError for anything else."""
+    given: dict[str, str] = {}
+    waiting = ""
+    for word in arguments:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            given[name] = value if equals else "true"
+            waiting = "" if equals else name
+        elif waiting:
+            given[waiting], waiting = word, ""
+        else:
+            raise InputError(f"train does not understand '{word}'; its arguments are --name value for hyper-parameters")
+    return given
+
+
+def typed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Our hyper-parameters with values of their types. Raises InputError."""
+    known = hyperparameters()
+    values: dict[str, Any] = {}
+    for written, raw in given.items():
+        if written.startswith(("sagemaker_", "_tuning_")):  # the SDK's, and that of automatic model tuning
+            continue
+        text = plain(raw)
+        name = written.replace("-", "_")
+        if name in FIXED:
+            only, reason = FIXED[name]
+            if text != only:
+                raise InputError(f"hyperparameter '{written}' is '{text}', and can only be {only} here: {reason}")
+            continue
+        name = MEANT.get(name, name)
+        if name not in known:
+            raise InputError(f"hyperparameter '{written}' is unknown{_hint(name, known)}")
+        if name in values:
+            raise InputError(f"hyperparameter '{name}' is given twice, once as '{written}'; leave one out")
+        if name != written.replace("-", "_"):
+            log.info("hyperparameter '%s' is '%s' here", written, name)
+        if text in ("null", "None"):  # how the SDK writes that a value is left open
+            continue
+        try:
+            values[name] = TRUTHS[text.lower()] if known[name] is bool else known[name](text)
+        except (ValueError, KeyError) as error:
+            raise InputError(f"hyperparameter '{written}' is '{text}'; it must be {KINDS[known[name]]}") from error
+    return values
+
+
+def plain(raw: Any) -> str:
+    """A value as text, without the quotes that the SDK's JSON puts around text."""
+    text = str(raw).strip()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        try:
+            return str(json.loads(text)).strip()
+        except ValueError:
+            return text[1:-1]
+    return text
+
+
+def _hint(name: str, known: Mapping[str, type]) -> str:
+    if name in ELSEWHERE:
+        return f"; it is called '{ELSEWHERE[name]}' here"
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
+
+
+def as_options(config: TrainConfig) -> list[str]:
+    """The options of `ncf train` that say the same as a configuration."""
+    usual, options = TrainConfig(), []
+    for name in hyperparameters():
+        value = getattr(config, name, None)
+        if name in OF_THE_JOB or value == getattr(usual, name) or value is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        options += [option] if value is True else [f"{option}={value}"]
+    for name, field in COLUMNS.items():
+        options.append(f"--{name.replace('_', '-')}={getattr(config.columns, field)}")
+    return options

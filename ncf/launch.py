@@ -1,0 +1,199 @@
+"""One model trained by several processes, on one host or several: torchrun, started and watched."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+from ncf.errors import InputError
+from ncf.job_settings import read_object
+from ncf.undisturbed import undisturbed
+
+log = logging.getLogger(__name__)
+
+MASTER_PORT = 29500  # hosts have to agree on one; on one host any free one is taken
+TOGETHER_SECONDS = 600  # hosts may read and prepare their data before they meet
+STOP_SECONDS = 60  # of the 120 that SageMaker gives; the other hosts wait so long for the first to stop
+LINES = 400
+
+SAID = re.compile(r"(?:\[rank\d+\]: ?)?ncf: (.+)")
+RAISED = re.compile(r"(?:\[rank\d+\]: ?)?((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)(?::.*)?)$")
+KILLED = re.compile(r"failed \(exitcode: -(\d+)\) local_rank: (\d+)")
+LOST = "lost another one"  # of LostProcessError: what happened before counts more
+FOLLOWED = ("ChildFailedError", "KeyboardInterrupt")
+APART = ("DistNetworkError", "DistStoreError", "RendezvousTimeoutError")
+
+
+class LaunchError(Exception):
+    """The processes did not train a model; the message says what happened first, as far as this host knows."""
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The hosts of a job in the order of their ranks, and this one among them."""
+
+    current: str
+    names: tuple[str, ...]
+    interface: str = ""
+
+    @property
+    def rank(self) -> int:
+        return self.names.index(self.current)
+
+
+def read_hosts(path: Path) -> Hosts:
+    """Read resourceconfig.json; without one there is one host. Raises InputError."""
+    found = read_object(path)
+    names = found.get("hosts") or [found.get("current_host") or "localhost"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path}: hosts must be a list of names")
+    current = found.get("current_host") or names[0]
+    if current not in names:
+        raise InputError(f"{path}: current_host '{current}' is not among the hosts {', '.join(names)}")
+    return Hosts(current, tuple(sorted(names)), str(found.get("network_interface_name") or ""))
+
+
+def launch(
+    hosts: Hosts,
+    processes: int,
+    options: Sequence[str],
+    port: int = MASTER_PORT,
+    together_seconds: int = TOGETHER_SECONDS,
+) -> bool:
+    """Run `ncf train` with some options in so many processes on each host; whether the job was stopped by a signal.
+
+    Raises LaunchError or InputError where they fail for another reason.
+    """
+    alone = len(hosts.names) == 1
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", f"--nnodes={len(hosts.names)}", f"--node-rank={hosts.rank}"),
+        *(f"--nproc-per-node={processes}", f"--master-addr={'127.0.0.1' if alone else hosts.names[0]}"),
+        *(f"--master-port={free_port() if alone else port}", f"--rdzv-conf=timeout={together_seconds}"),
+        *("--module", "ncf.train", *options),
+    ]
+    log.info("%d processes on each of %s", processes, ", ".join(hosts.names))
+    # Ctrl-C is for this process alone, which tells one of the others, and not all at once.
+    torchrun = subprocess.Popen(
+        command, env=environment(hosts, processes), stderr=subprocess.PIPE, text=True, errors="replace",
+        start_new_session=True,
+    )  # fmt: skip
+    lines: deque[str] = deque(maxlen=LINES)
+    quiet = Event()
+    reader = Thread(target=pass_on, args=(torchrun, lines, quiet), daemon=True)
+    reader.start()
+    try:
+        code, stopped = torchrun.wait(), False
+    except KeyboardInterrupt:
+        with undisturbed("the training that is being stopped"):
+            code, stopped = stop(torchrun, hosts, quiet), True
+    reader.join(timeout=5)
+    if code and not stopped:
+        raise failure(list(lines), hosts, code)
+    return stopped
+
+
+def environment(hosts: Hosts, processes: int) -> dict[str, str]:
+    """The processes' variables: who is reached by which network interface, and the cores of each."""
+    own = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // processes))}
+    interface = "lo" if len(hosts.names) == 1 else hosts.interface
+    if interface:
+        if interface in (name for _, name in socket.if_nameindex()):
+            own |= {"GLOO_SOCKET_IFNAME": interface}
+            own |= {"NCCL_SOCKET_IFNAME": interface} if len(hosts.names) > 1 else {}
+        else:
+            log.warning("resourceconfig.json names the network interface %s, which is not here", interface)
+    return {**own, **os.environ}
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def pass_on(torchrun: subprocess.Popen[str], lines: deque[str], quiet: Event) -> None:
+    """What the processes say goes on to this one's standard error unless it is to be quiet; the last of it is kept."""
+    assert torchrun.stderr is not None
+    for line in torchrun.stderr:
+        lines.append(line.rstrip())
+        if not quiet.is_set():
+            sys.stderr.write(line)
+            sys.stderr.flush()
+
+
+def stop(torchrun: subprocess.Popen[str], hosts: Hosts, quiet: Event) -> int:
+    """End training; the first process of all writes the best epoch. Returns torchrun's exit code.
+
+    Only that one is told. A process that left in the middle of a step would cost the first one the step, and perhaps
+    what it writes; the first one owes the others nothing. What those then complain of is no news.
+    """
+    first = first_process(torchrun.pid) if hosts.rank == 0 else None
+    if first is not None:
+        os.kill(first, signal.SIGINT)
+        while torchrun.poll() is None and Path(f"/proc/{first}").exists() and not is_zombie(first):
+            time.sleep(0.05)
+        quiet.set()
+    elif hosts.rank == 0:
+        torchrun.terminate()  # it has not begun
+    else:
+        quiet.set()
+        with suppress(subprocess.TimeoutExpired):
+            return torchrun.wait(STOP_SECONDS)
+        torchrun.terminate()
+    try:
+        return torchrun.wait(5)
+    except subprocess.TimeoutExpired:
+        torchrun.terminate()  # it ends its processes, after 30 seconds the hard way
+        return torchrun.wait()
+
+
+def first_process(torchrun: int) -> int | None:
+    """The process of rank 0 among torchrun's."""
+    with suppress(OSError):  # of processes that end in this moment
+        for task in Path(f"/proc/{torchrun}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                if b"RANK=0" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+                    return int(child)
+    return None
+
+
+def is_zombie(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def failure(lines: Sequence[str], hosts: Hosts, code: int) -> Exception:
+    """What is known of a failure, the likeliest cause first."""
+    said = [match[1] for line in lines if (match := SAID.match(line))]
+    if mistakes := [text for text in said if LOST not in text]:
+        return InputError(mistakes[-1])
+    raised = [match[1] for line in lines if (match := RAISED.match(line))]
+    causes = [error for error in raised if not any(word in error for word in FOLLOWED)]
+    apart = [error for error in causes if any(word in error for word in APART)]
+    others = f"; the logs of {', '.join(hosts.names)} say more" if len(hosts.names) > 1 else ""
+    if own := [error for error in causes if error not in apart]:
+        return LaunchError(own[-1] + others)
+    if killed := [match for line in lines if (match := KILLED.search(line))]:
+        name = signal.Signals(int(killed[0][1])).name
+        memory = ", which is how a machine out of memory ends processes" if name == "SIGKILL" else ""
+        return LaunchError(f"process {killed[0][2]} of {hosts.current} was killed by {name}{memory}")
+    if apart:
+        return LaunchError(f"the hosts {', '.join(hosts.names)} did not come together: {apart[-1]}")
+    if said:
+        return LaunchError(said[-1] + others)
+    return LaunchError(f"torchrun ended with exit code {code}; the log says more{others}")

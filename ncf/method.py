@@ -1,0 +1,68 @@
+"""What the two ways of training have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ncf.config import TrainConfig
+from ncf.distributed import World
+from ncf.interactions import Interactions
+from ncf.models import NCF
+from ncf.negatives import SeenItems
+
+OnStep = Callable[[int, int, int, float, float], None]
+
+
+class Method(Protocol):
+    """A way of making an epoch. Its state is all that the next epoch depends on beside the model's weights."""
+
+    model: NCF
+    samples: int  # what an epoch passes over
+
+    def epoch(self, number: int, on_step: OnStep) -> float:
+        """One pass over the data; the mean loss of a sample."""
+        ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+def learning_rate_at(config: TrainConfig, step: int, steps: int) -> float:
+    """The learning rate of step 0..steps-1 of the whole training: constant, or half a cosine down to 0."""
+    assert config.learning_rate is not None
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def seed_epoch(seed: int, number: int, generator: torch.Generator, world: World | None = None) -> None:
+    """Seed an epoch's shuffle, negatives and dropout, by its number and process: nothing random outlives an epoch."""
+    mixed = (seed * 1_000_003 + number) * 8191 + (world.rank if world else 0)
+    torch.manual_seed(mixed % 2**63)
+    generator.manual_seed(mixed % 2**63)
+
+
+def uses_bf16(config: TrainConfig, device: torch.device) -> bool:
+    """Whether products run in bfloat16: where asked, or by themselves where the hardware multiplies it natively."""
+    if config.precision != "auto":
+        return config.precision == "bf16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # no public name tells
+    return bool(native)
+
+
+def seen_items(fit: Interactions, device: torch.device) -> SeenItems:
+    """What the users have seen of what is fitted: the hold-out stays a possible negative, as the test item does."""
+    return SeenItems.of(fit.user_index, fit.item_index, fit.num_users, fit.num_items, device)
+
+
+def relative_weight(fit: Interactions, device: torch.device) -> Tensor | None:
+    """The interactions' weights float32 [N] with a mean of one, or None where all are one."""
+    return None if fit.weight is None else torch.as_tensor(fit.weight / fit.weight.mean(), device=device)

@@ -1,0 +1,103 @@
+"""`ncf prepare`."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command(short_help="Write large data so that `ncf train` maps it.")
+@click.option(
+    "--data",
+    type=PATH,
+    multiple=True,
+    required=True,
+    help="A CSV, TSV or Parquet file, or a folder of such; may be given several times.",
+)
+@click.option("--output", type=PATH, required=True, help="The folder to make; `ncf train --data` takes it.")
+@click.option("--held-out", type=int, default=1, show_default=True, help="Each user's latest items, for evaluation.")
+@click.option("--min-user-interactions", type=int, default=1, show_default=True, help="Users with fewer are left out.")
+@click.option("--min-item-interactions", type=int, default=1, show_default=True, help="Items with fewer are left out.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Chooses what is held out without timestamps.")
+@click.option("--user-column", help="[default: user_id]")
+@click.option("--item-column", help="[default: item_id]")
+@click.option("--weight-column", help="[default: weight, if there is one]")
+@click.option("--timestamp-column", help="[default: timestamp, if there is one]")
+def prepare(
+    data: tuple[Path, ...],
+    output: Path,
+    user_column: str | None,
+    item_column: str | None,
+    weight_column: str | None,
+    timestamp_column: str | None,
+    **options: Any,
+) -> None:
+    """Write interactions that are too many for memory into a folder that training maps.
+
+    The data are streamed: they are never in memory as a whole. The folder holds the split that `ncf train` would make
+    of the same file with the same options, and the items by which it chooses the best epoch. It takes the place of the
+    file in --data of `ncf train` and `ncf evaluate`. Ctrl-C leaves nothing behind.
+
+    \b
+    Examples:
+      ncf prepare --data clicks.parquet --output clicks-prepared
+      ncf prepare --data 2025.csv --data 2026.csv --output prepared --user-column customer --held-out 3
+      ncf prepare --data parts/ --output prepared --min-user-interactions 5 --min-item-interactions 5
+      ncf train --data prepared --output runs/large
+    """
+    from ncf.interactions import Columns
+    from ncf.prepare import prepare as prepare_data
+
+    given = {"user_id": user_column, "item_id": item_column, "weight": weight_column, "timestamp": timestamp_column}
+    columns = Columns(**{name: value for name, value in given.items() if value is not None})
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as after Ctrl-C, nothing is left behind
+    try:
+        with PrepareProgress() as progress:
+            made = prepare_data(data, output, columns, on_progress=progress, **options)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    click.echo(
+        f"wrote {output}: {made.num_users:,} users, {made.num_items:,} items, {made.num_train:,} interactions to train "
+        f"on, {made.num_validation:,} to choose the epoch by and {made.num_held_out:,} held out"
+    )
+
+
+class PrepareProgress:
+    """Context manager that is the `on_progress` of `prepare`: a bar on a terminal, else a line for each thing done."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> PrepareProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self.tasks:
+            self.tasks[what] = self.bar.add_task(what, total=total)
+        self.bar.update(self.tasks[what], completed=done, total=total)
+        if done == total and not self.console.is_terminal:
+            seconds = self.bar.tasks[self.tasks[what]].elapsed or 0
+            self.console.print(f"{what}: done in {seconds:.1f} s", soft_wrap=True)

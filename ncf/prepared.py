@@ -1,0 +1,185 @@
+"""The folder that `ncf prepare` writes: a split whose arrays are mapped, not read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from numpy.lib import format as npy
+
+from ncf.errors import InputError
+from ncf.interactions import IdIndex
+
+MANIFEST = "prepared.json"
+FORMAT = "interactions prepared by ncf"
+VERSION = 1
+
+# One array a file. In `train` rows are sorted by user, then by item; those of user u are indptr[u]..indptr[u+1].
+ARRAYS = (
+    "train_indptr",
+    "train_user_index",
+    "train_item_index",
+    "train_weight",  # only where the data have weights
+    "held_out_user_index",
+    "held_out_item_index",
+    "validation_user_index",
+    "validation_item_index",
+)
+BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What prepared.json says; `columns` are the four names in the data, None for what the data do not have."""
+
+    format: str
+    version: int
+    num_users: int
+    num_items: int
+    num_train: int
+    num_held_out: int
+    num_validation: int
+    columns: dict[str, str | None]
+    seed: int
+    held_out: int
+    min_user_interactions: int
+    min_item_interactions: int
+    sha256: dict[str, str]
+    fingerprint: str
+
+    def make_fingerprint(self) -> str:
+        """One number for all that the folder says: two folders with the same one hold the same split."""
+        known = {name: value for name, value in asdict(self).items() if name != "fingerprint"}
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared folder, opened: ids in memory, arrays (see ARRAYS) as maps of their files."""
+
+    manifest: Manifest
+    users: IdIndex
+    items: IdIndex
+    arrays: dict[str, npt.NDArray[Any]]
+
+
+class ArrayFile:
+    """A one-dimensional .npy file that is written piece by piece."""
+
+    def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
+        self.dtype = np.dtype(dtype)
+        self.length = 0
+        self.file = path.open("wb")
+        self._write_header()
+
+    def __enter__(self) -> ArrayFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self.file:
+            self.file.seek(0)
+            self._write_header()
+
+    def append(self, values: npt.NDArray[Any]) -> None:
+        self.file.write(np.ascontiguousarray(values, self.dtype).data)
+        self.length += len(values)
+
+    def _write_header(self) -> None:
+        # NumPy leaves room in a header for a length of 21 digits, so every length's header is as long as that of none.
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.length,)}
+        npy.write_array_header_1_0(self.file, header)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """A folder that becomes `output` when all went well, and nothing otherwise.
+
+    Raises InputError if something is there already, or nothing can be written.
+    """
+    if output.exists() or output.is_symlink():
+        raise InputError(f"{output} exists already; choose another --output, or delete it")
+    new_parents = [parent for parent in output.parents if not parent.exists()]
+    partial = output.parent / f".{output.name}.{secrets.token_hex(4)}"
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(output)
+    except OSError as error:
+        raise InputError(f"cannot write {output}: {error.strerror or error}; choose another --output") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # it has another name by now if all went well
+        with suppress(OSError):  # one that holds the output stays, and so do those above it
+            for parent in new_parents:
+                parent.rmdir()
+
+
+def write_manifest(folder: Path, **values: Any) -> Manifest:
+    """Write prepared.json for the files that are in the folder."""
+    sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    draft = Manifest(FORMAT, VERSION, **values, sha256=sums, fingerprint="")
+    manifest = replace(draft, fingerprint=draft.make_fingerprint())
+    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+    return manifest
+
+
+def is_prepared(folder: Path) -> bool:
+    return (folder / MANIFEST).exists()
+
+
+def open_prepared(folder: Path) -> Prepared:
+    """Open what `ncf prepare` wrote, each file checked against its sum. Raises InputError if it is not whole."""
+    manifest = _read_manifest(folder / MANIFEST)
+    for name, expected in manifest.sha256.items():
+        path = folder / name
+        try:
+            found = _sha256(path)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}; prepare the data again") from error
+        if found != expected:
+            raise InputError(f"{path} is not as `ncf prepare` wrote it; prepare the data again")
+    # Copy on write: PyTorch warns of arrays that cannot be written to, and a write would not reach the file.
+    arrays = {
+        name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in ARRAYS if f"{name}.npy" in manifest.sha256
+    }
+    users, items = (IdIndex(pl.read_parquet(folder / f"{name}s.parquet")[f"{name}_id"]) for name in ("user", "item"))
+    return Prepared(manifest, users, items, arrays)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        values = json.loads(path.read_bytes())
+        if values["format"] != FORMAT:
+            raise ValueError(f"its format is {values['format']!r}")
+        if values["version"] != VERSION:
+            raise InputError(
+                f"{path.parent} is of version {values['version']} of the format and this is version {VERSION}; "
+                "prepare the data again"
+            )
+        manifest = Manifest(**{field.name: values[field.name] for field in fields(Manifest)})
+        if manifest.make_fingerprint() != manifest.fingerprint:
+            raise ValueError("it was changed")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{path} is not as `ncf prepare` writes it ({reason}); prepare the data again") from error
+    return manifest
+
+
+def _sha256(path: Path) -> str:
+    total, block = hashlib.sha256(), bytearray(BLOCK)
+    with path.open("rb", buffering=0) as file:  # read, not mapped: what is mapped counts as this process's memory
+        while size := file.readinto(block):
+            total.update(memoryview(block)[:size])
+    return total.hexdigest()

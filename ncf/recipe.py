@@ -1,0 +1,145 @@
+"""From a split to a trained model: the hold-out, and the stages of trainings that consist of several."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from ncf.closed_form import edlae, scores
+from ncf.config import TrainConfig
+from ncf.errors import InputError
+from ncf.evaluate import Candidates, evaluate_sampled
+from ncf.fold import Blend, Scores, fold
+from ncf.interactions import Interactions
+from ncf.method import seen_items
+from ncf.models import NCF
+from ncf.negatives import SeenItems
+from ncf.splits import Split, leave_one_out
+from ncf.trainer import TrainResult, Watch, start_model, train_stage
+from ncf.work import choose_negatives
+
+log = logging.getLogger(__name__)
+
+PRETRAINED_SHARE = 0.5  # of either branch in the prediction (paper, section 3.4.1)
+CLOSED_FORM_ITEMS = 20_000  # EDLAE inverts a matrix of items × items
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be trained: the data to fit, what the best epoch is chosen by, settings with nothing open, and why."""
+
+    fit: Interactions
+    candidates: Candidates | None
+    config: TrainConfig
+    reason: str
+
+
+def plan(split: Split, config: TrainConfig, device: torch.device, processes: int = 1) -> Plan:
+    """Cut the hold-out and decide what the user left open. Raises InputError for what cannot be trained."""
+    fit, candidates = hold_out(split, config, device)
+    negatives, reason = choose_negatives(config, fit.num_users, fit.num_items, len(fit), processes)
+    return Plan(fit, candidates, config.resolved(negatives), reason)
+
+
+def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[Interactions, Candidates | None]:
+    """What is fitted, and what the best epoch is chosen by: items cut from train, or the split's own, or nothing."""
+    if not config.validation:
+        return split.train, None
+    if split.validation is not None:
+        return split.train, Candidates.of(split.validation, split, device, config.seed)
+    cut = leave_one_out(split.train, config.seed, config.validation)
+    candidates = Candidates.of(cut.held_out, split, device, config.seed)
+    if len(candidates.user_index) == 0:
+        raise InputError(
+            "no user has an item to choose the best epoch by: that takes three interactions of one user (one to train "
+            "on, one for the choice, one for `ncf evaluate`) and an item that user has not seen; validation 0 does "
+            "without a choice"
+        )
+    return cut.train, candidates
+
+
+def train(plan: Plan, device: torch.device, watch: Watch | None = None) -> TrainResult:
+    """Train what was planned. See `train_stage` for how it ends early and continues."""
+    watch = watch or Watch()
+    if plan.config.pretrain:
+        return train_from_branches(plan, device, watch)
+    if plan.config.is_folded:
+        return train_folded(plan, device, watch)
+    return train_stage(plan.fit, plan.candidates, plan.config, device, watch)
+
+
+def train_from_branches(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
+    """NeuMF from a GMF and an MLP that were trained alone (paper, section 3.4.1)."""
+    fit, candidates, config = plan.fit, plan.candidates, plan.config
+    alone = [
+        train_stage(fit, candidates, replace(config, model=name, pretrain=False), device, watch, name)
+        for name in ("gmf", "mlp")
+    ]
+    start = joined(start_model(fit, config, device), *(result.model for result in alone))
+    result = train_stage(fit, candidates, config, device, watch, "neumf", start)
+    return replace(result, epochs=(*alone[0].epochs, *alone[1].epochs, *result.epochs))
+
+
+@torch.no_grad()
+def joined(neumf: NCF, gmf: NCF, mlp: NCF) -> NCF:
+    """A NeuMF that scores half of what a GMF and half of what an MLP scores."""
+    shares = [PRETRAINED_SHARE * model.predict.weight for model in (gmf, mlp)]
+    for target, model in zip(neumf.branches, (gmf, mlp), strict=True):
+        target.load_state_dict(model.branches[0].state_dict())
+    neumf.predict.weight.copy_(torch.cat(shares, dim=1))
+    neumf.predict.bias.copy_(PRETRAINED_SHARE * (gmf.predict.bias + mlp.predict.bias))
+    neumf.item_bias.weight.copy_(PRETRAINED_SHARE * (gmf.item_bias.weight + mlp.item_bias.weight))
+    return neumf
+
+
+def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
+    """Several GMFs that differ by their seed, blended with EDLAE where asked, folded into one GMF."""
+    fit, candidates, config = plan.fit, plan.candidates, plan.config
+    if config.closed_form and fit.num_items > CLOSED_FORM_ITEMS:
+        raise InputError(
+            f"closed_form is {config.closed_form} and the data has {fit.num_items:,} items; it inverts a matrix of "
+            f"items × items, which is for {CLOSED_FORM_ITEMS:,} at the most: leave it out"
+        )
+    members = []
+    for number in range(config.members):
+        alone = replace(config, members=1, closed_form=0.0, fold_factors=0, seed=config.seed + number * 1_000_003)
+        stage = f"member {number + 1}" if config.members > 1 else ""
+        members.append(train_stage(fit, candidates, alone, device, watch, stage))
+        if members[-1].stopped in ("interrupted", "out of time"):
+            break  # those that are there are folded
+    share = (1 - config.closed_form) / len(members)
+    parts: list[tuple[float, Scores]] = [(share, member.model.catalogue()) for member in members]
+    scale, offset = usual_scale([scores for _, scores in parts], fit, device)
+    if config.closed_form:
+        log.info("solving EDLAE for %s items", f"{fit.num_items:,}")
+        seen = seen_items(fit, device)
+        parts.append((config.closed_form, partial(scores_of, seen=seen, item_item=edlae(seen))))
+    log.info("folding %d models into one GMF of %d factors", len(parts), config.result_factors)
+    blend = Blend(parts, fit.num_users, fit.num_items, device)
+    model = fold(blend, config.result_factors, scale, offset, config.seed)
+    quality = evaluate_sampled(model, candidates) if candidates else {}
+    best = replace(
+        members[-1].best,
+        loss=sum(member.best.loss for member in members) / len(members),
+        hit_rate_at_10=quality.get("HR@10"),
+        ndcg_at_10=quality.get("NDCG@10"),
+        stage="folded",
+    )
+    epochs = tuple(epoch for member in members for epoch in member.epochs)
+    return TrainResult(model, config, epochs, best, members[-1].stopped)
+
+
+def scores_of(users: torch.Tensor, seen: SeenItems, item_item: torch.Tensor) -> torch.Tensor:
+    return scores(seen, users, item_item)
+
+
+@torch.no_grad()
+def usual_scale(models: list[Scores], fit: Interactions, device: torch.device) -> tuple[float, float]:
+    """Deviation over items and mean of the models' scores, for 1,024 users at most: the folded model keeps them."""
+    users = torch.arange(fit.num_users, device=device)[:: -(-fit.num_users // 1024)]
+    spread = [torch.std_mean(model(users).float(), dim=1, correction=0) for model in models]
+    deviation, mean = (torch.stack([each[number].mean() for each in spread]).mean() for number in (0, 1))
+    return float(deviation), float(mean)

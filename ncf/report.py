@@ -1,0 +1,263 @@
+"""One HTML file that says how good a run is: tables and plots, with nothing to load from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ncf.errors import InputError
+
+if TYPE_CHECKING:
+    from ncf.checkpoint import Run
+    from ncf.report_plots import Plot
+
+LABELS = {"popularity": "popularity", "ease": "EASE", "ials": "iALS"}
+CLEAR = 2.0  # a |z| beyond which a difference is hardly chance: p below .05
+
+
+def label(document: dict[str, Any], name: str) -> str:
+    """What a scorer is called in tables and plots."""
+    return LABELS.get(name) or str(document["model_kind"])
+
+
+def scorers(document: dict[str, Any]) -> list[str]:
+    """The scorers of a document of `ncf evaluate --json`: the model, then its baselines."""
+    return ["model", *(name for name in LABELS if name in document)]
+
+
+def margin_text(margin: dict[str, float]) -> str:
+    return f"{margin['difference']:+.4f} (z {margin['z']:.1f})"
+
+
+def settings_text(document: dict[str, Any]) -> str:
+    """One line: what the baselines were fitted with, and which are left out, why."""
+    said = [
+        f"{LABELS[name]}: " + ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in settings.items())
+        for name, settings in document["settings"].items()
+    ]
+    said += [f"{LABELS[name]} is left out: {reason}" for name, reason in document["left_out"].items()]
+    return "; ".join(said)
+
+
+def check_writable(path: Path) -> None:
+    """Raises InputError for a name that is not .html, and where no file can be written."""
+    if path.suffix.lower() != ".html":
+        raise InputError(f"--report {path}: a report is an HTML file; give a name that ends in .html")
+    there = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise InputError(f"--report {path} cannot be written: {error.strerror}; choose another file") from error
+    if not there:
+        path.unlink()
+
+
+def read_epochs(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl that have an epoch and a loss; what is no such line is passed over."""
+    found = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(values, dict) and all(isinstance(values.get(key), int | float) for key in ("epoch", "loss")):
+            found.append(values)
+    return found
+
+
+def write_report(path: Path, document: dict[str, Any], run: Run, data: Path, now: datetime | None = None) -> None:
+    """Write the page on a document of `ncf evaluate --json`. Raises InputError where it cannot be written."""
+    epochs = read_epochs(run.path / "metrics.jsonl")
+    about = {
+        "run": str(run.path),
+        "data": str(data),
+        "evaluated": (now or datetime.now().astimezone()).strftime("%Y-%m-%d %H:%M %Z").strip(),
+    }
+    config = {name: value for name, value in run.config.to_dict().items() if value is not None and name != "columns"}
+    try:
+        path.write_text(page(document, epochs, about, config), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--report {path} cannot be written: {error.strerror}; choose another file") from error
+
+
+def page(
+    document: dict[str, Any], epochs: Sequence[dict[str, Any]], about: dict[str, str], config: dict[str, Any]
+) -> str:
+    """The HTML: a verdict, the summary, the plots, the figures behind them, and the settings of the run."""
+    from ncf.evaluate import PROTOCOLS
+    from ncf.report_plots import draw
+
+    title = f"{document['model_kind']} on {Path(about['data']).name}"
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f"<p class=about>{document['held_out']:,} held-out items of {document['users']:,} users. "
+        + " · ".join(f"{escape(key)}: <code>{escape(value)}</code>" for key, value in about.items())
+        + "</p>",
+        "<h2>In short</h2><ul>",
+        *(f"<li>{sentence}</li>" for sentence in verdict(document)),
+        "</ul>",
+    ]
+    for protocol, meaning in PROTOCOLS.items():
+        if document["model"][protocol]:
+            parts.append(f"<h2>{escape(meaning.capitalize())}</h2>{summary_table(document, protocol)}")
+    parts.append(
+        "<p class=note>“Ahead” is the model's lead over the baseline of that row; z is from a paired test over users, "
+        f"and a lead with |z| below {CLEAR:.0f} (set in grey) may be chance. A tie counts against the scorer. "
+        f"Coverage: share of the catalogue in anybody's top 10. {escape(settings_text(document))}.</p><h2>Plots</h2>"
+        "<div class=plots>"
+    )
+    parts += [figure(plot) for plot in draw(document, epochs)]
+    parts.append("</div>")
+    if not epochs:
+        parts.append("<p class=note>The run has no figures of its epochs.</p>")
+    parts.append("<h2>Figures behind the plots</h2>")
+    for protocol in PROTOCOLS:
+        parts += detail_tables(document, protocol)
+    settings = (
+        f"<div>{escape(key.replace('_', ' '))} <b>{escape(str(value))}</b></div>" for key, value in config.items()
+    )
+    parts.append(f"<h2>Settings of the run</h2><div class=settings>{''.join(settings)}</div>")
+    everything = json.dumps(document).replace("</", "<\\/")
+    parts.append(f'<script type="application/json" id="figures">{everything}</script>')
+    body = "\n".join(parts)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def verdict(document: dict[str, Any]) -> list[str]:
+    """A sentence a protocol: the model against the best of its baselines by NDCG@10."""
+    sentences = []
+    for protocol, word in (("sampled", "Sampled negatives"), ("full", "Whole catalogue")):
+        figures = {name: document[name][protocol] for name in scorers(document) if document[name][protocol]}
+        if not figures:
+            continue
+        best = max((name for name in figures if name != "model"), key=lambda name: figures[name]["NDCG@10"])
+        margin = document["margins"][best][protocol]["NDCG@10"]
+        if abs(margin["z"]) < CLEAR:
+            judged = "no clear difference"
+        else:
+            judged = "the model is ahead" if margin["z"] > 0 else "<strong>the model is behind</strong>"
+        sentences.append(
+            f"{word}: NDCG@10 {figures['model']['NDCG@10']:.4f} against {figures[best]['NDCG@10']:.4f} of the best "
+            f"baseline, {label(document, best)}; {judged} ({margin_text(margin)})."
+        )
+    return sentences
+
+
+def summary_table(document: dict[str, Any], protocol: str) -> str:
+    metrics = list(document["model"][protocol])
+    names = scorers(document)
+    best = {metric: max(document[name][protocol][metric] for name in names) for metric in metrics}
+    header = ["", *metrics, *(["coverage"] if protocol == "full" else []), "ahead in HR@10", "ahead in NDCG@10"]
+    rows = []
+    for name in names:
+        cells = [escape(label(document, name))]
+        for metric in metrics:
+            value = document[name][protocol][metric]
+            cells.append(f"<b>{value:.4f}</b>" if value == best[metric] else f"{value:.4f}")
+        if protocol == "full":
+            cells.append(f"{document['coverage'][name]:.4f}")
+        margins = document["margins"].get(name, {}).get(protocol, {}).values()
+        said = [f"<span{' class=weak' * (abs(each['z']) < CLEAR)}>{margin_text(each)}</span>" for each in margins]
+        rows.append([*cells, *(said or ["", ""])])
+    return table(header, rows)
+
+
+def detail_tables(document: dict[str, Any], protocol: str) -> Iterable[str]:
+    """The curves over K and the groups of one protocol, folded away."""
+    names = scorers(document)
+    if not document["by_k"]["model"][protocol]:
+        return
+    for metric, curve in document["by_k"]["model"][protocol].items():
+        rows = [
+            [
+                escape(label(document, name)),
+                *(f"{value:.4f}" for value in document["by_k"][name][protocol][metric].values()),
+            ]
+            for name in names
+        ]
+        yield folded(f"{metric}@K, {protocol}", table(["K", *curve], rows))
+    for key, what in (
+        ("by_user_activity", "interactions of the user"),
+        ("by_item_popularity", "interactions of the item"),
+    ):
+        groups = document[key]["model"][protocol]
+        for metric in ("HR@10", "NDCG@10"):
+            rows = [["held-out items", *(f"{group['held_out']:,}" for group in groups)]]
+            rows += [
+                [escape(label(document, name)), *(f"{group[metric]:.4f}" for group in document[key][name][protocol])]
+                for name in names
+            ]
+            header = [what, *(f"{group['from']:,}–{group['to']:,}" for group in groups)]
+            yield folded(f"{metric} by {what}, {protocol}", table(header, rows))
+
+
+def figure(plot: Plot) -> str:
+    """A plot with its title, dark where the reader's screen is."""
+    title = escape(plot.title)
+    return (
+        f'<figure><figcaption>{title}</figcaption><picture><source srcset="{uri(plot.dark)}" '
+        'media="screen and (prefers-color-scheme: dark)">'
+        f'<img src="{uri(plot.light)}" alt="{title}"></picture></figure>'
+    )
+
+
+def folded(title: str, content: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>{content}</details>"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Cells are HTML already."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def uri(png: bytes) -> str:
+    return "data:image/png;base64," + b64encode(png).decode()
+
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1b2430; --soft: #5b6777; --line: #d9dee5; --paper: #fff; --card: #fff; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --ink: #e6e9ee; --soft: #9aa6b5; --line: #363d48; --paper: #14181e; --card: #1a1f27; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.25rem; max-width: 76rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { margin: .5rem 0; font-size: 1.75rem; line-height: 1.2; }
+h2 { margin: 2rem 0 .5rem; font-size: 1.15rem; }
+code { overflow-wrap: anywhere; }
+.about, .note, .weak { color: var(--soft); }
+.note { font-size: .875rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; font-size: .875em; }
+th:first-child, td:first-child { text-align: left; }
+.plots { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }
+figure { margin: 0; padding: .75rem; border: 1px solid var(--line); border-radius: .5rem; background: var(--card);
+  break-inside: avoid; }
+figcaption { margin-bottom: .5rem; font-weight: 600; font-size: .9rem; }
+img { display: block; width: 100%; height: auto; }
+.settings { columns: 14rem; }
+summary { padding: .3rem 0; cursor: pointer; }
+details .wide { margin: 0 0 1rem; }
+@media (max-width: 40rem) { table { font-size: .8125rem; } th, td { padding-right: .5rem; } }
+@media print {
+  body { padding: 0; max-width: none; font-size: 12px; }
+  table { font-size: 11px; }
+  .wide { overflow: visible; }
+  .plots { grid-template-columns: 1fr 1fr; }
+  h2 { break-after: avoid; }
+  details { display: none; }
+}
+"""

@@ -1,0 +1,148 @@
+"""Checkpoints: what a run needs to go on exactly where it was.
+
+A file holds a digest of itself in front, is written beside its name and renamed, and names the run it belongs to. So
+it is there whole or not at all, damage is noticed, and nobody continues another run with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ncf.config import TrainConfig
+from ncf.errors import InputError
+from ncf.interactions import Interactions
+
+log = logging.getLogger(__name__)
+
+MAGIC = b"ncf checkpoint 1\n"
+KEPT = 3  # the newest ones; beside them the best epoch's stays
+SHARE = 0.05  # of the time may go into writing; a long epoch is saved every time, short ones now and then
+
+
+@dataclass
+class Checkpoints:
+    """The checkpoints of one run in a folder; `identity` says which run, and `resume` whether to go on with it."""
+
+    folder: Path
+    identity: dict[str, str]
+    resume: bool
+    written: float = field(default=-float("inf"), init=False)
+    cost: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the checkpoint folder {self.folder}: {error.strerror}") from error
+
+    def files(self, stage: str) -> list[Path]:
+        """The checkpoints of a stage, oldest first."""
+        pattern = re.compile(rf"{re.escape(_name(stage))}-(\d{{6}})\.ckpt")
+        return sorted(path for path in self.folder.iterdir() if pattern.fullmatch(path.name))
+
+    def save(self, stage: str, epoch: int, state: dict[str, Any], best: int, stopped: str) -> None:
+        """Write the state after an epoch, if it is time to; of older ones the newest and the best are kept.
+
+        A disk that is full costs this checkpoint and a warning, not the run and not the checkpoint before.
+        """
+        now = time.monotonic()
+        if not stopped and epoch > 1 and now - self.written < self.cost / SHARE:
+            return
+        path = self.folder / f"{_name(stage)}-{epoch:06}.ckpt"
+        try:
+            write_checkpoint(path, {"identity": self.identity, **state})
+        except OSError as error:
+            log.warning("cannot write %s: %s; the checkpoint before it stays", path, error.strerror)
+            return
+        self.written = time.monotonic()
+        self.cost = self.written - now
+        keep = {*self.files(stage)[-KEPT:], self.folder / f"{_name(stage)}-{best:06}.ckpt"}
+        for old in self.files(stage):
+            if old not in keep:
+                old.unlink(missing_ok=True)
+
+    def latest(self, stage: str) -> dict[str, Any] | None:
+        """The newest whole checkpoint of a stage, or None. Raises InputError if it is another run's."""
+        if not self.resume:
+            return None
+        for path in reversed(self.files(stage)):
+            try:
+                state = read_checkpoint(path)
+            except ValueError as error:
+                log.warning("%s is damaged (%s); the checkpoint before it is used", path, error)
+                continue
+            for what, mine in self.identity.items():
+                if (its := state["identity"].get(what)) != mine:
+                    raise InputError(
+                        f"{path} belongs to a run with {what} {its}, this one has {mine}; "
+                        "give what that run was given, or another folder for the checkpoints"
+                    )
+            return state
+        return None
+
+    def clear(self) -> None:
+        """Remove what an earlier run left; for a run that does not continue it."""
+        for path in self.folder.glob("*.ckpt*"):
+            path.unlink(missing_ok=True)
+
+
+def _name(stage: str) -> str:
+    return re.sub(r"\W+", "-", stage) or "epoch"
+
+
+def identity_of(config: TrainConfig, fit: Interactions) -> dict[str, str]:
+    """What two runs must share for one to continue the other: every setting, and the data."""
+    settings = {name: str(value) for name, value in config.to_dict().items() if name != "columns"}
+    return {**settings, "data": fingerprint(fit)}
+
+
+def fingerprint(fit: Interactions) -> str:
+    """A short name for these very interactions, in their order and with their weights."""
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(f"{fit.num_users} {fit.num_items} ".encode())
+    for values in (fit.user_index, fit.item_index, fit.weight):
+        if values is not None:
+            digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a file whole or not at all. Raises OSError."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getbuffer()
+    beside = path.with_suffix(".ckpt.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(MAGIC + hashlib.blake2b(content, digest_size=32).digest())
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Raises ValueError for a file that is not what was written."""
+    content = path.read_bytes()
+    start = len(MAGIC) + 32
+    if not content.startswith(MAGIC):
+        raise ValueError("it does not begin like a checkpoint of this version")
+    body = memoryview(content)[start:]
+    if hashlib.blake2b(body, digest_size=32).digest() != content[len(MAGIC) : start]:
+        raise ValueError("its digest is another one")
+    state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    return state

@@ -1,0 +1,134 @@
+"""Training on samples: each positive with freshly drawn negatives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from ncf.config import TrainConfig
+from ncf.distributed import World
+from ncf.interactions import Interactions
+from ncf.method import OnStep, learning_rate_at, relative_weight, seed_epoch, seen_items, uses_bf16
+from ncf.models import NCF
+from ncf.negatives import SeenItems
+
+ROWS_AT_ONCE = 2**21  # positives whose negatives are drawn in one call: tens of megabytes, whatever the data
+
+
+@dataclass(frozen=True)
+class Positives:
+    """A process's training pairs on the device (integer [N], float32 [N] or None) and what users have seen."""
+
+    user_index: Tensor
+    item_index: Tensor
+    weight: Tensor | None
+    seen: SeenItems
+
+    @classmethod
+    def of(cls, fit: Interactions, device: torch.device, world: World) -> Positives:
+        """Of several processes each takes every size-th pair; all get equally many, so that they take equal steps."""
+        part = slice(world.rank, len(fit) - len(fit) % world.size, world.size)
+        weight = relative_weight(fit, device)
+        return cls(
+            torch.as_tensor(fit.user_index[part], device=device),
+            torch.as_tensor(fit.item_index[part], device=device),
+            None if weight is None else weight[part],
+            seen_items(fit, device),
+        )
+
+
+class SampledTraining:
+    """Shuffled passes over the positives; they, the negatives and the shuffle live on the device.
+
+    Of several processes each passes over its own, with its own shuffle and negatives, in its share of the batch.
+    """
+
+    def __init__(
+        self, model: NCF, fit: Interactions, config: TrainConfig, device: torch.device, world: World | None = None
+    ) -> None:
+        assert config.learning_rate is not None
+        assert config.batch_size is not None
+        self.world = world or World()
+        self.model, self.config, self.device = model, config, device
+        self.scorer: nn.Module = model if self.world.size == 1 else nn.parallel.DistributedDataParallel(model)
+        self.positives = Positives.of(fit, device, self.world)
+        self.rows = max(1, config.batch_size // (1 + config.num_train_negatives) // self.world.size)
+        self.samples = len(fit) * (1 + config.num_train_negatives)
+        self.generator = torch.Generator(device)
+        self.bf16 = uses_bf16(config, device) and device.type != "cpu"  # a CPU spends its time in gathers, not products
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+
+    def epoch(self, number: int, on_step: OnStep) -> float:
+        config = self.config
+        assert config.epochs is not None
+        self.model.train()
+        seed_epoch(config.seed, number, self.generator, self.world)
+        began = time.perf_counter()
+        total = torch.zeros((), device=self.device)
+        steps = -(-len(self.positives.user_index) // self.rows)
+        samples = self.rows * self.world.size * (1 + config.num_train_negatives)
+        batches = epoch_batches(self.positives, self.rows, config.num_train_negatives, self.generator)
+        for step, (user, items, label, weight) in enumerate(batches, start=1):
+            rate = learning_rate_at(config, (number - 1) * steps + step - 1, config.epochs * steps)
+            total += self.step(user, items, label, weight, rate)
+            if step == steps or step % 16 == 1:  # reading the loss waits for the device: not at each step
+                mean = total.item() / step
+                on_step(number, step, steps, mean, step * samples / (time.perf_counter() - began))
+        return total.item() / steps
+
+    def step(self, user: Tensor, items: Tensor, label: Tensor, weight: Tensor, rate: float) -> Tensor:
+        """One update; returns the mean loss of the batch, without l2."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            score = self.scorer(user, items)
+        mean = binary_cross_entropy_with_logits(score.float(), label, weight)
+        loss = mean + self.config.l2 * embedding_norm(self.model, user, items) if self.config.l2 else mean
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.step()
+        return mean.detach()
+
+    def state(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def epoch_batches(
+    positives: Positives, rows: int, num_negatives: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Shuffled batches: users [B, 1], items [B, 1 + negatives] (the positive first), labels and weights alike.
+
+    B is `rows`, but in the last batch. A positive stays in one batch with its negatives, so that its user is looked up
+    once instead of 1 + negatives times.
+    """
+    num = len(positives.user_index)
+    order = torch.randperm(num, generator=generator, device=positives.user_index.device)
+    label = torch.zeros((rows, 1 + num_negatives), device=order.device)
+    label[:, 0] = 1.0
+    at_once = max(1, ROWS_AT_ONCE // rows) * rows
+    for block in torch.split(order, at_once):
+        user = positives.user_index[block].long()
+        negatives, some = positives.seen.draw_unseen(user, num_negatives, generator)
+        items = torch.cat([positives.item_index[block].long().unsqueeze(1), negatives], dim=1)
+        weight = some.unsqueeze(1).expand_as(items).float()  # a user who has seen everything has no negatives
+        weight[:, 0] = 1.0 if positives.weight is None else positives.weight[block]
+        for start in range(0, len(block), rows):
+            part = slice(start, start + rows)
+            yield user[part].unsqueeze(1), items[part], label[: len(block) - start], weight[part]
+
+
+def embedding_norm(model: NCF, user: Tensor, items: Tensor) -> Tensor:
+    """Mean squared length of the embeddings a batch touches, summed over the tables."""
+    norms = []
+    for branch in model.branches:
+        norms.append(branch.user_embedding(user).square().sum(-1).mean())  # type: ignore[operator]
+        norms.append(branch.item_embedding(items).square().sum(-1).mean())  # type: ignore[operator]
+    return torch.stack(norms).sum()

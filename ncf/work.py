@@ -1,0 +1,91 @@
+"""How much work an epoch is, by count: all cells of the matrix, or the observed ones with drawn negatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ncf.config import DEFAULT_NEGATIVES, SAMPLED, TrainConfig
+from ncf.errors import InputError
+
+# Multiply-adds of a large matrix product that take as long as moving one byte: a CPU core with AVX-512 does about 50
+# billion a second beside 10 billion bytes (`make bench-train` measures both); a GPU's ratio is higher still.
+MULTIPLY_ADDS_PER_BYTE = 5
+FLOAT = 4
+ADAM_FLOATS = 7  # parameter, gradient and two moments are read, three of them written
+
+
+@dataclass(frozen=True)
+class Work:
+    """Bytes moved in one epoch (multiplications in their equivalent): over all cells, and with drawn negatives."""
+
+    exact: float
+    sampled: float
+
+
+def multiply_adds(config: TrainConfig) -> int:
+    """Multiply-adds of one forward pass of a pair through the tower, the item half of its first layer included."""
+    if config.model == "gmf":
+        return 0
+    sizes = [int(config.num_factors * 2**power) for power in reversed(range(config.num_layers))]
+    return sizes[0] * sizes[0] + sum(fan_in * fan_out for fan_in, fan_out in pairwise(sizes))
+
+
+def tower_floats(config: TrainConfig) -> int:
+    """Floats of the tower's layers for one pair."""
+    if config.model == "gmf":
+        return 0
+    return int(config.num_factors * (2**config.num_layers - 1))
+
+
+def parameters(config: TrainConfig, num_users: int, num_items: int) -> int:
+    """Floats in the embedding tables."""
+    embedding = config.num_factors if config.model != "mlp" else 0
+    if config.model != "gmf":
+        embedding += max(1, int(config.num_factors * 2 ** (config.num_layers - 1)) // 2)
+    return embedding * (num_users + num_items)
+
+
+def count_work(config: TrainConfig, num_users: int, num_items: int, num_positives: int) -> Work:
+    """The work of an epoch either way.
+
+    A product has three passes: scores, gradient of the users, gradient of the items. The tower costs a cell what it
+    costs a sample, with every layer's output written, read back, and its gradient too. A cell's score is touched about
+    four times; a sample reads two rows and adds two gradients to the tables, each read and written. The optimiser
+    passes over all parameters in every step of sampled training.
+    """
+    tower = 3 * multiply_adds(config) / MULTIPLY_ADDS_PER_BYTE + 4 * FLOAT * tower_floats(config)
+    factors = config.num_factors if config.model != "mlp" else 0
+    cell = 3 * factors / MULTIPLY_ADDS_PER_BYTE + 4 * FLOAT + tower
+    num_negatives = DEFAULT_NEGATIVES if config.negatives in ("auto", "exact") else config.num_train_negatives
+    samples = num_positives * (1 + num_negatives)
+    floats = parameters(config, 1, 0)
+    steps = samples / (config.batch_size or SAMPLED["batch_size"])
+    optimizer = steps * ADAM_FLOATS * FLOAT * parameters(config, num_users, num_items)
+    return Work(num_users * num_items * cell, samples * (6 * FLOAT * floats + tower) + optimizer)
+
+
+def choose_negatives(
+    config: TrainConfig, num_users: int, num_items: int, num_positives: int, processes: int = 1
+) -> tuple[str, str]:
+    """`exact` or a number of negatives, and the reason in a sentence; what the user chose stays.
+
+    Exact training is for one process; raises InputError where several are to do it.
+    """
+    if processes > 1 and (config.negatives == "exact" or config.loss == "softmax" or config.is_folded):
+        raise InputError(
+            f"exact training and folded models are made by one process, and torchrun started {processes}; "
+            "run `ncf train` instead, or give --negatives N"
+        )
+    work = count_work(config, num_users, num_items, num_positives)
+    cells, drawn = num_users * num_items, num_positives * (1 + DEFAULT_NEGATIVES)
+    if config.negatives == "exact" or config.loss == "softmax":
+        chosen = "exact"
+    elif config.negatives != "auto":
+        return config.negatives, f"{config.negatives} drawn negatives a positive, as asked"
+    else:
+        chosen = "exact" if work.exact <= work.sampled and processes == 1 else str(DEFAULT_NEGATIVES)
+    exact = f"all {cells:,} cells are about {work.exact / 1e9:,.3g} GB of work an epoch"
+    sampled = f"{drawn:,} samples with {DEFAULT_NEGATIVES} drawn negatives {work.sampled / 1e9:,.3g} GB"
+    kind = "exact" if chosen == "exact" else "sampled"
+    return chosen, f"training is {kind}: {exact}, {sampled}"

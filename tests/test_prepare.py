@@ -1,0 +1,311 @@
+"""`ncf prepare`: the same split as in memory, mapped; nothing half-made; nothing damaged is taken."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from click.testing import CliRunner
+
+import ncf.prepare
+import ncf.prepare_command
+import ncf.source
+from ncf.cli import cli
+from ncf.errors import InputError
+from ncf.interactions import Columns, Interactions, read_interactions
+from ncf.negatives import SeenItems
+from ncf.prepare import prepare
+from ncf.prepared import MANIFEST
+from ncf.splits import Split, leave_one_out, load_split
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ncf.prepare, "ROWS_A_RANGE", 40)
+    monkeypatch.setattr(ncf.source, "BATCH", 7)
+
+
+def table(seed: int = 0, rows: int = 300) -> pl.DataFrame:
+    """Repeated pairs, ties of time, users with one item."""
+    random = np.random.default_rng(seed)
+    user = np.append(random.integers(0, 30, rows), np.arange(30, 36))
+    item = np.append(random.integers(0, 20, rows), random.integers(0, 20, 6))
+    weight = random.integers(1, 9, len(user)) / 2
+    return pl.DataFrame(
+        {"user_id": user, "item_id": item, "weight": weight, "timestamp": random.integers(0, 9, len(user))}
+    )
+
+
+def rows_of(data: Interactions) -> set[tuple[Any, ...]]:
+    weight = np.ones(len(data)) if data.weight is None else data.weight
+    rows = list(zip(data.user_index.tolist(), data.item_index.tolist(), weight.tolist(), strict=True))
+    assert len(set(rows)) == len(rows)
+    return set(rows)
+
+
+def assert_same(prepared: Split, whole: Split, seed: int) -> None:
+    """`prepared` is `whole` with the hold-out for the choice of epoch cut off, as training cuts it."""
+    fit = leave_one_out(whole.train, seed)
+    train, validation = prepared.train, prepared.validation
+    assert validation is not None
+    assert train.users.ids.equals(whole.train.users.ids)
+    assert train.items.ids.equals(whole.train.items.ids)
+    assert rows_of(train) == rows_of(fit.train)
+    for one, other in ((prepared.held_out, whole.held_out), (validation, fit.held_out)):
+        assert np.array_equal(one.user_index, other.user_index)
+        assert np.array_equal(one.item_index, other.item_index)
+    key = np.asarray(train.user_index, np.int64) * train.num_items + train.item_index
+    assert (np.diff(key) > 0).all()
+    assert train.indptr is not None
+    assert np.array_equal(np.diff(train.indptr), np.bincount(train.user_index, minlength=train.num_users))
+
+
+def write(frame: pl.DataFrame, path: Path) -> Path:
+    if path.suffix == ".parquet":
+        frame.write_parquet(path)
+    else:
+        frame.write_csv(path, separator="\t" if path.suffix == ".tsv" else ",")
+    return path
+
+
+FRAMES = {
+    "all columns": lambda t: t,
+    "no timestamps": lambda t: t.drop("timestamp"),
+    "pairs only": lambda t: t.select("user_id", "item_id"),
+    "text ids": lambda t: t.with_columns(pl.format("u {}é", "user_id").alias("user_id"), pl.format("0{}", "item_id")),
+    "number-like text": lambda t: t.with_columns(item_id=pl.col("item_id").cast(pl.String).str.zfill(2)),
+    "float ids": lambda t: t.with_columns(pl.col("user_id").cast(pl.Float64)),
+    "float times": lambda t: t.with_columns(pl.col("timestamp") + 0.5),
+    "dates": lambda t: t.with_columns(pl.date(2024, 1, 1) + pl.duration(days="timestamp")),
+}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
+@pytest.mark.parametrize("kind", FRAMES)
+def test_a_prepared_folder_and_its_file_give_the_same_split(tmp_path: Path, kind: str, suffix: str) -> None:
+    frame = FRAMES[kind](table())
+    path = write(frame, tmp_path / f"data.{suffix}")
+    prepare([path], tmp_path / "prepared", seed=5)
+    assert_same(load_split(tmp_path / "prepared"), load_split(path, seed=5), seed=5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"data.{suffix}", "prepared"]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_options_mean_the_same(tmp_path: Path, seed: int) -> None:
+    frame = table(seed, rows=150 + 40 * seed)
+    path = write(frame.drop("timestamp") if seed % 3 == 0 else frame, tmp_path / "data.parquet")
+    options = {"held_out": 1 + seed % 4, "min_user_interactions": 1 + seed % 5, "min_item_interactions": 1 + seed % 6}
+    prepare([path], tmp_path / "prepared", seed=seed, **options)
+    assert_same(load_split(tmp_path / "prepared", **options), load_split(path, seed=seed, **options), seed)
+
+
+def test_several_files_are_one(tmp_path: Path) -> None:
+    frame = table()
+    whole = write(frame, tmp_path / "whole.parquet")
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    write(frame[:100].with_columns(pl.col("user_id").cast(pl.Float64)), parts / "a.parquet")
+    write(frame[100:101].with_columns(pl.col("item_id").cast(pl.String).cast(pl.Categorical)), parts / "b.parquet")
+    write(frame[101:200], parts / "c.tsv")
+    (parts / "_SUCCESS").touch()
+    (parts / "_committed.csv").touch()
+    last = write(frame[200:].with_columns(pl.lit(date(2024, 1, 1)).alias("timestamp")), tmp_path / "d.parquet")
+    with pytest.raises(InputError, match=r"the timestamps are whole numbers in .*a.parquet and dates in .*d.parquet"):
+        prepare([parts, last], tmp_path / "prepared")
+    write(frame[200:].with_columns(pl.col("timestamp").cast(pl.Float64)), last)
+    prepare([parts, last], tmp_path / "prepared")
+    assert_same(load_split(tmp_path / "prepared"), load_split(whole), seed=0)
+
+
+def test_text_in_one_file_makes_text_of_all_ids(tmp_path: Path) -> None:
+    parts = [write(table(seed), tmp_path / f"{seed}.csv") for seed in range(2)]
+    write(table(1).with_columns(pl.format("x{}", "user_id").alias("user_id")), parts[1])
+    prepare(parts, tmp_path / "prepared")
+    ids = load_split(tmp_path / "prepared").train.users.ids
+    assert ids.dtype == pl.String
+    assert {"7", "x7"} <= set(ids)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    prepare([write(table(), tmp_path / "data.parquet")], tmp_path / "prepared", held_out=2)
+    return tmp_path / "prepared"
+
+
+def test_the_arrays_are_maps_that_torch_takes_as_they_are(prepared: Path) -> None:
+    split = load_split(prepared)
+    train, validation = split.train, split.validation
+    assert validation is not None
+    arrays = [train.user_index, train.item_index, train.weight, train.indptr, split.held_out.user_index]
+    for array in [*arrays, split.held_out.item_index, validation.user_index, validation.item_index]:
+        assert isinstance(array, np.memmap)
+    assert train.user_index.dtype == train.item_index.dtype == np.int32
+    user = torch.from_numpy(train.user_index)
+    assert user.data_ptr() == train.user_index.ctypes.data
+    seen = SeenItems.of_interactions(train)
+    again = SeenItems.of(train.user_index, train.item_index, train.num_users, train.num_items)
+    assert torch.equal(seen.rank_keys, again.rank_keys)
+    user += 1
+    load_split(prepared)  # nothing reached the file, so its sum is right
+
+
+def test_the_folder_says_what_it_is(prepared: Path) -> None:
+    manifest = json.loads((prepared / MANIFEST).read_text())
+    split = load_split(prepared)
+    assert (manifest["num_users"], manifest["num_train"]) == (split.train.num_users, len(split.train))
+    assert (manifest["held_out"], manifest["seed"], manifest["columns"]["weight"]) == (2, 0, "weight")
+    assert len(manifest["fingerprint"]) == 64
+
+
+def test_options_have_to_agree_with_the_folder(prepared: Path) -> None:
+    assert len(load_split(prepared, held_out=2).held_out) == len(load_split(prepared).held_out)
+    with pytest.raises(InputError, match="of `ncf prepare`, which has its own split: held_out = 3 cannot be applied"):
+        load_split(prepared, held_out=3)
+
+
+@pytest.mark.parametrize(
+    "name", ["train_item_index.npy", "train_indptr.npy", "users.parquet", "validation_user_index.npy"]
+)
+def test_a_damaged_file_is_refused(prepared: Path, name: str) -> None:
+    path = prepared / name
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name} is not as `ncf prepare` wrote it; prepare the data again"):
+        load_split(prepared)
+    path.write_bytes(content[:-3])
+    with pytest.raises(InputError, match="is not as `ncf prepare` wrote it"):
+        load_split(prepared)
+    path.unlink()
+    with pytest.raises(InputError, match=f"{name} cannot be read: No such file"):
+        load_split(prepared)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not as `ncf prepare` writes it"),
+        ("[]", "is not as `ncf prepare` writes it"),
+        ('{"format": "else"}', "its format is 'else'"),
+        (
+            '{"format": "interactions prepared by ncf", "version": 9}',
+            "is of version 9 of the format and this is version 1",
+        ),
+        ('{"format": "interactions prepared by ncf", "version": 1}', "is not as `ncf prepare` writes it"),
+    ],
+)
+def test_a_foreign_folder_is_refused(prepared: Path, text: str, message: str) -> None:
+    (prepared / MANIFEST).write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_split(prepared)
+    assert message in str(caught.value)
+
+
+def test_a_manifest_that_was_changed_is_refused(prepared: Path) -> None:
+    path = prepared / MANIFEST
+    path.write_text(path.read_text().replace('"held_out": 2', '"held_out": 3'))
+    with pytest.raises(InputError, match="it was changed"):
+        load_split(prepared)
+
+
+@pytest.mark.parametrize("text", [
+    "", "user_id,item_id\n", "user,item_id\na,x\n", "user_id,item_id,weight\na,x,1\nb,y,much\n",
+    "user_id,item_id,weight\na,x,NaN\nb,y,1\n", "user_id,item_id,timestamp\na,x,1\nb,y,soon\n",
+    "user_id,item_id,timestamp\na,x,2024-01-01\nb,y,soon\n", "user_id,item_id\na,x\na,y\n,y\n,z\n",
+    "user_id,item_id\na,nan\nb,y\n", "user_id,item_id\na,x\na,y\n", "user_id,item_id\na,x\nb,x\n",
+    "user_id,item_id\na,x\nb,y\na,y\nb,x\n", f"user_id,item_id\na,x\nb,{'x' * 1025}\n", "user_id,item_id\na,x\nb,y\n",
+])  # fmt: skip
+def test_bad_data_are_refused_in_the_same_words(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text(text)
+    with pytest.raises(InputError) as whole:
+        load_split(path)
+    with pytest.raises(InputError) as streamed:
+        prepare([path], tmp_path / "prepared")
+    assert str(streamed.value) == str(whole.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["data.csv"]
+
+
+def test_bad_parquet_is_refused_in_the_same_words(tmp_path: Path) -> None:
+    path = tmp_path / "data.parquet"
+    for values in ([1.0, float("nan")], [1.0, 2.5], [1.0, None], [[1], [2]], [True, False]):
+        pl.DataFrame({"user_id": values, "item_id": ["x", "y"]}).write_parquet(path)
+        with pytest.raises(InputError) as whole:
+            read_interactions(path)
+        with pytest.raises(InputError) as streamed:
+            prepare([path], tmp_path / "prepared")
+        assert str(streamed.value) == str(whole.value)
+
+
+def test_what_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
+    output = tmp_path / "new" / "prepared"
+    good = write(table(), tmp_path / "good.csv")
+    ragged = tmp_path / "ragged.csv"
+    ragged.write_text("user_id,item_id\n" + "a,b\n" * 999 + "a,b,c,d\n")
+    bare = write(table().drop("weight"), tmp_path / "bare.csv")
+    for data, message in (
+        ([tmp_path / "none.csv"], "does not exist"),
+        ([ragged], "cannot be read as CSV"),
+        ([good, bare], "bare.csv has no column 'weight' and"),
+        ([good, good], "is given twice"),
+    ):
+        with pytest.raises(InputError, match=message):
+            prepare(data, output)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no file that ends in"):
+        prepare([tmp_path / "empty"], output)
+    with pytest.raises(InputError, match=r"no column 'who'; .* --user-column"):
+        prepare([good], output, Columns(user_id="who"))
+    with pytest.raises(InputError, match="held_out is 0"):
+        prepare([good], output, held_out=0)
+    with pytest.raises(InputError, match="no interaction is left"):
+        prepare([good], output, min_user_interactions=99)
+    with pytest.raises(InputError, match="cannot write /proc/prepared"):
+        prepare([good], Path("/proc/prepared"))
+    assert not output.parent.exists()
+    output.mkdir(parents=True)
+    with pytest.raises(InputError, match="exists already; choose another --output"):
+        prepare([good], output)
+
+
+def test_repeated_pairs_and_what_the_core_leaves_out_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        prepare([write(table(), tmp_path / "d.csv")], tmp_path / "prepared", min_user_interactions=5)
+    assert "repeated (user, item) pairs: of each the latest is kept" in caplog.text
+    assert "6 of 36 users" in caplog.text
+
+
+@pytest.mark.parametrize("phase", ["reading ids", "reading rows", "sorting", "writing"])
+def test_an_interrupted_prepare_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+    path = write(table(), tmp_path / "data.csv")
+
+    def interrupt(self: object, what: str, done: int, total: int) -> None:
+        if what == phase and done:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(ncf.prepare_command.PrepareProgress, "__call__", interrupt)
+    before = signal.getsignal(signal.SIGTERM)
+    result = CliRunner().invoke(cli, ["prepare", "--data", str(path), "--output", str(tmp_path / "prepared")])
+    assert result.exit_code == 1
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert [p.name for p in tmp_path.iterdir()] == ["data.csv"]
+
+
+def test_the_command_says_what_it_does_and_did(tmp_path: Path) -> None:
+    path = write(table().rename({"user_id": "who"}), tmp_path / "data.csv")
+    words = ["prepare", "--data", path, "--output", tmp_path / "prepared", "--user-column", "who", "--held-out", 2]
+    result = CliRunner().invoke(cli, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    split = load_split(tmp_path / "prepared")
+    assert f"{len(split.train):,} interactions to train on" in result.stdout
+    assert f"{len(split.held_out):,} held out" in result.stdout
+    for phase in ("reading ids", "reading rows", "sorting", "writing"):
+        assert f"{phase}: done in" in result.stderr

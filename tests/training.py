@@ -1,0 +1,20 @@
+"""Training without files, for tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ncf import recipe
+from ncf.config import TrainConfig
+from ncf.splits import Split
+from ncf.trainer import TrainResult, Watch
+
+CPU = torch.device("cpu")
+
+
+def train(split: Split, config: TrainConfig, watch: Watch | None = None, **overrides: Any) -> TrainResult:
+    """What `ncf train` does between reading and writing."""
+    return recipe.train(recipe.plan(split, replace(config, **overrides), CPU), CPU, watch)
