@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VERSION := $(shell git describe --tags --always 2>/dev/null || echo 0.0.0)
 export DOCKER_BUILDKIT := 1
 
-.PHONY: demo serve test test-units test-image lint image image-gpu bench-clients bench-planes bench-topk clean
+.PHONY: demo serve test test-units test-image lint image image-gpu bench-clients bench-planes bench-topk bench-train clean
 
 demo: .venv/ready  ## set up, train two models, serve them, ask, print, stop
 	$(BIN)/python scripts/demo.py
@@ -48,6 +48,9 @@ bench-planes: .venv/ready .venv/bench/ready  ## serve beside Triton's own SageMa
 
 bench-topk: .venv/ready .venv/bench/ready  ## top-K and the whole serve beside what they compete with; ARGS="--help"
 	$(BIN)/python benchmarks/topk.py $(ARGS)
+
+bench-train: .venv/ready  ## training beside the bare products and gathers it is made of; ARGS="--data ml-1m", "--help"
+	$(BIN)/python benchmarks/train_speed.py $(ARGS)
 
 .venv/image/ready: requirements-image.txt
 	$(PYTHON) -m venv .venv/image

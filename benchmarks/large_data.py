@@ -1,4 +1,4 @@
-"""Interactions that are too many for memory: generated, prepared, mapped; the time and the peak memory of each step.
+"""Interactions too many for memory: generated, prepared, mapped and trained on; time and peak memory of each step.
 
 The shape is that of MovieLens 20M (144 interactions a user, 750 an item), times as large as asked for: users of
 log-normal activity, items of a popularity like Zipf's, no pair twice, the rows of a user spread over all files.
@@ -18,7 +18,6 @@ import click
 
 PATH = click.Path(path_type=Path)
 ROWS_A_PART = 5_000_000
-NEGATIVES = 4
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -39,7 +38,7 @@ def main() -> None:
 @click.option("--folder", type=PATH, default="build/large-data", help="Made, and deleted at the end.")
 @click.option("--keep", is_flag=True, help="Leave the folder for further measurements.")
 def all_steps(rows: int, users: int | None, items: int | None, folder: Path, keep: bool) -> None:
-    """Generate, prepare, map and draw."""
+    """Generate, prepare, map and train."""
     if folder.exists():
         raise click.ClickException(f"{folder} exists already; choose another --folder, or delete it")
     users, items = users or max(2, rows // 144), items or max(2, rows // 750)
@@ -49,7 +48,7 @@ def all_steps(rows: int, users: int | None, items: int | None, folder: Path, kee
     try:
         child("generate", [*this, "generate", str(data), str(rows), str(users), str(items)])
         child("prepare", [*ncf, "prepare", "--data", str(data), "--output", str(prepared)])
-        child("map and draw", [*this, "draw", str(prepared)])
+        child("map and train", [*this, "train", str(prepared)])
         for path in (data, prepared):
             size = sum(file.stat().st_size for file in path.iterdir())
             click.echo(f"{path.name} on disk: {size / 1e9:.2f} GB")
@@ -103,36 +102,36 @@ def generate(folder: Path, rows: int, users: int, items: int) -> None:
 
 @main.command()
 @click.argument("prepared", type=PATH)
-@click.option("--chunks", default=5, help="How often to draw.")
-@click.option("--chunk", default=2**21, help="Positives a draw.")
-def draw(prepared: Path, chunks: int, chunk: int) -> None:
-    """Map a prepared folder and draw negatives for random interactions of it, as training does."""
+@click.option("--steps", default=20, help="Steps of training; a full epoch of 100 M is some minutes.")
+@click.option("--batch-size", default=2**20, help="Samples a step.")
+@click.option("--num-factors", default=16)
+def train(prepared: Path, steps: int, batch_size: int, num_factors: int) -> None:
+    """Map a prepared folder and train GMF on it for some steps, sampling as `ncf train --negatives 4` does."""
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `ncf` does
-    import numpy as np
     import torch
 
-    from ncf.negatives import SeenItems
+    from ncf import recipe
+    from ncf.config import TrainConfig
+    from ncf.sampled import SampledTraining, epoch_batches
     from ncf.splits import load_split
+    from ncf.trainer import start_model
 
-    began = time.perf_counter()
+    began, device = time.perf_counter(), torch.device("cpu")
     split = load_split(prepared)
-    train = split.train
-    began = said(f"mapped {len(train):,} interactions", began)
-    seen = SeenItems.of_interactions(train)
-    began = said("what users have seen", began)
-    held = [split.held_out] if split.validation is None else [split.held_out, split.validation]
-    known = seen.including(*(np.concatenate([getattr(h, n) for h in held]) for n in ("user_index", "item_index")))
-    began = said(f"and what is held out: {len(known.items) - len(seen.items):,} more", began)
-    del known
-    user, item = torch.from_numpy(train.user_index), torch.from_numpy(train.item_index)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(chunks):
-        rows = torch.randint(len(user), (chunk,), generator=generator)
-        negatives, _ = seen.draw_unseen(user[rows], NEGATIVES, generator)
-        torch.cat([item[rows].unsqueeze(1), negatives], dim=1)
-    samples = chunks * chunk * (1 + NEGATIVES)
+    began = said(f"mapped {len(split.train):,} interactions", began)
+    config = TrainConfig(model="gmf", num_factors=num_factors, negatives="4", batch_size=batch_size)
+    plan = recipe.plan(split, config, device)
+    began = said("the hold-out and its candidates", began)
+    method = SampledTraining(start_model(plan.fit, plan.config, device), plan.fit, plan.config, device)
+    began = said("model, optimiser, what users have seen", began)
+    batches = epoch_batches(method.positives, method.rows, plan.config.num_train_negatives, method.generator)
+    first = next(batches)
+    began = said("the epoch's shuffle and the first block of negatives", began)
+    for step, batch in zip(range(steps), batches, strict=False):
+        method.step(*(batch if step else first), 0.003)
+    samples = steps * method.rows * (1 + plan.config.num_train_negatives)
     rate = samples / (time.perf_counter() - began)
-    said(f"drew {samples:,} samples, {rate:,.0f} a second on {torch.get_num_threads()} threads", began)
+    said(f"trained on {samples:,} samples, {rate:,.0f} a second on {torch.get_num_threads()} threads", began)
 
 
 def said(what: str, began: float) -> float:

@@ -33,7 +33,7 @@ FILES = {
     "result.json": "the best epoch; it is written last, so a run without it did not finish",
     "users.parquet": "column user_id; the row number is the user_index",
     "items.parquet": "column item_id; the row number is the item_index",
-    "interactions.npz": "user_index and item_index of every known interaction, the held-out ones included",
+    "interactions.npz": "item_index of every known interaction, held-out ones included, by user: see indptr (CSR)",
     "weights.pt": "the model's weights at the best epoch (a PyTorch state_dict)",
 }
 
@@ -117,11 +117,11 @@ def finish_run(path: Path, split: Split, result: TrainResult) -> None:
     train, held_out = split.train, split.held_out
     train.users.ids.alias("user_id").to_frame().write_parquet(path / "users.parquet")
     train.items.ids.alias("item_id").to_frame().write_parquet(path / "items.parquet")
-    np.savez_compressed(
-        path / "interactions.npz",
-        user_index=np.concatenate([train.user_index, held_out.user_index]),
-        item_index=np.concatenate([train.item_index, held_out.item_index]),
-    )
+    known = SeenItems.of_interactions(train)
+    for rows in (held_out, split.validation):
+        known = known if rows is None else known.including(rows.user_index, rows.item_index)
+    # Not compressed: that would take longer than an epoch of a large catalogue.
+    np.savez(path / "interactions.npz", indptr=known.indptr.numpy(), item_index=known.items.int().numpy())
     torch.save({name: value.cpu() for name, value in result.model.state_dict().items()}, path / "weights.pt")
     best = result.best
     (path / "README.md").write_text(_readme(path, train.num_users, train.num_items, result))
@@ -135,7 +135,7 @@ def finish_run(path: Path, split: Split, result: TrainResult) -> None:
             "hold_out": {"HR@10": best.hit_rate_at_10, "NDCG@10": best.ndcg_at_10},
             "num_users": train.num_users,
             "num_items": train.num_items,
-            "num_interactions": len(train) + len(held_out),
+            "num_interactions": len(known.items),
         },
     )
 
@@ -152,7 +152,10 @@ def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
         users = IdIndex(pl.read_parquet(path / "users.parquet")["user_id"])
         items = IdIndex(pl.read_parquet(path / "items.parquet")["item_id"])
         with (path / "interactions.npz").open("rb") as file, np.load(file, allow_pickle=False) as known:
-            seen = SeenItems.of(known["user_index"], known["item_index"], len(users), len(items))
+            indptr, item_index = (torch.from_numpy(known[name]).long() for name in ("indptr", "item_index"))
+        if len(indptr) != len(users) + 1 or int(indptr[-1]) != len(item_index):
+            raise ValueError("interactions.npz does not fit users.parquet")
+        seen = SeenItems.of_csr(indptr, item_index, len(items))
         model = build_model(config.model, len(users), len(items), config.result_factors, config.num_layers)
         model.load_state_dict(torch.load(path / "weights.pt", map_location="cpu", weights_only=True))
     except (*BROKEN, pl.exceptions.PolarsError) as error:

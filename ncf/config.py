@@ -27,6 +27,7 @@ EXACT: dict[str, Any] = {
     "batch_size": 2**21, "learning_rate": 0.03, "schedule": "cosine", "l2": 0.0015, "dropout": 0.1, "epochs": 40,
     "patience": 40,
 }  # fmt: skip
+SOFTMAX: dict[str, Any] = {"l2": 0.04, "epochs": 70, "patience": 70}  # and what EXACT has of the rest
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class TrainConfig:
     validation: int = 1
     pretrain: bool = False
     members: int = 1
+    softmax_members: int = 0
     closed_form: float = 0.0
     fold_factors: int = 0
     precision: str = "auto"
@@ -70,8 +72,8 @@ class TrainConfig:
         for name, low, high in (
             ("num_factors", 1, 8192), ("num_layers", 1, 12), ("epochs", 1, 10**9), ("patience", 1, 10**9),
             ("seed", 0, 2**63 - 1), ("batch_size", 2, 2**40), ("validation", 0, 10**6), ("held_out", 1, 10**6),
-            ("members", 1, 100), ("fold_factors", 0, 8192), ("min_user_interactions", 1, 10**9),
-            ("min_item_interactions", 1, 10**9),
+            ("members", 1, 100), ("softmax_members", 0, 100), ("fold_factors", 0, 8192),
+            ("min_user_interactions", 1, 10**9), ("min_item_interactions", 1, 10**9),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
@@ -110,11 +112,13 @@ class TrainConfig:
                 "members, closed_form and fold_factors end in one gmf, folded from scores that are sums of products; "
                 f"model is {self.model}"
             )
+        if self.softmax_members and self.loss == "softmax":
+            raise InputError("softmax_members come beside members of loss bce; loss is softmax already, give members")
 
     @property
     def is_folded(self) -> bool:
         """Whether the result is folded from several models, or to other factors."""
-        return self.members > 1 or self.closed_form > 0 or self.fold_factors > 0
+        return self.members + self.softmax_members > 1 or self.closed_form > 0 or self.fold_factors > 0
 
     @property
     def result_factors(self) -> int:
@@ -128,7 +132,7 @@ class TrainConfig:
 
     def resolved(self, negatives: str) -> TrainConfig:
         """The same with nothing left open, for training with these negatives (exact or a number)."""
-        usual = EXACT if negatives == "exact" else SAMPLED
+        usual = SAMPLED if negatives != "exact" else {**EXACT, **SOFTMAX} if self.loss == "softmax" else EXACT
         open_ = {name: value for name, value in usual.items() if getattr(self, name) is None}
         return replace(self, negatives=negatives, **open_)
 

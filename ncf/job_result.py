@@ -42,7 +42,9 @@ def export_run(run_directory: Path, repository: Path, settings: JobSettings, ite
         exported = export(run, repository, settings.model_name, None, settings.k, settings.device, columns)
     except OSError as error:
         more = "; give the job a larger volume" if error.errno == errno.ENOSPC else ""
-        raise OSError(f"cannot write the model into {repository}: {error.strerror or error}{more}") from error
+        raise OSError(
+            f"cannot write the model into {repository}: {error.strerror or error}{more}; the run is in {run_directory}"
+        ) from error
     shutil.rmtree(run_directory / CHECKPOINTS, ignore_errors=True)  # they would go into output.tar.gz
     best = json.loads((run_directory / "result.json").read_text())
     log.info("best epoch %d: %s", best["best_epoch"], metrics(best["hold_out"], best["loss"]))
@@ -76,7 +78,7 @@ def evaluation(run_directory: Path, device: str, data: Path) -> dict[str, Any]:
 
     run = load_run(run_directory, choose_device(device))
     split = split_of(data, run.config).reindex(run.users, run.items)
-    comparison = compare(run.model, split, run.config.seed, lambda what: log.info("%s", what))
+    comparison = compare(run.model, split, run.config.seed)
     return {
         "users": len(set(split.held_out.user_index.tolist())),
         "held_out": len(split.held_out),

@@ -31,6 +31,7 @@ LINES = 400
 SAID = re.compile(r"(?:\[rank\d+\]: ?)?ncf: (.+)")
 RAISED = re.compile(r"(?:\[rank\d+\]: ?)?((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)(?::.*)?)$")
 KILLED = re.compile(r"failed \(exitcode: -(\d+)\) local_rank: (\d+)")
+SOURCE = re.compile(r"\[\S+\.(?:cc|cpp):\d+\] ?")  # where in PyTorch: no news to who reads it
 LOST = "lost another one"  # of LostProcessError: what happened before counts more
 FOLLOWED = ("ChildFailedError", "KeyboardInterrupt")
 APART = ("DistNetworkError", "DistStoreError", "RendezvousTimeoutError")
@@ -92,8 +93,8 @@ def launch(
     lines: deque[str] = deque(maxlen=LINES)
     quiet = Event()
     reader = Thread(target=pass_on, args=(torchrun, lines, quiet), daemon=True)
-    reader.start()
     try:
+        reader.start()
         code, stopped = torchrun.wait(), False
     except KeyboardInterrupt:
         with undisturbed("the training that is being stopped"):
@@ -127,11 +128,12 @@ def free_port() -> int:
 def pass_on(torchrun: subprocess.Popen[str], lines: deque[str], quiet: Event) -> None:
     """What the processes say goes on to this one's standard error unless it is to be quiet; the last of it is kept."""
     assert torchrun.stderr is not None
-    for line in torchrun.stderr:
-        lines.append(line.rstrip())
-        if not quiet.is_set():
-            sys.stderr.write(line)
-            sys.stderr.flush()
+    with torchrun.stderr as said:
+        for line in said:
+            lines.append(line.rstrip())
+            if not quiet.is_set():
+                sys.stderr.write(line)
+                sys.stderr.flush()
 
 
 def stop(torchrun: subprocess.Popen[str], hosts: Hosts, quiet: Event) -> int:
@@ -140,37 +142,43 @@ def stop(torchrun: subprocess.Popen[str], hosts: Hosts, quiet: Event) -> int:
     Only that one is told. A process that left in the middle of a step would cost the first one the step, and perhaps
     what it writes; the first one owes the others nothing. What those then complain of is no news.
     """
-    first = first_process(torchrun.pid) if hosts.rank == 0 else None
-    if first is not None:
+    if hosts.rank == 0 and (first := first_process(torchrun.pid)) is not None:
         os.kill(first, signal.SIGINT)
-        while torchrun.poll() is None and Path(f"/proc/{first}").exists() and not is_zombie(first):
+        while torchrun.poll() is None and not is_gone(first):
             time.sleep(0.05)
         quiet.set()
-    elif hosts.rank == 0:
-        torchrun.terminate()  # it has not begun
-    else:
+    elif hosts.rank:
         quiet.set()
         with suppress(subprocess.TimeoutExpired):
             return torchrun.wait(STOP_SECONDS)
-        torchrun.terminate()
-    try:
-        return torchrun.wait(5)
-    except subprocess.TimeoutExpired:
-        torchrun.terminate()  # it ends its processes, after 30 seconds the hard way
-        return torchrun.wait()
+    # Asked to, torchrun waits minutes for its other processes and hosts, and nothing is left to come from them.
+    if torchrun.poll() is None:
+        for process in children(torchrun.pid):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        torchrun.kill()
+    return torchrun.wait()
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started and that are there."""
+    found = []
+    with suppress(OSError):  # of a process that ends in this moment
+        for task in Path(f"/proc/{process}/task").iterdir():
+            found += [int(child) for child in (task / "children").read_text().split()]
+    return found
 
 
 def first_process(torchrun: int) -> int | None:
     """The process of rank 0 among torchrun's."""
-    with suppress(OSError):  # of processes that end in this moment
-        for task in Path(f"/proc/{torchrun}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                if b"RANK=0" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
-                    return int(child)
+    for process in children(torchrun):
+        with suppress(OSError):
+            if b"RANK=0" in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+                return process
     return None
 
 
-def is_zombie(process: int) -> bool:
+def is_gone(process: int) -> bool:
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -179,6 +187,7 @@ def is_zombie(process: int) -> bool:
 
 def failure(lines: Sequence[str], hosts: Hosts, code: int) -> Exception:
     """What is known of a failure, the likeliest cause first."""
+    lines = [SOURCE.sub("", line) for line in lines]
     said = [match[1] for line in lines if (match := SAID.match(line))]
     if mistakes := [text for text in said if LOST not in text]:
         return InputError(mistakes[-1])
@@ -191,7 +200,7 @@ def failure(lines: Sequence[str], hosts: Hosts, code: int) -> Exception:
     if killed := [match for line in lines if (match := KILLED.search(line))]:
         name = signal.Signals(int(killed[0][1])).name
         memory = ", which is how a machine out of memory ends processes" if name == "SIGKILL" else ""
-        return LaunchError(f"process {killed[0][2]} of {hosts.current} was killed by {name}{memory}")
+        return LaunchError(f"process {killed[0][2]} on {hosts.current} was killed by {name}{memory}")
     if apart:
         return LaunchError(f"the hosts {', '.join(hosts.names)} did not come together: {apart[-1]}")
     if said:

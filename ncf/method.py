@@ -60,7 +60,7 @@ def uses_bf16(config: TrainConfig, device: torch.device) -> bool:
 
 def seen_items(fit: Interactions, device: torch.device) -> SeenItems:
     """What the users have seen of what is fitted: the hold-out stays a possible negative, as the test item does."""
-    return SeenItems.of(fit.user_index, fit.item_index, fit.num_users, fit.num_items, device)
+    return SeenItems.of_interactions(fit, device)
 
 
 def relative_weight(fit: Interactions, device: torch.device) -> Tensor | None:

@@ -119,8 +119,8 @@ class SeenItems:
         user, order = user_index.long().sort(stable=True)
         first = self.indptr[user]
         unseen = self.num_items - (self.indptr[user + 1] - first)
-        rank = torch.randint(2**62, (len(user), num), generator=generator, device=user.device)
-        rank.remainder_(unseen.clamp(min=1).unsqueeze(1))
+        drawn = torch.randint(2**62, (len(user), num), generator=generator, device=user.device)
+        rank = drawn[order].remainder_(unseen.clamp(min=1).unsqueeze(1))
         key = rank + (user * (self.num_items + 1)).unsqueeze(1)
         item = torch.searchsorted(self.rank_keys, key, right=True)
         item.sub_(first.unsqueeze(1)).add_(rank).clamp_(max=self.num_items - 1)

@@ -67,7 +67,9 @@ def prepare(
         ]
         if repeated := sum(sizes) - sum(len(rows["user"]) for rows in ranges):
             log.warning("%d repeated (user, item) pairs: of each the latest is kept", repeated)
+        on_progress("counting", 0, 1)
         kept = core_of([(rows["user"], rows["item"]) for rows in ranges], len(users), len(items), *minima)
+        on_progress("counting", 1, 1)
         where = f"{data[0]} and {len(data) - 1} more" if len(data) > 1 else str(data[0])
         left: Iterable[Rows] = ranges
         if not (kept[0].all() and kept[1].all()):

@@ -18,11 +18,11 @@ class TrainingProgress:
         assert config.epochs is not None
         self.console = Console(stderr=True, highlight=False)
         self.epochs = config.epochs
-        self.stages = 3 if config.pretrain else config.members
+        self.stages = 3 if config.pretrain else config.members + config.softmax_members
         self.before = 0  # stages that are done
         self.stage: str | None = None
         self.bar = Progress(
-            TextColumn("{task.fields[stage]}epoch {task.fields[epoch]}/" + str(self.epochs)),
+            TextColumn("{task.fields[stage]}epoch {task.fields[epoch]}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%  loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} samples/s"),
             TimeRemainingColumn(),
@@ -46,6 +46,9 @@ class TrainingProgress:
         done = self.before * self.epochs + epoch - 1 + step / steps
         self.bar.update(self.task, completed=done, epoch=epoch, loss=loss, rate=rate)
 
+    def say(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True)
+
     def on_epoch(self, epoch: Epoch) -> None:
         if self.stage is not None and self.stage != epoch.stage:
             self.before += 1
@@ -53,7 +56,7 @@ class TrainingProgress:
         stage = f"{epoch.stage}, " if epoch.stage else ""
         self.bar.update(self.task, stage=stage)
         self.console.print(
-            f"{stage}epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}  {metrics(epoch)}  "
+            f"{stage}epoch {epoch.epoch:>{len(str(self.epochs))}}  {metrics(epoch)}  "
             f"{epoch.samples_per_second:,.0f} samples/s  {epoch.seconds:.1f} s",
             soft_wrap=True,
         )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 
 from ncf.closed_form import edlae, scores
-from ncf.config import TrainConfig
+from ncf.config import SOFTMAX, TrainConfig
 from ncf.errors import InputError
 from ncf.evaluate import Candidates, evaluate_sampled
 from ncf.fold import Blend, Scores, fold
@@ -17,13 +18,12 @@ from ncf.interactions import Interactions
 from ncf.method import seen_items
 from ncf.models import NCF
 from ncf.negatives import SeenItems
-from ncf.splits import Split, leave_one_out
+from ncf.splits import HeldOut, Split, leave_one_out
 from ncf.trainer import TrainResult, Watch, start_model, train_stage
 from ncf.work import choose_negatives
 
-log = logging.getLogger(__name__)
-
 PRETRAINED_SHARE = 0.5  # of either branch in the prediction (paper, section 3.4.1)
+CHOICE_ROWS = 50_000  # held-out items an epoch is judged by
 CLOSED_FORM_ITEMS = 20_000  # EDLAE inverts a matrix of items × items
 
 
@@ -49,9 +49,9 @@ def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[I
     if not config.validation:
         return split.train, None
     if split.validation is not None:
-        return split.train, Candidates.of(split.validation, split, device, config.seed)
+        return split.train, Candidates.of(some_of(split.validation, config.seed), split, device, config.seed)
     cut = leave_one_out(split.train, config.seed, config.validation)
-    candidates = Candidates.of(cut.held_out, split, device, config.seed)
+    candidates = Candidates.of(some_of(cut.held_out, config.seed), split, device, config.seed)
     if len(candidates.user_index) == 0:
         raise InputError(
             "no user has an item to choose the best epoch by: that takes three interactions of one user (one to train "
@@ -59,6 +59,14 @@ def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[I
             "without a choice"
         )
     return cut.train, candidates
+
+
+def some_of(held_out: HeldOut, seed: int) -> HeldOut:
+    """At most CHOICE_ROWS of the held-out items, the same for a seed: enough to tell epochs apart by ±.002."""
+    if len(held_out) <= CHOICE_ROWS:
+        return held_out
+    rows = np.sort(np.random.default_rng(seed).choice(len(held_out), CHOICE_ROWS, replace=False))
+    return HeldOut(held_out.user_index[rows], held_out.item_index[rows])
 
 
 def train(plan: Plan, device: torch.device, watch: Watch | None = None) -> TrainResult:
@@ -103,10 +111,9 @@ def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
             f"closed_form is {config.closed_form} and the data has {fit.num_items:,} items; it inverts a matrix of "
             f"items × items, which is for {CLOSED_FORM_ITEMS:,} at the most: leave it out"
         )
-    members = []
-    for number in range(config.members):
-        alone = replace(config, members=1, closed_form=0.0, fold_factors=0, seed=config.seed + number * 1_000_003)
-        stage = f"member {number + 1}" if config.members > 1 else ""
+    members: list[TrainResult] = []
+    for number, alone in enumerate(member_configs(config)):
+        stage = f"member {number + 1}" if config.members + config.softmax_members > 1 else ""
         members.append(train_stage(fit, candidates, alone, device, watch, stage))
         if members[-1].stopped in ("interrupted", "out of time"):
             break  # those that are there are folded
@@ -114,22 +121,31 @@ def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
     parts: list[tuple[float, Scores]] = [(share, member.model.catalogue()) for member in members]
     scale, offset = usual_scale([scores for _, scores in parts], fit, device)
     if config.closed_form:
-        log.info("solving EDLAE for %s items", f"{fit.num_items:,}")
+        watch.say(f"solving EDLAE for {fit.num_items:,} items")
         seen = seen_items(fit, device)
         parts.append((config.closed_form, partial(scores_of, seen=seen, item_item=edlae(seen))))
-    log.info("folding %d models into one GMF of %d factors", len(parts), config.result_factors)
+    watch.say(f"folding {len(parts)} models into one GMF of {config.result_factors} factors")
     blend = Blend(parts, fit.num_users, fit.num_items, device)
     model = fold(blend, config.result_factors, scale, offset, config.seed)
     quality = evaluate_sampled(model, candidates) if candidates else {}
+    first = members[0].best
     best = replace(
-        members[-1].best,
-        loss=sum(member.best.loss for member in members) / len(members),
+        first,
         hit_rate_at_10=quality.get("HR@10"),
         ndcg_at_10=quality.get("NDCG@10"),
         stage="folded",
     )
     epochs = tuple(epoch for member in members for epoch in member.epochs)
     return TrainResult(model, config, epochs, best, members[-1].stopped)
+
+
+def member_configs(config: TrainConfig) -> list[TrainConfig]:
+    """One model each: `members` as configured and then those that learn by softmax, with its usual settings."""
+    alone = replace(config, members=1, softmax_members=0, closed_form=0.0, fold_factors=0)
+    usual: dict[str, Any] = dict.fromkeys(SOFTMAX)
+    softmax = replace(alone, loss="softmax", negatives="exact", **usual).resolved("exact")
+    kinds = [alone] * config.members + [softmax] * config.softmax_members
+    return [replace(kind, seed=config.seed + number * 1_000_003) for number, kind in enumerate(kinds)]
 
 
 def scores_of(users: torch.Tensor, seen: SeenItems, item_item: torch.Tensor) -> torch.Tensor:

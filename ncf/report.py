@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,9 @@ def settings_text(document: dict[str, Any]) -> str:
 
 
 def check_writable(path: Path) -> None:
-    """Raises InputError for a name that is not .html, and where no file can be written."""
+    """Raises InputError for a name that is not .html, where no file can be written, and where nothing can be drawn."""
+    if find_spec("matplotlib") is None:
+        raise InputError("--report draws with matplotlib, which is not installed here: pip install -r requirements.txt")
     if path.suffix.lower() != ".html":
         raise InputError(f"--report {path}: a report is an HTML file; give a name that ends in .html")
     there = path.exists()

@@ -18,7 +18,7 @@ from ncf.errors import NO_TORCH, InputError
 from ncf.job_data import JobData, gather
 from ncf.job_result import check_items, evaluate_run, export_run
 from ncf.job_settings import JobSettings, as_options, read_settings
-from ncf.launch import Hosts, LaunchError, launch, read_hosts
+from ncf.launch import MASTER_PORT, Hosts, LaunchError, launch, read_hosts
 from ncf.undisturbed import undisturbed
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,12 @@ class TrainingJob:
     def checkpoints(self) -> Path | None:
         """Copied to S3 all the time, and there again when a job starts anew; None where none are wanted."""
         path = self.base / "checkpoints"
+        return path if path.is_dir() else None
+
+    @property
+    def event_files(self) -> Path | None:
+        """Where SageMaker looks for TensorBoard's files if it is told to; None where it is not."""
+        path = self.base / "output" / "tensorboard"
         return path if path.is_dir() else None
 
     def run(self) -> int:
@@ -137,9 +143,10 @@ class TrainingJob:
         processes = settings.processes or processes_here(settings)
         try:
             if processes * len(hosts.names) > 1:
-                stopped = launch(hosts, processes, self._options(settings, data.path))
+                port = int(self.environment.get("MASTER_PORT") or MASTER_PORT)
+                stopped = launch(hosts, processes, self._options(settings, data.path), port)
             else:
-                life = Life(True, self.checkpoints, settings.max_seconds)
+                life = Life(True, self.checkpoints, settings.max_seconds, self.event_files)
                 device = choose_device(settings.device)
                 result = train_run(data.path, self.run_directory, settings.config, device, life)
                 stopped = result is not None and result.stopped == "interrupted"
@@ -154,8 +161,9 @@ class TrainingJob:
 
     def _options(self, settings: JobSettings, data: Path) -> list[str]:
         options = [f"--data={data}", f"--output={self.run_directory}", f"--device={settings.device}", "--resume"]
-        if self.checkpoints:
-            options.append(f"--checkpoints={self.checkpoints}")
+        for name, folder in (("checkpoints", self.checkpoints), ("tensorboard", self.event_files)):
+            if folder:
+                options.append(f"--{name}={folder}")
         if settings.max_seconds < math.inf:
             options.append(f"--max-time={settings.max_seconds:f}")
         return options + as_options(settings.config)

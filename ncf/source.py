@@ -108,6 +108,8 @@ class Source:
             done = 0
             with readable(part.path):
                 for batch in frame.collect_batches(chunk_size=BATCH, maintain_order=False, engine="streaming"):
+                    if self.reading and batch["time"].null_count():
+                        check_times(part.frame, self.columns.timestamp, part.path, self.reading)
                     records = np.empty(len(batch), self.record)
                     for name in batch.columns:
                         records[name] = batch[name].to_numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
 import time
@@ -17,12 +16,11 @@ from ncf.checkpoint import CHECKPOINTS, append_metrics, begin_run, finish_run, n
 from ncf.config import TrainConfig
 from ncf.distributed import joined_world
 from ncf.errors import InputError
+from ncf.event_files import EventFiles
 from ncf.progress import TrainingProgress
 from ncf.resume import Checkpoints, identity_of
 from ncf.splits import Split, load_split
 from ncf.trainer import Epoch, TrainResult, Watch
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,11 @@ def train_run(
             with suppress(KeyboardInterrupt):  # the first process is told as well, and writes what there is
                 recipe.train(plan, device, Watch(world=world))
             return None
-        log.info("%s", plan.reason)
-        with new_run_directory(output, life.resume), TrainingProgress(plan.config) as progress:
+        with (
+            new_run_directory(output, life.resume),
+            EventFiles(life.tensorboard) as events,
+            TrainingProgress(plan.config) as progress,
+        ):
             begin_run(output, plan.config, data, device)
             identity = identity_of(plan.config, plan.fit)
             checkpoints = Checkpoints(life.checkpoints or output / CHECKPOINTS, identity, life.resume)
@@ -76,8 +77,10 @@ def train_run(
             def on_epoch(epoch: Epoch) -> None:
                 append_metrics(output, epoch.to_dict())
                 progress.on_epoch(epoch)
+                events.on_epoch(epoch)
 
-            watch = Watch(progress.on_step, on_epoch, checkpoints, deadline, world)
+            progress.say(plan.reason)
+            watch = Watch(progress.on_step, on_epoch, progress.say, checkpoints, deadline, world)
             result = recipe.train(plan, device, watch)
             finish_run(output, split, result)
     return result

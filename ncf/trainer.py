@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -22,8 +21,6 @@ from ncf.method import Method, OnStep
 from ncf.models import NCF, build_model
 from ncf.resume import Checkpoints
 from ncf.sampled import SampledTraining
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,7 @@ class Watch:
 
     on_step: OnStep = lambda epoch, step, steps, loss, rate: None
     on_epoch: Callable[[Epoch], None] = lambda epoch: None
+    say: Callable[[str], None] = lambda text: None
     checkpoints: Checkpoints | None = None
     deadline: float = math.inf
     world: World = field(default_factory=World)
@@ -194,5 +192,5 @@ def restored(method: Method, watch: Watch, stage: str) -> Progress:
     epochs = [Epoch(**values) for values in saved["epochs"]]
     for epoch in epochs:
         watch.on_epoch(epoch)
-    log.info("continuing after epoch %d%s", len(epochs), f" of {stage}" if stage else "")
+    watch.say(f"{stage}{', ' if stage else ''}continuing after epoch {len(epochs)}")
     return Progress(epochs, saved["best"], saved["best_weights"], saved["stopped"])

@@ -10,7 +10,7 @@ from ncf.checkpoint import FILES, Run, load_run
 from ncf.errors import InputError
 from ncf.evaluate import evaluate
 from ncf.splits import load_split
-from ncf.train import train_run
+from ncf.train import Life, train_run
 from tests.conftest import QUICK
 
 CPU = torch.device("cpu")
@@ -70,3 +70,24 @@ def test_an_unfinished_or_broken_run_is_refused(food_csv: Path, tmp_path: Path) 
     (tmp_path / "run" / "result.json").unlink()
     with pytest.raises(InputError, match=r"result.json is missing"):
         load_run(tmp_path / "run")
+
+
+def test_event_files_hold_the_epochs(food_csv: Path, tmp_path: Path) -> None:
+    """Read back record by record: a length, its checksum, a protobuf message, its checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    train_run(food_csv, tmp_path / "run", QUICK, CPU, Life(tensorboard=tmp_path / "events"))
+    lines = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    (path,) = (tmp_path / "events").iterdir()
+    content, found = path.read_bytes(), {}
+    while content:
+        length = int.from_bytes(content[:8], "little")
+        for value in Event.FromString(content[12 : 12 + length]).summary.value:
+            found[value.tag] = value.simple_value
+        content = content[16 + length :]
+    assert found["loss"] == pytest.approx(lines["loss"])
+    assert found["hold-out/hit_rate_at_10"] == pytest.approx(lines["hit_rate_at_10"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="choose another --tensorboard"):
+        train_run(food_csv, tmp_path / "other", QUICK, CPU, Life(tensorboard=tmp_path / "file" / "events"))
+    assert not (tmp_path / "other").exists()

@@ -66,6 +66,18 @@ def test_dates_are_timestamps(tmp_path: Path) -> None:
     assert list(data.user_index) == [1, 0]  # sorted by time
 
 
+def test_dates_of_every_usual_form_are_put_in_order(tmp_path: Path) -> None:
+    dates = [
+        "2024-05-02", "2024-05-02 00:01", "2024-05-02T00:01:01", "2024-05-02 00:01:01.25", "2024-05-02T00:02Z",
+        "2024-05-02T02:02:30+02:00", "2024-05-02 00:02:31.5Z", "2024-05-02T00:02:40", "2024-05-01T23:03:00.000-0100",
+    ]  # fmt: skip
+    rows = [f"u{place},i{place},{date}\n" for place, date in enumerate(dates)]
+    data = read_interactions(write(tmp_path, "user_id,item_id,timestamp\n" + "".join(reversed(rows))))
+    assert data.user_index.tolist() == [*range(len(dates))]
+    assert data.timestamp is not None
+    assert data.timestamp[1] - data.timestamp[0] == 60_000_000
+
+
 def test_of_a_repeated_pair_the_latest_stays_and_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = "user_id,item_id,weight,timestamp\na,x,5,30\na,x,1,10\nb,y,1,5\na,x,2,20\n"
     with caplog.at_level(logging.WARNING):
@@ -93,6 +105,8 @@ def test_a_user_who_has_every_item_is_named(tmp_path: Path, caplog: pytest.LogCa
         ("user_id,item_id,weight\na,x,0\nb,y,1\n", "weight '0' in row 1"),
         ("user_id,item_id,weight\na,x,inf\nb,y,1\n", "weight 'inf' in row 1"),
         ("user_id,item_id,timestamp\na,x,1\nb,y,soon\n", "timestamp 'soon' in row 2"),
+        ("user_id,item_id,timestamp\na,x,2024-01-01\nb,y,soon\n", "timestamp 'soon' in row 2"),
+        ("user_id,item_id,timestamp\na,x,2024-01-01\nb,y,2024-13-01\n", "timestamp '2024-13-01' in row 2"),
         ("user_id,item_id\na,x\n,y\n", "'user_id' is empty or NaN in row 2"),
         ("user_id,item_id\na,nan\nb,y\n", "'item_id' is empty or NaN in row 1"),
         ("user_id,item_id\na,x\na,y\n", "one user only ('a')"),

@@ -94,3 +94,11 @@ def test_further_pairs_are_merged(seed: int) -> None:
     (user, item), (more_users, more_items) = pairs(4 * seed), pairs(30)
     table = SeenItems.of(user, item, 12, 9).including(more_users, more_items)
     assert same(table, SeenItems.of(torch.cat([user, more_users]), torch.cat([item, more_items]), 12, 9))
+
+
+def test_a_rows_draw_depends_on_its_place_not_on_the_other_users() -> None:
+    one, other = (
+        seen().draw_unseen(torch.tensor(users), 9, torch.Generator().manual_seed(5))[0]
+        for users in ([3, 0, 1], [0, 0, 1])
+    )
+    assert torch.equal(one[1:], other[1:])

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from ncf.checkpoint import Run
 from ncf.cli import cli
 from ncf.errors import InputError
-from ncf.report import page, read_epochs, verdict, write_report
+from ncf.report import check_writable, page, read_epochs, verdict, write_report
 
 ABOUT = {"run": "runs/a", "data": "a.csv", "evaluated": "2026-11-21 12:00 UTC"}
 EPOCH = {"epoch": 1, "loss": 0.5, "samples_per_second": 1.0, "seconds": 1.0}
@@ -146,6 +146,12 @@ def test_a_report_that_cannot_be_written_is_said_before_anything_is_evaluated(
     assert isinstance(ended.exception, InputError)
     assert message in str(ended.exception)
     assert [path.name for path in tmp_path.iterdir()] == ["folder.html"]
+
+
+def test_without_matplotlib_a_report_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ncf.report.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install -r requirements.txt"):
+        check_writable(tmp_path / "a.html")
 
 
 def test_a_mistake_elsewhere_leaves_no_empty_report(food_run: Run, tmp_path: Path) -> None:

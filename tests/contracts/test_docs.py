@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from ncf.cli import cli
-from ncf.config import TrainConfig
+from ncf.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -46,7 +46,7 @@ def test_every_ncf_command_in_the_readme_is_understood() -> None:
 
 def test_defaults_in_the_help_are_the_configs() -> None:
     shown = CliRunner().invoke(cli, ["train", "--help"], terminal_width=200).output
-    config = TrainConfig()
+    config = PRESETS["default"].resolved("4")
     for name in ("epochs", "patience", "batch_size", "learning_rate", "num_factors", "num_layers", "dropout", "seed"):
         option = f"--{name.replace('_', '-')}"
         (line,) = [line for line in shown.splitlines() if line.strip().startswith(option + " ")]

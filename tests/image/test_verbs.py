@@ -82,7 +82,7 @@ def test_c103_a_job_that_is_stopped_leaves_its_best_epoch(job: Job) -> None:
     )
     try:
         deadline = time.monotonic() + 60
-        while "hold-out" not in docker("logs", "ncf-test-job").stderr:
+        while "HR=" not in docker("logs", "ncf-test-job").stderr:
             assert time.monotonic() < deadline
             time.sleep(0.2)
         docker("stop", "--time=60", "ncf-test-job")
