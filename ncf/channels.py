@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,5 +158,5 @@ def _spool(channel: Channel, scratch: Path) -> Path:
             if not line.endswith(header):
                 file.write(line)
             elif line != header:  # the object before did not end with an end of line
-                file.write(line[: -len(header)] + os.linesep.encode())
+                file.write(line[: -len(header)] + b"\n")
     return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 import shutil
@@ -72,7 +73,7 @@ def new_run_directory(path: Path, resume: bool = False) -> Iterator[Path]:
     Raises InputError if something is there already; an unfinished run is fine where it is to be resumed.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        unfinished = any(path.glob(f"{CHECKPOINTS}/*")) and not (path / "result.json").exists()
+        unfinished = (path / "config.json").exists() and not (path / "result.json").exists()
         if not (resume and unfinished):
             hint = "; --resume goes on with its unfinished run" if unfinished else ""
             raise InputError(
@@ -115,14 +116,16 @@ def append_metrics(path: Path, values: dict[str, Any]) -> None:
 def finish_run(path: Path, split: Split, result: TrainResult) -> None:
     """Write ids, interactions, weights and, last, the result."""
     train, held_out = split.train, split.held_out
-    train.users.ids.alias("user_id").to_frame().write_parquet(path / "users.parquet")
-    train.items.ids.alias("item_id").to_frame().write_parquet(path / "items.parquet")
+    for name, ids in (("user", train.users.ids), ("item", train.items.ids)):
+        with _written(path / f"{name}s.parquet") as buffer:
+            ids.alias(f"{name}_id").to_frame().write_parquet(buffer)
     known = SeenItems.of_interactions(train)
     for rows in (held_out, split.validation):
         known = known if rows is None else known.including(rows.user_index, rows.item_index)
     # Not compressed: that would take longer than an epoch of a large catalogue.
     np.savez(path / "interactions.npz", indptr=known.indptr.numpy(), item_index=known.items.int().numpy())
-    torch.save({name: value.cpu() for name, value in result.model.state_dict().items()}, path / "weights.pt")
+    with _written(path / "weights.pt") as buffer:
+        torch.save({name: value.cpu() for name, value in result.model.state_dict().items()}, buffer)
     best = result.best
     (path / "README.md").write_text(_readme(path, train.num_users, train.num_items, result))
     _write_json(
@@ -138,6 +141,14 @@ def finish_run(path: Path, split: Split, result: TrainResult) -> None:
             "num_interactions": len(known.items),
         },
     )
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[io.BytesIO]:
+    """A buffer whose content becomes the file: torch and Polars on a full disk raise what is no OSError."""
+    buffer = io.BytesIO()
+    yield buffer
+    path.write_bytes(buffer.getbuffer())
 
 
 def load_run(path: Path, device: torch.device | str = "cpu") -> Run:

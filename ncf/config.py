@@ -13,6 +13,7 @@ from ncf.interactions import Columns
 MODEL_NAMES = ("gmf", "mlp", "neumf")
 LOSSES = ("bce", "softmax")
 SCHEDULES = ("constant", "cosine")
+AMONG = ("unseen", "all")
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "gpu")
 DEFAULT_K = 100
@@ -42,6 +43,7 @@ class TrainConfig:
     num_layers: int = 3
     loss: str = "bce"
     negatives: str = "auto"
+    negatives_among: str = "unseen"
     negative_weight: float = 16.0
     dropout: float | None = None
     batch_size: int | None = None
@@ -53,6 +55,7 @@ class TrainConfig:
     validation: int = 1
     pretrain: bool = False
     members: int = 1
+    among_all_members: int = 0
     softmax_members: int = 0
     closed_form: float = 0.0
     fold_factors: int = 0
@@ -66,13 +69,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, choices in (
             ("model", MODEL_NAMES), ("loss", LOSSES), ("schedule", SCHEDULES), ("precision", PRECISIONS),
+            ("negatives_among", AMONG),
         ):  # fmt: skip
             if (value := getattr(self, name)) is not None and value not in choices:
                 raise InputError(f"{name} is '{value}'; choose {', '.join(choices)}")
         for name, low, high in (
             ("num_factors", 1, 8192), ("num_layers", 1, 12), ("epochs", 1, 10**9), ("patience", 1, 10**9),
             ("seed", 0, 2**63 - 1), ("batch_size", 2, 2**40), ("validation", 0, 10**6), ("held_out", 1, 10**6),
-            ("members", 1, 100), ("softmax_members", 0, 100), ("fold_factors", 0, 8192),
+            ("members", 1, 100), ("softmax_members", 0, 100), ("among_all_members", 0, 100), ("fold_factors", 0, 8192),
             ("min_user_interactions", 1, 10**9), ("min_item_interactions", 1, 10**9),
         ):  # fmt: skip
             value = getattr(self, name)
@@ -118,7 +122,12 @@ class TrainConfig:
     @property
     def is_folded(self) -> bool:
         """Whether the result is folded from several models, or to other factors."""
-        return self.members + self.softmax_members > 1 or self.closed_form > 0 or self.fold_factors > 0
+        return self.num_members > 1 or self.closed_form > 0 or self.fold_factors > 0
+
+    @property
+    def num_members(self) -> int:
+        """Models that are trained to be folded into one."""
+        return self.members + self.among_all_members + self.softmax_members
 
     @property
     def result_factors(self) -> int:

@@ -5,8 +5,9 @@ I - n others c = w n / (I - n) times an epoch, so that
 
     loss(u) = sum over seen i of x softplus(-z) + sum over unseen i of c softplus(z),   z the score of (u, i)
 
-is the expectation of the sampled loss (arXiv 1708.05031, eq. 7), and its gradient that of the drawn one. For scores
-that are products of factors one pass over all cells is three matrix products, which a machine does hundreds of times
+is the expectation of the sampled loss (arXiv 1708.05031, eq. 7), and its gradient that of the drawn one. Drawn
+among all items, seen ones too, c is w n / I in every cell, beside what a seen one costs as such. For scores that are
+products of factors one pass over all cells is three matrix products, which a machine does hundreds of times
 faster than it gathers rows. `softmax` is the other loss: minus the log of each seen item's share of exp(z).
 """
 
@@ -58,8 +59,9 @@ class ExactTraining:
         self.num_users, self.num_items = fit.num_users, fit.num_items
         self.count = self.seen.counts().float()
         self.weight = self._sorted_weight(fit, device)
-        unseen = (self.num_items - self.count).clamp(min=1)
-        self.unseen_weight = config.negative_weight * self.count / unseen
+        self.among_all = config.negatives_among == "all"
+        others = self.num_items if self.among_all else (self.num_items - self.count).clamp(min=1)
+        self.unseen_weight = config.negative_weight * self.count / others
         if config.loss == "softmax":
             self.unseen_weight.zero_()
         at_once = min(config.batch_size, TOWER_FLOATS_AT_ONCE // max(1, tower_floats(config)))
@@ -137,12 +139,15 @@ class ExactTraining:
             return loss, gradient.to(score.dtype)
         unseen = self.unseen_weight[users].unsqueeze(1)
         gradient = torch.sigmoid(score)
-        # softplus(z) of all cells of a row, and then without the seen ones.
-        cost = softplus(score).sum(1, dtype=torch.float32).index_add_(0, row, -softplus(positive))
-        loss = (cost * unseen[:, 0]).sum() + (weight * softplus(-positive)).sum()
+        cost = softplus(score).sum(1, dtype=torch.float32)
         gradient.mul_(unseen.to(gradient.dtype))
-        gradient[row, item] = (-weight * torch.sigmoid(-positive)).to(gradient.dtype)
-        return loss, gradient
+        of_seen = -weight * torch.sigmoid(-positive)
+        if self.among_all:
+            of_seen += unseen[row, 0] * torch.sigmoid(positive)
+        else:
+            cost.index_add_(0, row, -softplus(positive))
+        gradient[row, item] = of_seen.to(gradient.dtype)
+        return (cost * unseen[:, 0]).sum() + (weight * softplus(-positive)).sum(), gradient
 
     def decay(self, users: Tensor, rows: list[Tensor]) -> None:
         """Add l2's gradient: each sample, seen or drawn, adds l2 (|p|² + |q|²) for the rows it meets."""

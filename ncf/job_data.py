@@ -10,7 +10,7 @@ from pathlib import Path
 from ncf.channels import Channel, files_in, tables_in
 from ncf.config import TrainConfig
 from ncf.errors import InputError
-from ncf.held_out_table import prepare_with_held_out
+from ncf.job_tables import one_table, prepare_with_held_out
 from ncf.prepare import prepare
 from ncf.prepared import MANIFEST
 from ncf.splits import PAPER_FILES
@@ -81,17 +81,20 @@ def _own_split(
 def _tables(tables: Sequence[Path], held_out: Sequence[Path], config: TrainConfig, scratch: Path) -> Path:
     if len(tables) == 1 and not held_out:
         return tables[0]
-    if config.validation != 1:
+    if not held_out and config.validation != 1:  # `prepare` cuts one item a user for the choice of epoch
+        one_table(tables, scratch / "data.parquet", config.columns)
+        return scratch / "data.parquet"
+    if config.validation > 1:
         raise InputError(
-            f"validation is {config.validation}; where the data are several files, or held-out items have a channel of "
-            "their own, one item a user chooses the best epoch: leave validation out, or give one file"
+            f"validation is {config.validation}; where held-out items have a channel of their own, the best epoch is "
+            "chosen by one item a user: leave it out, or give 0 to keep the last epoch"
         )
     output = scratch / "prepared"
-    minima = (config.min_user_interactions, config.min_item_interactions)
+    options = (config.columns, config.seed, config.held_out, config.min_user_interactions, config.min_item_interactions)
     if held_out:
-        made = prepare_with_held_out(tables, held_out, output, config.columns, config.seed, config.held_out, *minima)
+        made = prepare_with_held_out(tables, held_out, output, *options, validation=bool(config.validation))
     else:
-        made = prepare(tables, output, config.columns, config.seed, config.held_out, *minima)
+        made = prepare(tables, output, *options)
     held = f"{made.num_held_out:,}"
     log.info("%d files: %s interactions to train on, %s held out", len(tables), f"{made.num_train:,}", held)
     return output

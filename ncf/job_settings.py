@@ -180,7 +180,7 @@ def _hint(name: str, known: Mapping[str, type]) -> str:
 
 def as_options(config: TrainConfig) -> list[str]:
     """The options of `ncf train` that say the same as a configuration."""
-    usual, options = TrainConfig(), []
+    usual, options = configure(None, {}), []
     for name in hyperparameters():
         value = getattr(config, name, None)
         if name in OF_THE_JOB or value == getattr(usual, name) or value is None:

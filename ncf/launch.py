@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -13,57 +12,20 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
-from ncf.errors import InputError
-from ncf.job_settings import read_object
+from ncf.cause import cause_of
+from ncf.hosts import Hosts
 from ncf.undisturbed import undisturbed
 
 log = logging.getLogger(__name__)
 
 MASTER_PORT = 29500  # hosts have to agree on one; on one host any free one is taken
 TOGETHER_SECONDS = 600  # hosts may read and prepare their data before they meet
-STOP_SECONDS = 60  # of the 120 that SageMaker gives; the other hosts wait so long for the first to stop
+# Of the 120 that SageMaker gives: for the first process to write the best epoch, and on other hosts for it to be done.
+FIRST_SECONDS, OTHERS_SECONDS = 100, 60
 LINES = 400
-
-SAID = re.compile(r"(?:\[rank\d+\]: ?)?ncf: (.+)")
-RAISED = re.compile(r"(?:\[rank\d+\]: ?)?((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)(?::.*)?)$")
-KILLED = re.compile(r"failed \(exitcode: -(\d+)\) local_rank: (\d+)")
-SOURCE = re.compile(r"\[\S+\.(?:cc|cpp):\d+\] ?")  # where in PyTorch: no news to who reads it
-LOST = "lost another one"  # of LostProcessError: what happened before counts more
-FOLLOWED = ("ChildFailedError", "KeyboardInterrupt")
-APART = ("DistNetworkError", "DistStoreError", "RendezvousTimeoutError")
-
-
-class LaunchError(Exception):
-    """The processes did not train a model; the message says what happened first, as far as this host knows."""
-
-
-@dataclass(frozen=True)
-class Hosts:
-    """The hosts of a job in the order of their ranks, and this one among them."""
-
-    current: str
-    names: tuple[str, ...]
-    interface: str = ""
-
-    @property
-    def rank(self) -> int:
-        return self.names.index(self.current)
-
-
-def read_hosts(path: Path) -> Hosts:
-    """Read resourceconfig.json; without one there is one host. Raises InputError."""
-    found = read_object(path)
-    names = found.get("hosts") or [found.get("current_host") or "localhost"]
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{path}: hosts must be a list of names")
-    current = found.get("current_host") or names[0]
-    if current not in names:
-        raise InputError(f"{path}: current_host '{current}' is not among the hosts {', '.join(names)}")
-    return Hosts(current, tuple(sorted(names)), str(found.get("network_interface_name") or ""))
 
 
 def launch(
@@ -101,7 +63,7 @@ def launch(
             code, stopped = stop(torchrun, hosts, quiet), True
     reader.join(timeout=5)
     if code and not stopped:
-        raise failure(list(lines), hosts, code)
+        raise cause_of(list(lines), hosts.current, hosts.names, code)
     return stopped
 
 
@@ -144,13 +106,14 @@ def stop(torchrun: subprocess.Popen[str], hosts: Hosts, quiet: Event) -> int:
     """
     if hosts.rank == 0 and (first := first_process(torchrun.pid)) is not None:
         os.kill(first, signal.SIGINT)
-        while torchrun.poll() is None and not is_gone(first):
+        end = time.monotonic() + FIRST_SECONDS
+        while torchrun.poll() is None and not is_gone(first) and time.monotonic() < end:
             time.sleep(0.05)
         quiet.set()
     elif hosts.rank:
         quiet.set()
         with suppress(subprocess.TimeoutExpired):
-            return torchrun.wait(STOP_SECONDS)
+            return torchrun.wait(OTHERS_SECONDS)
     # Asked to, torchrun waits minutes for its other processes and hosts, and nothing is left to come from them.
     if torchrun.poll() is None:
         for process in children(torchrun.pid):
@@ -183,26 +146,3 @@ def is_gone(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
-
-
-def failure(lines: Sequence[str], hosts: Hosts, code: int) -> Exception:
-    """What is known of a failure, the likeliest cause first."""
-    lines = [SOURCE.sub("", line) for line in lines]
-    said = [match[1] for line in lines if (match := SAID.match(line))]
-    if mistakes := [text for text in said if LOST not in text]:
-        return InputError(mistakes[-1])
-    raised = [match[1] for line in lines if (match := RAISED.match(line))]
-    causes = [error for error in raised if not any(word in error for word in FOLLOWED)]
-    apart = [error for error in causes if any(word in error for word in APART)]
-    others = f"; the logs of {', '.join(hosts.names)} say more" if len(hosts.names) > 1 else ""
-    if own := [error for error in causes if error not in apart]:
-        return LaunchError(own[-1] + others)
-    if killed := [match for line in lines if (match := KILLED.search(line))]:
-        name = signal.Signals(int(killed[0][1])).name
-        memory = ", which is how a machine out of memory ends processes" if name == "SIGKILL" else ""
-        return LaunchError(f"process {killed[0][2]} on {hosts.current} was killed by {name}{memory}")
-    if apart:
-        return LaunchError(f"the hosts {', '.join(hosts.names)} did not come together: {apart[-1]}")
-    if said:
-        return LaunchError(said[-1] + others)
-    return LaunchError(f"torchrun ended with exit code {code}; the log says more{others}")

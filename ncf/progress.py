@@ -18,7 +18,7 @@ class TrainingProgress:
         assert config.epochs is not None
         self.console = Console(stderr=True, highlight=False)
         self.epochs = config.epochs
-        self.stages = 3 if config.pretrain else config.members + config.softmax_members
+        self.stages = 3 if config.pretrain else config.num_members
         self.before = 0  # stages that are done
         self.stage: str | None = None
         self.bar = Progress(

@@ -49,6 +49,10 @@ def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[I
     if not config.validation:
         return split.train, None
     if split.validation is not None:
+        if config.validation > 1:
+            raise InputError(
+                f"validation is {config.validation}; prepared data has one item a user held out to choose the epoch by"
+            )
         return split.train, Candidates.of(some_of(split.validation, config.seed), split, device, config.seed)
     cut = leave_one_out(split.train, config.seed, config.validation)
     candidates = Candidates.of(some_of(cut.held_out, config.seed), split, device, config.seed)
@@ -113,7 +117,7 @@ def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
         )
     members: list[TrainResult] = []
     for number, alone in enumerate(member_configs(config)):
-        stage = f"member {number + 1}" if config.members + config.softmax_members > 1 else ""
+        stage = f"member {number + 1}" if config.num_members > 1 else ""
         members.append(train_stage(fit, candidates, alone, device, watch, stage))
         if members[-1].stopped in ("interrupted", "out of time"):
             break  # those that are there are folded
@@ -140,11 +144,12 @@ def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
 
 
 def member_configs(config: TrainConfig) -> list[TrainConfig]:
-    """One model each: `members` as configured and then those that learn by softmax, with its usual settings."""
-    alone = replace(config, members=1, softmax_members=0, closed_form=0.0, fold_factors=0)
+    """Those as configured, those with negatives among all items, and those by softmax, with its usual settings."""
+    alone = replace(config, members=1, among_all_members=0, softmax_members=0, closed_form=0.0, fold_factors=0)
+    among_all = replace(alone, negatives_among="all")
     usual: dict[str, Any] = dict.fromkeys(SOFTMAX)
     softmax = replace(alone, loss="softmax", negatives="exact", **usual).resolved("exact")
-    kinds = [alone] * config.members + [softmax] * config.softmax_members
+    kinds = [alone] * config.members + [among_all] * config.among_all_members + [softmax] * config.softmax_members
     return [replace(kind, seed=config.seed + number * 1_000_003) for number, kind in enumerate(kinds)]
 
 

@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ncf.cause import LaunchError
 from ncf.channels import read_channels
 from ncf.errors import NO_TORCH, InputError
+from ncf.hosts import Hosts, processes_here, read_hosts
 from ncf.job_data import JobData, gather
 from ncf.job_result import check_items, evaluate_run, export_run
 from ncf.job_settings import JobSettings, as_options, read_settings
-from ncf.launch import MASTER_PORT, Hosts, LaunchError, launch, read_hosts
+from ncf.launch import MASTER_PORT, launch
 from ncf.undisturbed import undisturbed
 
 log = logging.getLogger(__name__)
@@ -112,6 +114,8 @@ class TrainingJob:
             raise InputError(f"{self.run_directory} holds the run of an earlier job; give this one an empty folder")
 
     def _train(self) -> None:
+        import torch  # noqa: F401  where it is missing that is what to say, before anything else
+
         if not self.base.is_dir():
             raise InputError(
                 f"SAGEMAKER_BASE_DIR {self.base} is no folder; mount one with the data in input/data/train "
@@ -140,7 +144,7 @@ class TrainingJob:
         """Leave a finished run in the run directory of the first host; whether the job was told to stop."""
         from ncf.train import Life, choose_device, train_run
 
-        processes = settings.processes or processes_here(settings)
+        processes = processes_here(settings, hosts, data.path)
         try:
             if processes * len(hosts.names) > 1:
                 port = int(self.environment.get("MASTER_PORT") or MASTER_PORT)
@@ -184,15 +188,3 @@ class TrainingJob:
             (folder / "failure").write_bytes(content)
         except OSError as error:
             log.error("cannot write %s: %s", folder / "failure", error.strerror)
-
-
-def processes_here(settings: JobSettings) -> int:
-    """One for each GPU of this host, else one."""
-    import torch
-
-    gpus = torch.cuda.device_count() if settings.device != "cpu" else 0
-    config = settings.config
-    if gpus > 1 and (config.negatives == "exact" or config.loss == "softmax" or config.is_folded):
-        log.info("one of %d GPUs is used: exact training and folded models are made by one process", gpus)
-        return 1
-    return max(1, gpus)

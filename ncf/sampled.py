@@ -73,7 +73,8 @@ class SampledTraining:
         total = torch.zeros((), device=self.device)
         steps = -(-len(self.positives.user_index) // self.rows)
         samples = self.rows * self.world.size * (1 + config.num_train_negatives)
-        batches = epoch_batches(self.positives, self.rows, config.num_train_negatives, self.generator)
+        among_all = config.negatives_among == "all"
+        batches = epoch_batches(self.positives, self.rows, config.num_train_negatives, self.generator, among_all)
         for step, (user, items, label, weight) in enumerate(batches, start=1):
             rate = learning_rate_at(config, (number - 1) * steps + step - 1, config.epochs * steps)
             total += self.step(user, items, label, weight, rate)
@@ -102,7 +103,7 @@ class SampledTraining:
 
 
 def epoch_batches(
-    positives: Positives, rows: int, num_negatives: int, generator: torch.Generator
+    positives: Positives, rows: int, num_negatives: int, generator: torch.Generator, among_all: bool = False
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Shuffled batches: users [B, 1], items [B, 1 + negatives] (the positive first), labels and weights alike.
 
@@ -116,7 +117,11 @@ def epoch_batches(
     at_once = max(1, ROWS_AT_ONCE // rows) * rows
     for block in torch.split(order, at_once):
         user = positives.user_index[block].long()
-        negatives, some = positives.seen.draw_unseen(user, num_negatives, generator)
+        if among_all:
+            size, some = (len(user), num_negatives), torch.ones_like(user, dtype=torch.bool)
+            negatives = torch.randint(positives.seen.num_items, size, generator=generator, device=user.device)
+        else:
+            negatives, some = positives.seen.draw_unseen(user, num_negatives, generator)
         items = torch.cat([positives.item_index[block].long().unsqueeze(1), negatives], dim=1)
         weight = some.unsqueeze(1).expand_as(items).float()  # a user who has seen everything has no negatives
         weight[:, 0] = 1.0 if positives.weight is None else positives.weight[block]

@@ -18,9 +18,10 @@ from ncf.distributed import joined_world
 from ncf.errors import InputError
 from ncf.event_files import EventFiles
 from ncf.progress import TrainingProgress
-from ncf.resume import Checkpoints, identity_of
+from ncf.resume import Checkpoints, fingerprint, identity_of
 from ncf.splits import Split, load_split
 from ncf.trainer import Epoch, TrainResult, Watch
+from ncf.undisturbed import undisturbed
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def train_run(
     split = split_of(data, config)
     with joined_world(device) as world:
         plan = recipe.plan(split, config, device, world.size)
+        if world.size > 1 and world.share(mine := fingerprint(plan.fit)) != mine:
+            raise InputError("this process has other data than the first one; every process needs all of it")
         if not world.first:
             with suppress(KeyboardInterrupt):  # the first process is told as well, and writes what there is
                 recipe.train(plan, device, Watch(world=world))
@@ -82,7 +85,8 @@ def train_run(
             progress.say(plan.reason)
             watch = Watch(progress.on_step, on_epoch, progress.say, checkpoints, deadline, world)
             result = recipe.train(plan, device, watch)
-            finish_run(output, split, result)
+            with undisturbed("the run"):
+                finish_run(output, split, result)
     return result
 
 

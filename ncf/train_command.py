@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ncf.config import DEVICES, LOSSES, MODEL_NAMES, PRECISIONS, SCHEDULES
+from ncf.config import AMONG, DEVICES, LOSSES, MODEL_NAMES, PRECISIONS, SCHEDULES
 from ncf.errors import InputError
 from ncf.presets import PRESETS
 
@@ -34,6 +34,7 @@ def seconds(text: str) -> float:
 @click.option("--num-layers", type=int, help="Layers of the MLP tower. [default: 3]")
 @click.option("--loss", type=click.Choice(LOSSES), help="[default: bce]")
 @click.option("--negatives", help="exact: all cells, no sampling; N: drawn a positive. [default: auto, by the work]")
+@click.option("--negatives-among", type=click.Choice(AMONG), help="What negatives are drawn from. [default: unseen]")
 @click.option("--negative-weight", type=float, help="Negatives a positive that exact stands for. [default: 16]")
 @click.option("--epochs", type=int, help="At most so many epochs. [default: 20; exact: 40]")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better one. [default: 4; exact: 40]")
@@ -44,6 +45,7 @@ def seconds(text: str) -> float:
 @click.option("--l2", type=float, help="Weight of the embeddings' squared length a sample. [default: 0; exact: 0.0015]")
 @click.option("--pretrain", is_flag=True, default=None, help="neumf: train its two branches alone first.")
 @click.option("--members", type=int, help="gmf: train so many that differ by the seed, and fold them into one.")
+@click.option("--among-all-members", type=int, help="So many more, with negatives among all items. [default: 0]")
 @click.option("--softmax-members", type=int, help="So many more, by loss softmax. [default: 0]")
 @click.option("--closed-form", type=float, help="gmf: share of EDLAE in what is folded. [default: 0]")
 @click.option("--fold-factors", type=int, help="gmf: factors of the folded model. [default: those of its members]")

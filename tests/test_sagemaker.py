@@ -23,6 +23,8 @@ from serve.repository import Recommender, Repository
 from tests.jobs import QUICK, ROWS, Job, small_job, table
 
 METRICS = {"Loss": r"Loss=(.*?);", "HR": r"HR=(.*?);", "NDCG": r"NDCG=(.*?);"}  # the workshop's
+OWN = {r"epoch +\d+ .*NDCG=(.*?);": 2, "best epoch .*NDCG=(.*?);": 1, "test: .*NDCG=(.*?);": 1}
+GUIDE = (Path(__file__).parents[1] / "docs" / "training-jobs.md").read_text()
 
 
 def test_c097_to_c100_and_c104_to_c106_a_job_trains_and_leaves_a_repository(tmp_path: Path) -> None:
@@ -40,6 +42,9 @@ def test_c097_to_c100_and_c104_to_c106_a_job_trains_and_leaves_a_repository(tmp_
     # The curve, once more the best epoch's, and the held-out items last: that is the job's final metric.
     found = {name: [float(value) for value in re.findall(pattern, said)] for name, pattern in METRICS.items()}
     assert [len(values) for values in found.values()] == [3, 4, 4]
+    for pattern, times in OWN.items():
+        assert pattern in GUIDE
+        assert len(re.findall(pattern, said)) == times, pattern
     report = json.loads((job.base / "output" / "data" / "evaluation.json").read_text())
     final = [round(report["model"]["sampled"][name], 4) for name in ("HR@10", "NDCG@10")]
     assert final == [found["HR"][-1], found["NDCG"][-1]]

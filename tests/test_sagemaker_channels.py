@@ -257,8 +257,23 @@ def test_c098_hosts_need_all_of_the_data(job: Job, scratch: Path) -> None:
         gather(channels, TrainConfig(), scratch, num_hosts=2)
 
 
-def test_a_choice_of_epoch_that_parts_do_not_have_is_refused(job: Job, scratch: Path) -> None:
+@pytest.mark.parametrize("validation", [0, 2])
+def test_parts_leave_the_choice_of_epoch_as_one_file_does(
+    job: Job, scratch: Path, one_file: Split, validation: int
+) -> None:
+    for number in range(3):
+        job.put("train", f"part-{number}.csv", table(ROWS[number::3]))
+    data = gathered(job, scratch, TrainConfig(validation=validation))
+    split = split_of(data.path, TrainConfig())
+    assert split.validation is None
+    assert same(split, one_file)
+
+
+def test_the_last_epoch_may_be_kept_beside_a_test_channel(job: Job, scratch: Path) -> None:
     job.put("train", "a.csv", table(ROWS))
-    job.put("train", "b.csv", table(ROWS[:3]))
-    with pytest.raises(InputError, match="validation is 2; where the data are several files"):
+    job.put("test", "test.csv", table(ROWS[::9]))
+    split = split_of(gathered(job, scratch, TrainConfig(validation=0)).path, TrainConfig())
+    assert held(split, split.held_out) == pairs(ROWS[::9])
+    assert len(split.train) == len(ROWS) - len(ROWS[::9])
+    with pytest.raises(InputError, match="validation is 2; where held-out items have a channel of their own"):
         gathered(job, scratch, TrainConfig(validation=2))

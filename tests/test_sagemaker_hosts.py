@@ -7,16 +7,19 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ncf.cause import LaunchError, cause_of
 from ncf.config import TrainConfig
 from ncf.errors import InputError
+from ncf.hosts import Hosts, processes_here, read_hosts
 from ncf.job_settings import JobSettings
-from ncf.launch import Hosts, LaunchError, children, environment, failure, first_process, free_port, launch, read_hosts
-from ncf.sagemaker import processes_here
-from tests.jobs import Job, read_until, small_job
+from ncf.launch import children, environment, first_process, free_port, launch
+from tests.jobs import ROWS, Job, read_until, small_job, table
 
 HOSTS = ("127.0.0.1", "127.0.0.2")
 FOREVER = {"epochs": "100000", "patience": "100000"}
@@ -64,22 +67,39 @@ def test_c098_processes_talk_over_the_network_that_the_platform_names(
     assert environment(Hosts("a", ("a", "b"), "lo"), 1)["NCCL_SOCKET_IFNAME"] == "mine"
 
 
+SAMPLED = TrainConfig(negatives="4")
+
+
 @pytest.mark.parametrize(
-    ("settings", "gpus", "expected"),
+    ("config", "settings", "hosts", "gpus", "expected"),
     [
-        ({}, 0, 1),
-        ({}, 8, 8),
-        ({"device": "cpu"}, 8, 1),
-        ({"config": TrainConfig(negatives="exact")}, 8, 1),
-        ({"config": TrainConfig(model="gmf", members=3)}, 8, 1),
+        (SAMPLED, {}, 1, 0, 1),
+        (SAMPLED, {}, 1, 8, 8),
+        (SAMPLED, {"device": "cpu"}, 1, 8, 1),
+        (SAMPLED, {"processes": 2}, 1, 8, 2),
+        (TrainConfig(negatives="exact"), {}, 1, 8, 1),
+        (TrainConfig(model="gmf", members=3), {}, 1, 8, 1),
+        (TrainConfig(model="gmf"), {}, 1, 8, 1),  # these few are trained over all cells
+        (TrainConfig(model="gmf"), {}, 2, 8, 8),
     ],
 )
 def test_a_process_for_each_gpu_where_several_can_train(
-    monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], gpus: int, expected: int
-) -> None:
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: TrainConfig, settings: dict[str, Any], hosts: int,
+    gpus: int, expected: int,
+) -> None:  # fmt: skip
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-    usual = {"config": TrainConfig(), "model_name": "m", "k": 5, "device": "auto", "max_seconds": 9.0, "processes": 0}
-    assert processes_here(JobSettings(**{**usual, **settings})) == expected  # type: ignore[arg-type]
+    data = tmp_path / "ratings.csv"
+    data.write_text(table(ROWS))
+    usual = JobSettings(config, "m", 5, "auto", 9.0, 0)
+    assert processes_here(replace(usual, **settings), Hosts("a", ("a", "b")[:hosts]), data) == expected
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    asked = JobSettings(SAMPLED, "m", 5, "auto", 9.0, 2)
+    with pytest.raises(InputError, match="'processes' is 2, each takes a GPU, and this host has 1"):
+        processes_here(asked, Hosts("a", ("a",)), Path())
+    assert processes_here(replace(asked, device="cpu"), Hosts("a", ("a",)), Path()) == 2
 
 
 KILLED = "E1 torch/api.py:1002] failed (exitcode: -9) local_rank: 1 (pid: 7) of binary: python3"
@@ -91,7 +111,7 @@ TORCHRUN = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: "
     ("lines", "expected"),
     [
         (["epoch 1", "ncf: epochs is 0; it must", KILLED, TORCHRUN], "epochs is 0; it must"),
-        ([LOST, "[rank1]: torch.OutOfMemoryError: CUDA out of", TORCHRUN], "torch.OutOfMemoryError: CUDA out of; the l"),
+        ([LOST, "[rank1]: torch.OutOfMemoryError: CUDA out of", TORCHRUN], "torch.OutOfMemoryError: CUDA out of"),
         ([LOST, KILLED, TORCHRUN], "process 1 on a was killed by SIGKILL, which is how a machine out of memory ends"),
         ([LOST, TORCHRUN], "process 0 of 2 lost another one and ends: Read error: Connection reset by peer; the logs"),
         (["torch.distributed.DistStoreError: Timed out"], "the hosts a, b did not come together: torch.distributed"),
@@ -99,7 +119,7 @@ TORCHRUN = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: "
     ],
 )  # fmt: skip
 def test_c101_the_likeliest_cause_comes_first(lines: list[str], expected: str) -> None:
-    found = failure(lines, Hosts("a", ("a", "b")), 1)
+    found = cause_of(lines, "a", ("a", "b"), 1)
     assert str(found).startswith(expected)
     assert isinstance(found, InputError if "epochs" in expected else LaunchError)
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +17,10 @@ import pytest
 import torch
 
 from ncf import export
+from ncf.cli import train_verb
 from ncf.resume import read_checkpoint
 from ncf.sagemaker import STOPPED_EARLY, TrainingJob
+from ncf.undisturbed import undisturbed
 from tests.jobs import Job, read_until, small_job
 
 FOREVER = {"epochs": "100000", "patience": "100000"}
@@ -177,3 +180,32 @@ def test_c102_a_full_disk_under_the_checkpoints_costs_no_run(
     left = sorted((job.base / "checkpoints").iterdir())
     assert left
     assert all(read_checkpoint(path)["epochs"] for path in left)  # whole
+
+
+def test_work_that_is_undisturbed_is_so_in_the_main_thread_only(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with undisturbed("this") as heard:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert sorted(heard) == [signal.SIGINT, signal.SIGTERM]
+    assert "SIGINT came while this was finished" in caplog.text
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    found: list[list[int]] = []
+
+    def work() -> None:
+        with undisturbed("that") as heard:
+            found.append(heard)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [[]]
+
+
+def test_the_verb_explains_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["train", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        train_verb()
+    assert ended.value.code == 0
+    assert "Usage: train [--NAME VALUE ...]" in capsys.readouterr().out

@@ -43,7 +43,7 @@ def test_c098_every_hyperparameter_is_text_of_its_type(tmp_path: Path) -> None:
         "neumf", 8, 0.25, True, 7, None,
     )  # fmt: skip
     assert config.columns.user_id == 'who "it" is'
-    assert settings(tmp_path, {}) == JobSettings(TrainConfig(), "ncf_model", 100, "auto", math.inf, 0)
+    assert settings(tmp_path, {}) == JobSettings(PRESETS["default"], "ncf_model", 100, "auto", math.inf, 0)
     assert read_settings(tmp_path / "none.json") == settings(tmp_path, {})
 
 
@@ -92,7 +92,7 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
 
 
 def test_c105_arguments_count_more_than_the_file(tmp_path: Path) -> None:
-    words = ("--epochs", "3", "--learning-rate=0.5", "--pretrain", "--num_factors", "8")
+    words = ("--epochs", "3", "--learning-rate=0.5", "--pretrain", "--model", "neumf", "--num_factors", "8")
     config = settings(tmp_path, {"epochs": "2"}, *words).config
     assert (config.epochs, config.learning_rate, config.pretrain, config.num_factors) == (3, 0.5, True, 8)
     with pytest.raises(InputError, match="train does not understand 'epochs'"):

@@ -11,7 +11,7 @@ TESTS = Path(__file__).parent.parent
 # `c054`, and `c054_to_c056` for all of them.
 NUMBER = re.compile(r"_c(\d{3})([a-d]?)(?:_to_c(\d{3}))?(?=_|$)")
 
-# What must be so, and below it what should be. Left out: the image itself, training, and what a container may do.
+# What must be so, and below it what should be. Left out: the image itself, and what a container may do.
 MUST = {
     "c003": "SIGTERM reaches serve as process 1",
     "c004": "gone within 30 s of SIGTERM",
@@ -72,6 +72,13 @@ MUST = {
     "c090": "asynchronous calls are ordinary, with raised limits",
     "c091": "nothing is written outside /tmp",
     "c092": "the same as an inference component",
+    "c097": "train: exit code 0 is completed, another failed",
+    "c098": "train reads the three files of the configuration",
+    "c099": "channels are folders, or pipes opened in sequence",
+    "c100": "the model in /opt/ml/model, extras in /opt/ml/output/data",
+    "c101": "the reason of a failure in /opt/ml/output/failure",
+    "c104": "metrics that a regular expression captures",
+    "c106": "nothing needed is under /opt/ml",
     "c107": "well within 120 s on port 8080",
     "c108": "the headers of the SDK's local mode",
 }
@@ -104,6 +111,9 @@ SHOULD = {
     "c084": "GET /execution-parameters",
     "c086": "a bad record costs its own line",
     "c089": "in a chain the type of the one before is read",
+    "c102": "checkpoints in /opt/ml/checkpoints, gone on from",
+    "c103": "SIGTERM leaves the best epoch within 120 s",
+    "c105": "SM_CHANNEL_TRAIN and SM_MODEL_DIR, --name value",
 }
 
 

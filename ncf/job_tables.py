@@ -1,4 +1,4 @@
-"""A split whose held-out items come in a table of their own, written as `ncf prepare` writes its splits."""
+"""Tables in several files, made one; and a split whose held-out items are a table of their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from ncf.errors import InputError
-from ncf.interactions import Columns, IdIndex, IntArray, require_two
+from ncf.interactions import Columns, IdIndex, IntArray, readable, require_two
 from ncf.k_core import core_of, with_minima
 from ncf.prepare import Rows, distinct, in_core, write_arrays, write_ranges
 from ncf.prepared import Manifest, new_folder, write_manifest
@@ -20,6 +20,15 @@ from ncf.source import open_source
 log = logging.getLogger(__name__)
 
 Pairs = tuple[IntArray, IntArray]  # users and items [T], -1 for an unknown one
+
+
+def one_table(paths: Sequence[Path], output: Path, columns: Columns) -> None:
+    """Write the rows of several tables, one after another, as Parquet. Raises InputError for what cannot be read."""
+    source = open_source(paths, columns)
+    names = [name for name in source.names.values() if name]
+    with readable(output):
+        frames = [part.frame.select(names) for part in source.parts]
+        pl.concat(frames, how="vertical_relaxed").sink_parquet(output)
 
 
 def prepare_with_held_out(
@@ -31,10 +40,12 @@ def prepare_with_held_out(
     held_out: int = 1,
     min_user_interactions: int = 1,
     min_item_interactions: int = 1,
+    validation: bool = True,
 ) -> Manifest:
-    """Write a folder that `load_split` maps: `test` is held out, each user's latest item in `train` chooses the epoch.
+    """Write a folder that `load_split` maps, as `ncf prepare` does: `test` is held out.
 
-    `held_out` is only noted. Raises InputError for what cannot be read, or where nothing in `test` can be asked for.
+    With `validation` each user's latest item in `train` chooses the epoch; `held_out` is only noted. Raises InputError
+    for what cannot be read, or where nothing in `test` can be asked for.
     """
     minima = (min_user_interactions, min_item_interactions)
     with new_folder(output) as folder:
@@ -54,8 +65,9 @@ def prepare_with_held_out(
         left = in_core(ranges, *kept)
         user, item = (renumbered(index, mask) for index, mask in zip(pairs, kept, strict=True))
         users, items = users.only(kept[0]), items.only(kept[1])
-        # Where no item is held out, what stands before them is the latest one, which is to choose the epoch.
-        of_user, lengths = write_arrays(folder, left, len(users), source.has_weight, seed, held_out=0)
+        # What stands before the latest 0 items is the latest one; before -1 of them there is nothing.
+        number = 0 if validation else -1
+        of_user, lengths = write_arrays(folder, left, len(users), source.has_weight, seed, number)
         where = with_minima(train[0], *minima) if max(minima) > 1 else train[0]
         require_two(users, items, of_user, where)
         user[of_user[user] == 0] = -1  # all that is known of the user is held out
