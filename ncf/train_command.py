@@ -38,7 +38,7 @@ def seconds(text: str) -> float:
 @click.option("--negative-weight", type=float, help="Negatives a positive that exact stands for. [default: 16]")
 @click.option("--epochs", type=int, help="At most so many epochs. [default: 20; exact: 40]")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better one. [default: 4; exact: 40]")
-@click.option("--batch-size", type=int, help="Samples a step, negatives included. [default: 8192; exact: 2 M cells]")
+@click.option("--batch-size", type=int, help="Samples a step, negatives included. [default: 8192; exact: 2097152]")
 @click.option("--learning-rate", type=float, help="Adam's. [default: 0.003; exact: 0.03]")
 @click.option("--schedule", type=click.Choice(SCHEDULES), help="[default: constant; exact: cosine]")
 @click.option("--dropout", type=float, help="Of GMF's users, between tower layers. [default: 0; exact: 0.1]")

@@ -22,9 +22,7 @@ from tests.training import train
 
 TASTES = Catalogue(groups=tuple("abcdefgh"), items_per_group=25, num_users=600, user_prefix="", seed=3)
 NEW = 150  # users, the last ones
-CONFIG = TrainConfig(
-    negatives="4", epochs=20, num_factors=8, learning_rate=0.01, batch_size=4096, patience=20, seed=1
-)
+CONFIG = TrainConfig(negatives="4", epochs=20, num_factors=8, learning_rate=0.01, batch_size=4096, patience=20, seed=1)
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,24 @@ def test_every_ncf_command_in_the_readme_is_understood() -> None:
 
 def test_defaults_in_the_help_are_the_configs() -> None:
     shown = CliRunner().invoke(cli, ["train", "--help"], terminal_width=200).output
-    config = PRESETS["default"].resolved("4")
-    for name in ("epochs", "patience", "batch_size", "learning_rate", "num_factors", "num_layers", "dropout", "seed"):
+    sampled, exact = (PRESETS["default"].resolved(negatives) for negatives in ("4", "exact"))
+    for name in (
+        "epochs",
+        "patience",
+        "batch_size",
+        "learning_rate",
+        "num_factors",
+        "num_layers",
+        "dropout",
+        "l2",
+        "seed",
+    ):
         option = f"--{name.replace('_', '-')}"
         (line,) = [line for line in shown.splitlines() if line.strip().startswith(option + " ")]
-        default = re.search(r"\[default: (\S+)\]", line)
+        default = re.search(r"\[default: ([0-9.]+)(?:; exact: ([0-9.]+))?\]", line)
         assert default is not None, line
-        assert float(default[1]) == float(getattr(config, name)), line
+        assert float(default[1]) == float(getattr(sampled, name)), line
+        assert float(default[2] or default[1]) == float(getattr(exact, name)), line
 
 
 def test_files_are_of_a_size_that_fits_in_a_head() -> None:
