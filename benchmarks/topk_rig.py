@@ -119,6 +119,7 @@ def random_recommender(bench: Bench, model: str, factors: int, users: int, items
         text_ids("item-", items),
         known,
         build_model(model, users, items, factors).eval(),
+        held_out="",
     )
     exported = export(run, repository, name, device=bench.device)
     bench.progress.remove_task(task)

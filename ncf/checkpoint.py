@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import logging
 import platform
 import shutil
 from collections.abc import Iterator
@@ -26,6 +28,8 @@ from ncf.models import NCF, build_model
 from ncf.negatives import SeenItems
 from ncf.splits import Split
 from ncf.trainer import TrainResult
+
+log = logging.getLogger(__name__)
 
 FILES = {
     "config.json": "what the run was told, seed and column names included",
@@ -56,7 +60,7 @@ BROKEN = (
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, loaded: `known` are all interactions of its data, `model` is in evaluation mode."""
+    """A finished run, loaded: `known` are all interactions of its data, `held_out` names its held-out pairs."""
 
     path: Path
     config: TrainConfig
@@ -64,6 +68,7 @@ class Run:
     items: IdIndex
     known: SeenItems
     model: NCF
+    held_out: str
 
 
 @contextmanager
@@ -87,7 +92,7 @@ def new_run_directory(path: Path, resume: bool = False) -> Iterator[Path]:
     try:
         yield path
     finally:
-        if not (path / "result.json").exists() and not any(path.glob(f"{CHECKPOINTS}/*")):
+        if not (path / "result.json").exists() and not any(path.rglob("*.ckpt")):
             for left in [*path.iterdir()] if was_there else [path]:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
@@ -109,12 +114,25 @@ def begin_run(path: Path, config: TrainConfig, data: Path, device: torch.device)
 
 
 def append_metrics(path: Path, values: dict[str, Any]) -> None:
-    with (path / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(values) + "\n")
+    """One more line; a full disk costs the line and a warning, not the run."""
+    try:
+        with (path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(values) + "\n")
+    except OSError as error:
+        log.warning("cannot write %s: %s", path / "metrics.jsonl", error.strerror)
 
 
 def finish_run(path: Path, split: Split, result: TrainResult) -> None:
-    """Write ids, interactions, weights and, last, the result."""
+    """Write ids, interactions, weights and, last, the result. Raises InputError where they cannot be written."""
+    try:
+        _write_results(path, split, result)
+    except OSError as error:
+        raise InputError(
+            f"cannot write the run into {path}: {error.strerror}; make room, and --resume goes on from its checkpoints"
+        ) from error
+
+
+def _write_results(path: Path, split: Split, result: TrainResult) -> None:
     train, held_out = split.train, split.held_out
     for name, ids in (("user", train.users.ids), ("item", train.items.ids)):
         with _written(path / f"{name}s.parquet") as buffer:
@@ -139,8 +157,15 @@ def finish_run(path: Path, split: Split, result: TrainResult) -> None:
             "num_users": train.num_users,
             "num_items": train.num_items,
             "num_interactions": len(known.items),
+            "held_out": held_out_name(split),
         },
     )
+
+
+def held_out_name(split: Split) -> str:
+    """A short name for the held-out pairs, in whatever order: evaluation must hold out what training did."""
+    key = np.sort(split.held_out.user_index.astype(np.int64) * split.train.num_items + split.held_out.item_index)
+    return hashlib.blake2b(key.tobytes(), digest_size=8).hexdigest()
 
 
 @contextmanager
@@ -168,11 +193,12 @@ def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
             raise ValueError("interactions.npz does not fit users.parquet")
         seen = SeenItems.of_csr(indptr, item_index, len(items))
         model = build_model(config.model, len(users), len(items), config.result_factors, config.num_layers)
+        held_out = str(json.loads((path / "result.json").read_text())["held_out"])
         model.load_state_dict(torch.load(path / "weights.pt", map_location="cpu", weights_only=True))
     except (*BROKEN, pl.exceptions.PolarsError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} cannot be loaded: {reason}; train again") from error
-    return Run(path, config, users, items, seen, model.to(device).eval())
+    return Run(path, config, users, items, seen, model.to(device).eval(), held_out)
 
 
 def _readme(path: Path, num_users: int, num_items: int, result: TrainResult) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -170,6 +171,12 @@ def main() -> None:
         sys.exit(2)
     except LostProcessError as error:
         click.echo(f"ncf: {error}", err=True)
+        sys.exit(1)
+    except RuntimeError as error:
+        if not re.search("(allocate|out of) memory", str(error)):
+            raise
+        reason = str(error).splitlines()[0]
+        click.echo(f"ncf: not enough memory: {reason}; lower --batch-size, --num-factors or --num-layers", err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         if error.name != "torch":

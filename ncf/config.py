@@ -116,6 +116,8 @@ class TrainConfig:
                 "members, closed_form and fold_factors end in one gmf, folded from scores that are sums of products; "
                 f"model is {self.model}"
             )
+        if self.loss == "softmax" and self.negatives_among == "all":
+            raise InputError("negatives_among is for loss bce; softmax draws none")
         if self.softmax_members and self.loss == "softmax":
             raise InputError("softmax_members come beside members of loss bce; loss is softmax already, give members")
 

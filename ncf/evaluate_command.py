@@ -41,7 +41,7 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path |
       ncf evaluate --run runs/first --data ratings.csv --report first.html
       ncf evaluate --run runs/first --data ratings.csv --json > first.json
     """
-    from ncf.checkpoint import load_run
+    from ncf.checkpoint import held_out_name, load_run
     from ncf.evaluate import compare
     from ncf.train import choose_device, split_of
 
@@ -50,7 +50,14 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path |
         from ncf.report import check_writable, write_report
 
         check_writable(report_file)
-    split = split_of(data, run.config).reindex(run.users, run.items)
+    split = split_of(data, run.config)
+    if held_out_name(split) != run.held_out:
+        warning = (
+            f"{data} holds out other items than the data {run_directory} was trained on: some of them may have been "
+            "trained on, which flatters the model and not the baselines"
+        )
+        click.echo(f"WARNING: {warning}", err=True)
+    split = split.reindex(run.users, run.items)
     if not len(split.held_out):
         raise InputError(f"{data} holds no held-out item of a user and item that {run_directory} knows")
     stderr = Console(stderr=True, highlight=False)

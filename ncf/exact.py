@@ -25,11 +25,10 @@ from ncf.interactions import Interactions
 from ncf.method import OnStep, learning_rate_at, relative_weight, seed_epoch, seen_items, uses_bf16
 from ncf.models import NCF
 from ncf.negatives import seen_positions
-from ncf.work import tower_floats
+from ncf.work import tower_floats, users_of_a_step
 
 BETAS = (0.9, 0.99)
 EPSILON = 1e-8
-STEPS_AN_EPOCH = 12  # at least: fewer steps on small data would leave the weights where they began
 TOWER_FLOATS_AT_ONCE = 2**25  # of the layers between a batch's users and all items: 128 MB
 
 
@@ -65,7 +64,7 @@ class ExactTraining:
         if config.loss == "softmax":
             self.unseen_weight.zero_()
         at_once = min(config.batch_size, TOWER_FLOATS_AT_ONCE // max(1, tower_floats(config)))
-        self.batch_users = max(1, min(at_once // self.num_items, -(-self.num_users // STEPS_AN_EPOCH)))
+        self.batch_users = users_of_a_step(at_once, self.num_users, self.num_items)
         self.samples = self.num_users * self.num_items
         self.generator = torch.Generator(device)
         self.bf16 = uses_bf16(config, device)
@@ -97,8 +96,8 @@ class ExactTraining:
             done += len(users) * self.num_items
             if step == len(parts) or step % 16 == 1:  # reading the loss waits for the device: not at each step
                 samples = float(self.samples_of(batches[: step * self.batch_users]))
-                on_step(number, step, len(parts), total.item() / samples, done / (time.perf_counter() - began))
-        return total.item() / samples
+                on_step(number, step, len(parts), total.item() / max(samples, 1), done / (time.perf_counter() - began))
+        return total.item() / max(samples, 1)
 
     def samples_of(self, users: Tensor) -> Tensor:
         """How many samples the cells of these users stand for: seen items, and the mean number of drawn ones."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,4 +66,8 @@ def seen_items(fit: Interactions, device: torch.device) -> SeenItems:
 
 def relative_weight(fit: Interactions, device: torch.device) -> Tensor | None:
     """The interactions' weights float32 [N] with a mean of one, or None where all are one."""
-    return None if fit.weight is None else torch.as_tensor(fit.weight / fit.weight.mean(), device=device)
+    return (
+        None
+        if fit.weight is None
+        else torch.as_tensor(fit.weight / fit.weight.mean(dtype=np.float64), dtype=torch.float32, device=device)
+    )

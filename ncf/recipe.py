@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 
 from ncf.closed_form import edlae, scores
-from ncf.config import SOFTMAX, TrainConfig
+from ncf.config import TrainConfig
 from ncf.errors import InputError
 from ncf.evaluate import Candidates, evaluate_sampled
 from ncf.fold import Blend, Scores, fold
@@ -19,7 +19,7 @@ from ncf.method import seen_items
 from ncf.models import NCF
 from ncf.negatives import SeenItems
 from ncf.splits import HeldOut, Split, leave_one_out
-from ncf.trainer import TrainResult, Watch, start_model, train_stage
+from ncf.trainer import CUT_SHORT, INTERRUPTED, OUT_OF_TIME, TrainResult, Watch, start_model, train_stage
 from ncf.work import choose_negatives
 
 PRETRAINED_SHARE = 0.5  # of either branch in the prediction (paper, section 3.4.1)
@@ -29,40 +29,63 @@ CLOSED_FORM_ITEMS = 20_000  # EDLAE inverts a matrix of items × items
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be trained: the data to fit, what the best epoch is chosen by, settings with nothing open, and why."""
+    """What will be trained: the data to fit, what the best epoch is chosen by, settings with nothing open, and why.
+
+    `asked` are the settings before what was open in them was decided.
+    """
 
     fit: Interactions
     candidates: Candidates | None
     config: TrainConfig
     reason: str
+    asked: TrainConfig
 
 
 def plan(split: Split, config: TrainConfig, device: torch.device, processes: int = 1) -> Plan:
     """Cut the hold-out and decide what the user left open. Raises InputError for what cannot be trained."""
     fit, candidates = hold_out(split, config, device)
     negatives, reason = choose_negatives(config, fit.num_users, fit.num_items, len(fit), processes)
-    return Plan(fit, candidates, config.resolved(negatives), reason)
+    if len(fit) < processes:
+        raise InputError(f"{processes} processes are more than the {len(fit)} interactions to train on; start fewer")
+    return Plan(fit, candidates, config.resolved(negatives), reason, config)
 
 
 def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[Interactions, Candidates | None]:
     """What is fitted, and what the best epoch is chosen by: items cut from train, or the split's own, or nothing."""
     if not config.validation:
-        return split.train, None
+        return everything(split), None
     if split.validation is not None:
         if config.validation > 1:
             raise InputError(
                 f"validation is {config.validation}; prepared data has one item a user held out to choose the epoch by"
             )
-        return split.train, Candidates.of(some_of(split.validation, config.seed), split, device, config.seed)
-    cut = leave_one_out(split.train, config.seed, config.validation)
-    candidates = Candidates.of(some_of(cut.held_out, config.seed), split, device, config.seed)
+        fit, held_out = split.train, split.validation
+    else:
+        cut = leave_one_out(split.train, config.seed, config.validation)
+        fit, held_out = cut.train, cut.held_out
+    candidates = Candidates.of(some_of(held_out, config.seed), split, device, config.seed)
     if len(candidates.user_index) == 0:
         raise InputError(
             "no user has an item to choose the best epoch by: that takes three interactions of one user (one to train "
             "on, one for the choice, one for `ncf evaluate`) and an item that user has not seen; validation 0 does "
             "without a choice"
         )
-    return cut.train, candidates
+    return fit, candidates
+
+
+def everything(split: Split) -> Interactions:
+    """What there is to train on, with what prepared data keeps aside for a choice, at the mean weight."""
+    train, aside = split.train, split.validation
+    if aside is None or not len(aside):
+        return train
+    weight = train.weight
+    return Interactions(
+        train.users,
+        train.items,
+        np.concatenate([train.user_index, aside.user_index]),
+        np.concatenate([train.item_index, aside.item_index]),
+        None if weight is None else np.append(weight, np.full(len(aside), weight.mean(dtype=np.float64), np.float32)),
+    )
 
 
 def some_of(held_out: HeldOut, seed: int) -> HeldOut:
@@ -86,11 +109,19 @@ def train(plan: Plan, device: torch.device, watch: Watch | None = None) -> Train
 def train_from_branches(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
     """NeuMF from a GMF and an MLP that were trained alone (paper, section 3.4.1)."""
     fit, candidates, config = plan.fit, plan.candidates, plan.config
-    alone = [
-        train_stage(fit, candidates, replace(config, model=name, pretrain=False), device, watch, name)
-        for name in ("gmf", "mlp")
-    ]
-    start = joined(start_model(fit, config, device), *(result.model for result in alone))
+    alone: list[TrainResult] = []
+    for name in ("gmf", "mlp"):
+        branch = replace(config, model=name, pretrain=False)
+        alone.append(train_stage(fit, candidates, branch, device, watch, name))
+        if alone[-1].stopped in CUT_SHORT:  # what builds on it must not be taken for the whole thing by a later run
+            watch = replace(watch, checkpoints=None)
+        if alone[-1].stopped == INTERRUPTED:
+            break
+    if len(alone) < 2:
+        raise KeyboardInterrupt
+    start = joined(start_model(fit, config, device), alone[0].model, alone[1].model)
+    if alone[1].stopped == INTERRUPTED:
+        return replace(alone[1], model=start.eval(), epochs=(*alone[0].epochs, *alone[1].epochs))
     result = train_stage(fit, candidates, config, device, watch, "neumf", start)
     return replace(result, epochs=(*alone[0].epochs, *alone[1].epochs, *result.epochs))
 
@@ -116,11 +147,25 @@ def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
             f"items × items, which is for {CLOSED_FORM_ITEMS:,} at the most: leave it out"
         )
     members: list[TrainResult] = []
-    for number, alone in enumerate(member_configs(config)):
-        stage = f"member {number + 1}" if config.num_members > 1 else ""
-        members.append(train_stage(fit, candidates, alone, device, watch, stage))
-        if members[-1].stopped in ("interrupted", "out of time"):
-            break  # those that are there are folded
+    stopped = ""
+    for number, alone in enumerate(member_configs(plan)):
+        if members and time.monotonic() >= watch.deadline:
+            stopped = OUT_OF_TIME
+            break
+        try:
+            stage = f"member {number + 1}" if config.num_members > 1 else ""
+            member = train_stage(fit, candidates, alone, device, watch, stage)
+        except KeyboardInterrupt:
+            if not members:
+                raise
+            stopped = INTERRUPTED
+            break
+        stopped = member.stopped
+        if members and stopped in CUT_SHORT:
+            break  # its learning rate had not come down: those that are whole are better without it
+        members.append(member)
+        if stopped in CUT_SHORT:
+            break
     share = (1 - config.closed_form) / len(members)
     parts: list[tuple[float, Scores]] = [(share, member.model.catalogue()) for member in members]
     scale, offset = usual_scale([scores for _, scores in parts], fit, device)
@@ -140,17 +185,20 @@ def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
         stage="folded",
     )
     epochs = tuple(epoch for member in members for epoch in member.epochs)
-    return TrainResult(model, config, epochs, best, members[-1].stopped)
+    return TrainResult(model, config, epochs, best, stopped)
 
 
-def member_configs(config: TrainConfig) -> list[TrainConfig]:
-    """Those as configured, those with negatives among all items, and those by softmax, with its usual settings."""
-    alone = replace(config, members=1, among_all_members=0, softmax_members=0, closed_form=0.0, fold_factors=0)
+def member_configs(plan: Plan) -> list[TrainConfig]:
+    """Those as configured, those with negatives among all items, and those by softmax, open settings as usual there."""
+    config = plan.config
+    alone, asked = (
+        replace(each, members=1, among_all_members=0, softmax_members=0, closed_form=0.0, fold_factors=0)
+        for each in (config, plan.asked)
+    )
     among_all = replace(alone, negatives_among="all")
-    usual: dict[str, Any] = dict.fromkeys(SOFTMAX)
-    softmax = replace(alone, loss="softmax", negatives="exact", **usual).resolved("exact")
+    softmax = replace(asked, loss="softmax", negatives="exact").resolved("exact")
     kinds = [alone] * config.members + [among_all] * config.among_all_members + [softmax] * config.softmax_members
-    return [replace(kind, seed=config.seed + number * 1_000_003) for number, kind in enumerate(kinds)]
+    return [replace(kind, seed=(config.seed + number * 1_000_003) % 2**63) for number, kind in enumerate(kinds)]
 
 
 def scores_of(users: torch.Tensor, seen: SeenItems, item_item: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,19 +83,29 @@ class Checkpoints:
             except ValueError as error:
                 log.warning("%s is damaged (%s); the checkpoint before it is used", path, error)
                 continue
-            for what, mine in self.identity.items():
-                if (its := state["identity"].get(what)) != mine:
-                    raise InputError(
-                        f"{path} belongs to a run with {what} {its}, this one has {mine}; "
-                        "give what that run was given, or another folder for the checkpoints"
-                    )
+            self._check(path, state)
             return state
         return None
 
-    def clear(self) -> None:
-        """Remove what an earlier run left; for a run that does not continue it."""
-        for path in self.folder.glob("*.ckpt*"):
-            path.unlink(missing_ok=True)
+    def require_own(self) -> None:
+        """Raises InputError if the folder holds checkpoints that this run must not touch."""
+        there = sorted(self.folder.glob("*.ckpt"))
+        if there and not self.resume:
+            raise InputError(
+                f"{self.folder} holds checkpoints already; --resume goes on with them, or choose another folder"
+            )
+        for path in there:
+            with suppress(ValueError):  # damaged: said when it would be used
+                self._check(path, read_checkpoint(path))
+                return
+
+    def _check(self, path: Path, state: dict[str, Any]) -> None:
+        for what, mine in self.identity.items():
+            if (its := state["identity"].get(what)) != mine:
+                raise InputError(
+                    f"{path} belongs to a run with {what} {its}, this one has {mine}; "
+                    "give what that run was given, or another folder for the checkpoints"
+                )
 
 
 def _name(stage: str) -> str:

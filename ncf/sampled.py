@@ -58,7 +58,8 @@ class SampledTraining:
         self.model, self.config, self.device = model, config, device
         self.scorer: nn.Module = model if self.world.size == 1 else nn.parallel.DistributedDataParallel(model)
         self.positives = Positives.of(fit, device, self.world)
-        self.rows = max(1, config.batch_size // (1 + config.num_train_negatives) // self.world.size)
+        rows = config.batch_size // (1 + config.num_train_negatives) // self.world.size
+        self.rows = min(max(1, rows), len(self.positives.user_index))
         self.samples = len(fit) * (1 + config.num_train_negatives)
         self.generator = torch.Generator(device)
         self.bf16 = uses_bf16(config, device) and device.type != "cpu"  # a CPU spends its time in gathers, not products

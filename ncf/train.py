@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 from contextlib import suppress
@@ -57,8 +58,8 @@ def train_run(
     """
     life = life or Life()
     deadline = time.monotonic() + life.max_seconds
-    split = split_of(data, config)
-    with joined_world(device) as world:
+    with joined_world(device) as world:  # before reading: who finds a mistake then ends the others too
+        split = split_of(data, config)
         plan = recipe.plan(split, config, device, world.size)
         if world.size > 1 and world.share(mine := fingerprint(plan.fit)) != mine:
             raise InputError("this process has other data than the first one; every process needs all of it")
@@ -71,22 +72,26 @@ def train_run(
             EventFiles(life.tensorboard) as events,
             TrainingProgress(plan.config) as progress,
         ):
-            begin_run(output, plan.config, data, device)
             identity = identity_of(plan.config, plan.fit)
             checkpoints = Checkpoints(life.checkpoints or output / CHECKPOINTS, identity, life.resume)
-            if not life.resume:
-                checkpoints.clear()
+            checkpoints.require_own()
+            begin_run(output, plan.config, data, device)
 
-            def on_epoch(epoch: Epoch) -> None:
+            def on_restored(epoch: Epoch) -> None:
                 append_metrics(output, epoch.to_dict())
                 progress.on_epoch(epoch)
+
+            def on_epoch(epoch: Epoch) -> None:
+                on_restored(epoch)
                 events.on_epoch(epoch)
 
             progress.say(plan.reason)
-            watch = Watch(progress.on_step, on_epoch, progress.say, checkpoints, deadline, world)
+            watch = Watch(progress.on_step, on_epoch, on_restored, progress.say, checkpoints, deadline, world)
             result = recipe.train(plan, device, watch)
             with undisturbed("the run"):
                 finish_run(output, split, result)
+                if life.checkpoints is None:
+                    shutil.rmtree(output / CHECKPOINTS)  # a finished run has nothing to go on with
     return result
 
 

@@ -105,7 +105,7 @@ def train(
     result = train_run(data, output, config, choose_device(device), life)
     if result is None:
         return
-    click.echo(
-        f"wrote {output}: best epoch {result.best.epoch} of {len(result.epochs)} ({result.stopped}), "
-        f"{metrics(result.best)}"
-    )
+    best = f"best epoch {result.best.epoch} of {len(result.epochs)}"
+    if result.config.is_folded:
+        best = f"folded from {len({epoch.stage for epoch in result.epochs})} models"
+    click.echo(f"wrote {output}: {best} ({result.stopped}), {metrics(result.best)}")

@@ -22,6 +22,9 @@ from ncf.models import NCF, build_model
 from ncf.resume import Checkpoints
 from ncf.sampled import SampledTraining
 
+INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"
+CUT_SHORT = (INTERRUPTED, OUT_OF_TIME)
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -59,6 +62,7 @@ class Watch:
 
     on_step: OnStep = lambda epoch, step, steps, loss, rate: None
     on_epoch: Callable[[Epoch], None] = lambda epoch: None
+    on_restored: Callable[[Epoch], None] = lambda epoch: None
     say: Callable[[str], None] = lambda text: None
     checkpoints: Checkpoints | None = None
     deadline: float = math.inf
@@ -120,7 +124,7 @@ def train_stage(
     except KeyboardInterrupt:
         if progress.best < 0:
             raise
-        progress.stopped = "interrupted"
+        progress.stopped = INTERRUPTED
     if progress.best < 0:
         raise InputError(
             f"{progress.stopped} in the first epoch; lower --learning-rate (it is {config.learning_rate}) "
@@ -145,9 +149,11 @@ def run_epoch(
         time.sleep(0.1)  # processes that are told to stop lose each other: the signal counts, not what followed it
         raise
     seconds = time.perf_counter() - began
-    if watch.world.first and not math.isfinite(loss):
+    if not watch.world.first:  # counts its epochs, and hears whether to go on
+        progress.add(Epoch(number, loss, method.samples / seconds, seconds, None, None, stage), method.model)
+    elif not math.isfinite(loss):
         progress.stopped = f"the loss became {loss}"
-    elif watch.world.first:
+    else:
         method.model.eval()
         quality = evaluate_sampled(method.model, candidates) if candidates else {}
         epoch = Epoch(
@@ -162,9 +168,8 @@ def run_epoch(
             watch.checkpoints.save(stage, number, snapshot(method, progress), progress.best + 1, progress.stopped)
         watch.on_epoch(epoch)
         if not progress.stopped and time.monotonic() >= watch.deadline:
-            progress.stopped = "out of time"
-    if watch.world.size > 1:
-        vars(progress).update(vars(watch.world.share(progress)))
+            progress.stopped = OUT_OF_TIME
+    progress.stopped = watch.world.share(progress.stopped)
 
 
 def snapshot(method: Method, progress: Progress) -> dict[str, Any]:
@@ -191,6 +196,6 @@ def restored(method: Method, watch: Watch, stage: str) -> Progress:
     method.load_state(saved["method"])
     epochs = [Epoch(**values) for values in saved["epochs"]]
     for epoch in epochs:
-        watch.on_epoch(epoch)
+        watch.on_restored(epoch)
     watch.say(f"{stage}{', ' if stage else ''}continuing after epoch {len(epochs)}")
     return Progress(epochs, saved["best"], saved["best_weights"], saved["stopped"])

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ncf.config import DEFAULT_NEGATIVES, SAMPLED, TrainConfig
+from ncf.config import DEFAULT_NEGATIVES, EXACT, SAMPLED, TrainConfig
 from ncf.errors import InputError
 
 # Multiply-adds of a large matrix product that take as long as moving one byte: a CPU core with AVX-512 does about 50
 # billion a second beside 10 billion bytes (`make bench-train` measures both); a GPU's ratio is higher still.
 MULTIPLY_ADDS_PER_BYTE = 5
 FLOAT = 4
+STEPS_AN_EPOCH, LEAST_USERS = 12, 32
+LARGE = 2**17  # items: more than these, and 32 users' scores are too much for a step
 ADAM_FLOATS = 7  # parameter, gradient and two moments are read, three of them written
 
 
@@ -28,7 +30,7 @@ def multiply_adds(config: TrainConfig) -> int:
     if config.model == "gmf":
         return 0
     sizes = [int(config.num_factors * 2**power) for power in reversed(range(config.num_layers))]
-    return sizes[0] * sizes[0] + sum(fan_in * fan_out for fan_in, fan_out in pairwise(sizes))
+    return sizes[0] * sizes[0] // 2 + sum(fan_in * fan_out for fan_in, fan_out in pairwise(sizes))
 
 
 def tower_floats(config: TrainConfig) -> int:
@@ -44,6 +46,16 @@ def parameters(config: TrainConfig, num_users: int, num_items: int) -> int:
     if config.model != "gmf":
         embedding += max(1, int(config.num_factors * 2 ** (config.num_layers - 1)) // 2)
     return embedding * (num_users + num_items)
+
+
+def users_of_a_step(batch_size: int, num_users: int, num_items: int) -> int:
+    """Users that a step of exact training takes with all items, `batch_size` cells or fewer.
+
+    Small data gets several steps an epoch, else the weights would stay where they began; a step of very few users is
+    mostly the optimiser's work.
+    """
+    most = max(1, -(-num_users // STEPS_AN_EPOCH))
+    return min(max(batch_size // num_items, min(num_users, LEAST_USERS) if num_items <= LARGE else 1), most)
 
 
 def count_work(config: TrainConfig, num_users: int, num_items: int, num_positives: int) -> Work:
@@ -62,7 +74,9 @@ def count_work(config: TrainConfig, num_users: int, num_items: int, num_positive
     floats = parameters(config, 1, 0)
     steps = samples / (config.batch_size or SAMPLED["batch_size"])
     optimizer = steps * ADAM_FLOATS * FLOAT * parameters(config, num_users, num_items)
-    return Work(num_users * num_items * cell, samples * (6 * FLOAT * floats + tower) + optimizer)
+    exact_steps = -(-num_users // users_of_a_step(config.batch_size or EXACT["batch_size"], num_users, num_items))
+    exact_optimizer = exact_steps * ADAM_FLOATS * FLOAT * parameters(config, 0, num_items)
+    return Work(num_users * num_items * cell + exact_optimizer, samples * (6 * FLOAT * floats + tower) + optimizer)
 
 
 def choose_negatives(
@@ -88,4 +102,5 @@ def choose_negatives(
     exact = f"all {cells:,} cells are about {work.exact / 1e9:,.3g} GB of work an epoch"
     sampled = f"{drawn:,} samples with {DEFAULT_NEGATIVES} drawn negatives {work.sampled / 1e9:,.3g} GB"
     kind = "exact" if chosen == "exact" else "sampled"
-    return chosen, f"training is {kind}: {exact}, {sampled}"
+    alone = "; exact is for one process" if processes > 1 else ""
+    return chosen, f"training is {kind}: {exact}, {sampled}{alone}"

@@ -121,3 +121,12 @@ def test_metadata_and_rollback(food_run: Run, tmp_path: Path) -> None:
     ended = run_ncf("rollback", "--repository", tmp_path / "nowhere", "--name", "m")
     assert ended.returncode == 2
     assert "is no folder" in ended.stderr
+
+
+def test_evaluating_on_other_held_out_items_is_warned_of(food_csv: Path, food_run: Run, tmp_path: Path) -> None:
+    lines = food_csv.read_text().splitlines(keepends=True)
+    (tmp_path / "less.csv").write_text("".join(lines[:-2000]))
+    for data, warned in ((food_csv, False), (tmp_path / "less.csv", True)):
+        ended = run_ncf("evaluate", "--run", food_run.path, "--data", data, "--json")
+        assert ended.returncode == 0, ended.stderr
+        assert ("holds out other items than the data" in ended.stderr) == warned

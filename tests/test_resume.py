@@ -176,3 +176,67 @@ def test_a_run_that_failed_before_its_first_checkpoint_leaves_nothing(food_csv: 
     with pytest.raises(InputError, match="lower --learning-rate"):
         train_run(food_csv, tmp_path / "run", replace(QUICK, learning_rate=1e38), CPU, Life())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_branch_that_was_cut_short_is_not_built_upon_by_a_later_run(split: Split, tmp_path: Path) -> None:
+    config = KINDS["pretrained"]
+    undisturbed = run(split, config, tmp_path / "whole")
+    plan = recipe.plan(split, config, CPU)
+    checkpoints = Checkpoints(tmp_path / "cut", identity_of(plan.config, plan.fit), resume=False)
+    recipe.train(plan, CPU, Watch(checkpoints=checkpoints, deadline=0.0))
+    resumed = run(split, config, tmp_path / "cut", resume=True)
+    assert told(resumed) == told(undisturbed)
+
+
+@pytest.mark.parametrize("stage", ["gmf", "mlp", "neumf"])
+def test_an_interrupt_ends_the_whole_of_a_training_in_stages(split: Split, stage: str) -> None:
+    def interrupt(epoch: Epoch) -> None:
+        if epoch.stage == stage:
+            raise KeyboardInterrupt
+
+    plan = recipe.plan(split, KINDS["pretrained"], CPU)
+    if stage == "gmf":  # there is no NeuMF yet
+        with pytest.raises(KeyboardInterrupt):
+            recipe.train(plan, CPU, Watch(on_epoch=interrupt))
+        return
+    result = recipe.train(plan, CPU, Watch(on_epoch=interrupt))
+    assert result.stopped == "interrupted"
+    assert result.epochs[-1].stage == stage
+    assert len(result.model.branches) == 2
+
+
+@pytest.mark.parametrize("how", ["interrupted", "out of time"])
+def test_a_member_that_was_cut_short_is_left_out(split: Split, how: str) -> None:
+    deadline = float("inf") if how == "interrupted" else 0.0
+
+    def stop(epoch: Epoch) -> None:
+        if how == "interrupted" and epoch.stage == "member 2":
+            raise KeyboardInterrupt
+
+    plan = recipe.plan(split, replace(KINDS["folded"], epochs=1), CPU)
+    result = recipe.train(plan, CPU, Watch(on_epoch=stop, deadline=deadline))
+    assert result.stopped == how
+    assert {epoch.stage for epoch in result.epochs} == {"member 1"}
+
+
+def test_checkpoints_of_another_run_are_not_touched(food_csv: Path, tmp_path: Path) -> None:
+    """Neither without --resume, nor with it under other settings."""
+    write_checkpoint(tmp_path / "epoch-000004.ckpt", {"identity": {"model": "svd"}})
+    for resume, message in ((False, "holds checkpoints already"), (True, "belongs to a run with model svd")):
+        with pytest.raises(InputError, match=message):
+            train_run(food_csv, tmp_path / "run", QUICK, CPU, Life(resume, tmp_path))
+    assert (tmp_path / "epoch-000004.ckpt").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_with_its_checkpoints_elsewhere_goes_on(food_csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")  # what a kill before the first checkpoint leaves
+    life = Life(resume=True, checkpoints=tmp_path / "elsewhere")
+    assert train_run(food_csv, tmp_path / "run", QUICK, CPU, life) is not None
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_finished_run_keeps_no_checkpoints_of_its_own(food_csv: Path, tmp_path: Path) -> None:
+    train_run(food_csv, tmp_path / "run", QUICK, CPU)
+    assert not (tmp_path / "run" / "checkpoints").exists()

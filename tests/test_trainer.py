@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from ncf.config import TrainConfig
+from ncf import recipe
+from ncf.config import EXACT, TrainConfig
 from ncf.distributed import World
 from ncf.errors import InputError
 from ncf.evaluate import evaluate
 from ncf.negatives import SeenItems
+from ncf.prepare import prepare
 from ncf.presets import configure
 from ncf.sampled import Positives, SampledTraining, epoch_batches
 from ncf.splits import load_split
@@ -141,3 +144,31 @@ def test_without_a_hold_out_everything_is_fitted_and_the_last_epoch_kept(food_cs
 def test_the_deadline_ends_training_after_an_epoch(food_csv: Path) -> None:
     result = train(load_split(food_csv), QUICK, Watch(deadline=0.0), epochs=9)
     assert (len(result.epochs), result.stopped) == (1, "out of time")
+
+
+def test_prepared_data_without_a_choice_is_fitted_whole(food_csv: Path, tmp_path: Path) -> None:
+    prepare([food_csv], tmp_path / "prepared")
+    split = load_split(tmp_path / "prepared")
+    assert split.validation is not None
+    whole = recipe.plan(split, replace(QUICK, validation=0), CPU).fit
+    assert len(whole) == len(load_split(food_csv).train) == len(split.train) + len(split.validation)
+    assert len(recipe.plan(split, QUICK, CPU).fit) == len(split.train)
+    with pytest.raises(InputError, match="validation is 2"):
+        recipe.plan(split, replace(QUICK, validation=2), CPU)
+
+
+def test_more_processes_than_interactions_are_refused(food_csv: Path) -> None:
+    with pytest.raises(InputError, match="100000 processes are more than"):
+        recipe.plan(load_split(food_csv), QUICK, CPU, 100_000)
+
+
+def test_a_batch_larger_than_the_data_takes_no_more_memory_than_the_data(food_csv: Path) -> None:
+    assert len(train(load_split(food_csv), QUICK, negatives="4", batch_size=2**40).epochs) == 1
+
+
+def test_softmax_members_have_what_the_user_set_and_else_what_is_usual_there(food_csv: Path) -> None:
+    config = TrainConfig(model="gmf", num_factors=8, negatives="4", softmax_members=1, epochs=2)
+    one, other = recipe.member_configs(recipe.plan(load_split(food_csv), config, CPU))
+    assert (one.loss, one.negatives, one.l2, one.epochs) == ("bce", "4", 0.0, 2)
+    assert (other.loss, other.negatives, other.l2, other.epochs) == ("softmax", "exact", 0.04, 2)
+    assert other.batch_size == EXACT["batch_size"]

@@ -35,6 +35,6 @@ def test_exact_training_is_for_one_process() -> None:
 def test_work_grows_with_what_it_counts() -> None:
     config = TrainConfig(model="gmf", num_factors=64)
     one, twice = count_work(config, *ML_1M), count_work(config, 6040, 2 * 3706, 994_169)
-    assert twice.exact == pytest.approx(2 * one.exact)
+    assert twice.exact == pytest.approx(2 * one.exact, rel=0.1)  # steps and tables grow with it
     assert one.sampled < twice.sampled < 1.5 * one.sampled  # the optimiser's tables only
     assert count_work(TrainConfig(model="neumf", num_factors=64), *ML_1M).exact > 10 * one.exact
