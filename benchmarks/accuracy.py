@@ -75,9 +75,7 @@ def margins(runs: list[dict[str, object]], other: list[dict[str, object]], users
 @click.option(
     "--data", type=click.Path(path_type=Path, exists=True), required=True, help="MovieLens-1M in the paper's format."
 )
-@click.option(
-    "--preset", "presets", multiple=True, type=click.Choice(list(PRESETS)), help="Several are fine."
-)
+@click.option("--preset", "presets", multiple=True, type=click.Choice(list(PRESETS)), help="Several are fine.")
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), default="build/accuracy", help="Keeps what is measured.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)

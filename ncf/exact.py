@@ -14,7 +14,7 @@ faster than it gathers rows. `softmax` is the other loss: minus the log of each 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,7 +29,17 @@ from ncf.work import tower_floats, users_of_a_step
 
 BETAS = (0.9, 0.99)
 EPSILON = 1e-8
+# A loss over all cells costs a third of their three products: of large data every fourth batch tells the epoch's.
+MEASURED, LARGE_CELLS = 4, 2**23
 TOWER_FLOATS_AT_ONCE = 2**25  # of the layers between a batch's users and all items: 128 MB
+
+
+class Seen(NamedTuple):
+    """The cells some users [B] have seen: row 0..B-1 and item, int64 [N], and weight [N], or [] where all are one."""
+
+    row: Tensor
+    item: Tensor
+    weight: Tensor
 
 
 class RowAdam:
@@ -88,34 +98,46 @@ class ExactTraining:
         batches = torch.randperm(self.num_users, generator=self.generator, device=self.count.device)
         parts = torch.split(batches, self.batch_users)
         total = torch.zeros((), dtype=torch.float64, device=self.count.device)
-        done, samples = 0, 0.0
+        every = MEASURED if self.samples > LARGE_CELLS else 1
+        done, samples = 0, torch.zeros_like(total)
         assert self.config.epochs is not None
         for step, users in enumerate(parts, start=1):
             rate = learning_rate_at(self.config, (number - 1) * len(parts) + step - 1, self.config.epochs * len(parts))
-            total += self.step(users, rate, number)
+            loss = self.step(users, rate, number, measured=step % every == 0 or step == len(parts))
             done += len(users) * self.num_items
-            if step == len(parts) or step % 16 == 1:  # reading the loss waits for the device: not at each step
-                samples = float(self.samples_of(batches[: step * self.batch_users]))
-                on_step(number, step, len(parts), total.item() / max(samples, 1), done / (time.perf_counter() - began))
-        return total.item() / max(samples, 1)
+            if loss is None:
+                continue
+            total += loss
+            samples += self.samples_of(users)
+            if step == len(parts) or step % 16 == 1:  # reading the loss waits for the device: not each time
+                on_step(
+                    number,
+                    step,
+                    len(parts),
+                    (total / samples.clamp(min=1)).item(),
+                    done / (time.perf_counter() - began),
+                )
+        return (total / samples.clamp(min=1)).item()
 
     def samples_of(self, users: Tensor) -> Tensor:
         """How many samples the cells of these users stand for: seen items, and the mean number of drawn ones."""
         positives = self.count[users].double()
         return positives.sum() * (1 if self.config.loss == "softmax" else 1 + self.config.negative_weight)
 
-    def step(self, users: Tensor, rate: float, epoch: int) -> Tensor:
-        """One update by the users [B] and all items; returns the loss, summed over the cells."""
+    def step(self, users: Tensor, rate: float, epoch: int, measured: bool = True) -> Tensor | None:
+        """One update by the users [B] and all items; returns the loss before it, summed over the cells, if wanted."""
         assert self.config.l2 is not None
         rows = [table.table[users].requires_grad_() for table in self.users]
         with torch.autocast(users.device.type, torch.bfloat16, enabled=self.bf16):
             score = self.model.against_all(rows)
+        seen = self.seen_by(users)
         with torch.no_grad():
-            loss, gradient = self.loss(score.detach(), users)
+            loss = self.loss(score.detach(), users, seen) if measured else None
+            gradient = self.gradient(score.detach(), users, seen)
         self.optimizer.zero_grad(set_to_none=True)
         score.backward(gradient)  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            self.decay(users, rows)
+            self.decay(users, rows, seen)
             for table, row in zip(self.users, rows, strict=True):
                 assert row.grad is not None
                 table.step(users, row.grad, rate, epoch)
@@ -123,40 +145,48 @@ class ExactTraining:
         self.optimizer.step()
         return loss
 
-    def loss(self, score: Tensor, users: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of scores [B, num_items], a sum over the cells, and its gradient [B, num_items] by the scores."""
+    def seen_by(self, users: Tensor) -> Seen:
         row, position = seen_positions(self.seen.indptr, users)
-        item = self.seen.items[position]
-        positive = score[row, item].float()
-        weight = 1.0 if self.weight is None else self.weight[position]
-        if self.config.loss == "softmax":
-            log_sum = score.float().logsumexp(1)
-            mass = torch.zeros_like(log_sum).index_add_(0, row, weight * torch.ones_like(positive))
-            loss = (mass * log_sum).sum() - (weight * positive).sum()
-            gradient = (score.float() - log_sum.unsqueeze(1)).exp_().mul_(mass.unsqueeze(1))
-            gradient[row, item] -= weight
-            return loss, gradient.to(score.dtype)
-        unseen = self.unseen_weight[users].unsqueeze(1)
-        gradient = torch.sigmoid(score)
-        cost = softplus(score).sum(1, dtype=torch.float32)
-        gradient.mul_(unseen.to(gradient.dtype))
-        of_seen = -weight * torch.sigmoid(-positive)
-        if self.among_all:
-            of_seen += unseen[row, 0] * torch.sigmoid(positive)
-        else:
-            cost.index_add_(0, row, -softplus(positive))
-        gradient[row, item] = of_seen.to(gradient.dtype)
-        return (cost * unseen[:, 0]).sum() + (weight * softplus(-positive)).sum(), gradient
+        weight = torch.ones(()) if self.weight is None else self.weight[position]
+        return Seen(row, self.seen.items[position], weight.to(row.device))
 
-    def decay(self, users: Tensor, rows: list[Tensor]) -> None:
+    def loss(self, score: Tensor, users: Tensor, seen: Seen) -> Tensor:
+        """The loss of scores [B, num_items], a sum over the cells."""
+        positive = score[seen.row, seen.item].float()
+        if self.config.loss == "softmax":
+            return (self.mass(users, seen) * score.float().logsumexp(1)).sum() - (seen.weight * positive).sum()
+        cost = softplus(score).sum(1, dtype=torch.float32)
+        if not self.among_all:
+            cost.index_add_(0, seen.row, -softplus(positive))
+        return (cost * self.unseen_weight[users]).sum() + (seen.weight * softplus(-positive)).sum()
+
+    def gradient(self, score: Tensor, users: Tensor, seen: Seen) -> Tensor:
+        """The gradient of the loss by the scores, [B, num_items]."""
+        if self.config.loss == "softmax":
+            gradient = score.float().softmax(1).mul_(self.mass(users, seen).unsqueeze(1))
+            gradient[seen.row, seen.item] -= seen.weight
+            return gradient.to(score.dtype)
+        unseen = self.unseen_weight[users]
+        gradient = torch.sigmoid(score).mul_(unseen.unsqueeze(1).to(score.dtype))
+        positive = score[seen.row, seen.item].float()
+        of_seen = -seen.weight * torch.sigmoid(-positive)
+        if self.among_all:
+            of_seen += unseen[seen.row] * torch.sigmoid(positive)
+        gradient[seen.row, seen.item] = of_seen.to(gradient.dtype)
+        return gradient
+
+    def mass(self, users: Tensor, seen: Seen) -> Tensor:
+        """The users' weights, summed over what they have seen: [B]."""
+        return torch.zeros(len(users), device=users.device).index_add_(0, seen.row, seen.weight.expand(len(seen.row)))
+
+    def decay(self, users: Tensor, rows: list[Tensor], seen: Seen) -> None:
         """Add l2's gradient: each sample, seen or drawn, adds l2 (|p|² + |q|²) for the rows it meets."""
         if not self.config.l2:
             return
-        _, position = seen_positions(self.seen.indptr, users)
         drawn = 0.0 if self.config.loss == "softmax" else self.config.negative_weight
         # As if drawn from all items: taking the seen ones out, which spares popular items, ranks worse (docs/log.md).
         everywhere = drawn * self.count[users].sum() / self.num_items
-        item_samples = everywhere + torch.bincount(self.seen.items[position], minlength=self.num_items)
+        item_samples = everywhere + torch.bincount(seen.item, minlength=self.num_items)
         user_samples = self.count[users] * (1 + drawn)
         for branch, row in zip(self.model.branches, rows, strict=True):
             item: Tensor = branch.item_embedding.weight  # type: ignore[union-attr,assignment]

@@ -93,7 +93,8 @@ class NCF(nn.Module):
 
     def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
         outputs = [branch(user_index, item_index) for branch in self.branches]
-        score: Tensor = self.predict(torch.cat(outputs, dim=-1)) + self.item_bias(item_index)
+        output = torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
+        score: Tensor = self.predict(output) + self.item_bias(item_index)
         return score.squeeze(-1)
 
     def against_all(self, users: list[Tensor]) -> Tensor:

@@ -1,7 +1,8 @@
-"""What a person sees while a model trains: a bar on a terminal, and one line an epoch everywhere."""
+"""What a person sees while a model trains: a bar on a terminal, and lines of epochs everywhere."""
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -9,6 +10,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ncf.config import TrainConfig
 from ncf.trainer import Epoch
+
+ALWAYS_SAID = 3  # epochs from the first; then a line a second is enough, and metrics.jsonl has them all
+SECONDS_A_LINE = 1.0
 
 
 class TrainingProgress:
@@ -21,6 +25,7 @@ class TrainingProgress:
         self.stages = 3 if config.pretrain else config.num_members
         self.before = 0  # stages that are done
         self.stage: str | None = None
+        self.said = 0.0
         self.bar = Progress(
             TextColumn("{task.fields[stage]}epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -55,6 +60,10 @@ class TrainingProgress:
         self.stage = epoch.stage
         stage = f"{epoch.stage}, " if epoch.stage else ""
         self.bar.update(self.task, stage=stage)
+        now = time.monotonic()
+        if epoch.epoch > ALWAYS_SAID and now - self.said < SECONDS_A_LINE:
+            return
+        self.said = now
         self.console.print(
             f"{stage}epoch {epoch.epoch:>{len(str(self.epochs))}}  {metrics(epoch)}  "
             f"{epoch.samples_per_second:,.0f} samples/s  {epoch.seconds:.1f} s",

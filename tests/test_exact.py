@@ -52,7 +52,8 @@ def test_the_exact_loss_is_the_expectation_of_the_sampled_one(name: str, weight:
     users = torch.arange(30)
     with torch.no_grad():
         score = model.against_all([branch.user_embedding.weight for branch in model.branches])  # type: ignore[misc,union-attr]
-        expected, gradient = method.loss(score, users)
+        seen = method.seen_by(users)
+        expected, gradient = method.loss(score, users, seen), method.gradient(score, users, seen)
     model.against_all([branch.user_embedding.weight for branch in model.branches]).backward(gradient)  # type: ignore[misc,union-attr,no-untyped-call]
     wanted = gradients(model)
     model.zero_grad()
@@ -82,7 +83,9 @@ def test_softmax_is_the_log_of_the_share_of_what_was_seen() -> None:
     weight = torch.as_tensor(fit.weight / fit.weight.mean())
     wanted = -(weight * score.log_softmax(1)[torch.as_tensor(fit.user_index), torch.as_tensor(fit.item_index)]).sum()
     wanted.backward()  # type: ignore[no-untyped-call]
-    loss, gradient = method.loss(score.detach(), torch.arange(30))
+    users = torch.arange(30)
+    seen = method.seen_by(users)
+    loss, gradient = method.loss(score.detach(), users, seen), method.gradient(score.detach(), users, seen)
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
     assert score.grad is not None
     assert torch.allclose(gradient, score.grad, atol=1e-5)
@@ -95,7 +98,7 @@ def test_l2_is_the_derivative_of_the_squared_length_a_sample() -> None:
     rows = [table.table[users].clone().requires_grad_() for table in method.users]
     item = method.model.branches[0].item_embedding.weight  # type: ignore[union-attr]
     rows[0].grad, item.grad = torch.zeros_like(rows[0]), torch.zeros_like(item)  # type: ignore[union-attr,arg-type]
-    method.decay(users, rows)
+    method.decay(users, rows, method.seen_by(users))
     n_u, n_i = method.count, torch.bincount(method.seen.items, minlength=12)
     assert torch.allclose(rows[0].grad, 0.5 * (4 * n_u).unsqueeze(1) * rows[0])  # type: ignore[arg-type]
     assert torch.allclose(item.grad, 0.5 * (n_i + 3 * n_u.sum() / 12).unsqueeze(1) * item)  # type: ignore[union-attr,arg-type,operator]
