@@ -28,7 +28,13 @@ def seconds(text: str) -> float:
 @click.command(short_help="Train a model and leave a run directory.")
 @click.option("--data", type=PATH, required=True, help="A CSV, TSV or Parquet file, or a folder (paper's or prepared).")
 @click.option("--output", type=PATH, required=True, help="The run directory to make.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), help="Named settings to start from.")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    metavar="NAME",
+    help="Named settings to start from: ml-1m, ml-1m-fast, ml-1m-best, ml-1m-pure (docs/results.md); the paper's "
+    "paper-neumf-N and paper-neumf-N-pretrained, N 8, 16, 32 or 64.",
+)
 @click.option("--model", type=click.Choice(MODEL_NAMES), help="[default: gmf]")
 @click.option("--num-factors", type=int, help="Size of the last layer, and of GMF's embeddings. [default: 32]")
 @click.option("--num-layers", type=int, help="Layers of the MLP tower. [default: 3]")
