@@ -16,6 +16,7 @@ from ncf.baselines import Factors, ItemItem, Popularity, Scorer
 from ncf.closed_form import ease, ials
 from ncf.evaluate import rank_held_out
 from ncf.metrics import paired_test
+from ncf.negatives import SeenItems
 from ncf.presets import PRESETS, configure
 from ncf.splits import Split, load_split
 from ncf.train import choose_device
@@ -27,11 +28,9 @@ PROTOCOLS = ("sampled", "full")
 
 def baseline(name: str, split: Split, device: torch.device) -> Scorer:
     """The baseline with the settings that are the best known for it on this data."""
-    from ncf.method import seen_items
-
     if name == "popularity":
         return Popularity(torch.as_tensor(split.train.popularity(), device=device))
-    seen = seen_items(split.train, device)
+    seen = SeenItems.of_interactions(split.train, device)
     return ItemItem(seen, ease(seen, 1320.0)) if name.startswith("EASE") else Factors(*ials(seen, 192))
 
 

@@ -23,6 +23,7 @@ import torch
 
 from ncf.config import TrainConfig
 from ncf.errors import InputError
+from ncf.evaluate import known_items
 from ncf.interactions import IdIndex
 from ncf.models import NCF, build_model
 from ncf.negatives import SeenItems
@@ -137,9 +138,7 @@ def _write_results(path: Path, split: Split, result: TrainResult) -> None:
     for name, ids in (("user", train.users.ids), ("item", train.items.ids)):
         with _written(path / f"{name}s.parquet") as buffer:
             ids.alias(f"{name}_id").to_frame().write_parquet(buffer)
-    known = SeenItems.of_interactions(train)
-    for rows in (held_out, split.validation):
-        known = known if rows is None else known.including(rows.user_index, rows.item_index)
+    known = known_items(split, torch.device("cpu")).including(held_out.user_index, held_out.item_index)
     # Not compressed: that would take longer than an epoch of a large catalogue.
     np.savez(path / "interactions.npz", indptr=known.indptr.numpy(), item_index=known.items.int().numpy())
     with _written(path / "weights.pt") as buffer:

@@ -192,6 +192,12 @@ class Comparison:
         shown = {name: ways["full"].recommended for name, ways in self.ranks.items()}
         return {name: items.double().mean().item() for name, items in shown.items() if items is not None}
 
+    def document(self, model_kind: str) -> dict[str, Any]:
+        """What `ncf evaluate --json` prints of a model of this kind."""
+        users = self.ranks["model"]["full"].user_index
+        counts = {"users": len(torch.unique(users)), "held_out": len(users)}
+        return {**counts, "model_kind": model_kind, **self.report(), **self.details()}
+
     def details(self) -> dict[str, Any]:
         """What the summary leaves out, ready for JSON: see the keys."""
         return {

@@ -63,13 +63,7 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path |
     stderr = Console(stderr=True, highlight=False)
     with stderr.status("") as status:
         comparison = compare(run.model, split, run.config.seed, status.update)
-    document: dict[str, Any] = {
-        "users": len(set(split.held_out.user_index.tolist())),
-        "held_out": len(split.held_out),
-        "model_kind": run.config.model,
-        **comparison.report(),
-        **comparison.details(),
-    }
+    document = comparison.document(run.config.model)
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:

@@ -22,9 +22,9 @@ from torch.nn.functional import softplus
 
 from ncf.config import TrainConfig
 from ncf.interactions import Interactions
-from ncf.method import OnStep, learning_rate_at, relative_weight, seed_epoch, seen_items, uses_bf16
+from ncf.method import OnStep, learning_rate_at, relative_weight, seed_epoch, uses_bf16
 from ncf.models import NCF
-from ncf.negatives import seen_positions
+from ncf.negatives import SeenItems, seen_positions
 from ncf.work import tower_floats, users_of_a_step
 
 BETAS = (0.9, 0.99)
@@ -64,7 +64,7 @@ class ExactTraining:
     def __init__(self, model: NCF, fit: Interactions, config: TrainConfig, device: torch.device) -> None:
         assert config.batch_size is not None
         self.model, self.config = model, config
-        self.seen = seen_items(fit, device)
+        self.seen = SeenItems.of_interactions(fit, device)
         self.num_users, self.num_items = fit.num_users, fit.num_items
         self.count = self.seen.counts().float()
         self.weight = self._sorted_weight(fit, device)

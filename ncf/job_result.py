@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,9 @@ def check_items(items: Path | None, item_column: str) -> None:
 
 def export_run(run_directory: Path, repository: Path, settings: JobSettings, items: Path | None) -> None:
     """Write a finished run into a model repository. Raises OSError where the disk is full, and says so."""
-    from ncf.checkpoint import CHECKPOINTS, load_run
+    from ncf.checkpoint import load_run
     from ncf.export import export
+    from ncf.progress import metrics
 
     run = load_run(run_directory)
     try:
@@ -45,9 +45,12 @@ def export_run(run_directory: Path, repository: Path, settings: JobSettings, ite
         raise OSError(
             f"cannot write the model into {repository}: {error.strerror or error}{more}; the run is in {run_directory}"
         ) from error
-    shutil.rmtree(run_directory / CHECKPOINTS, ignore_errors=True)  # they would go into output.tar.gz
     best = json.loads((run_directory / "result.json").read_text())
-    log.info("best epoch %d: %s", best["best_epoch"], metrics(best["hold_out"], best["loss"]))
+    log.info(
+        "best epoch %d: %s",
+        best["best_epoch"],
+        metrics(best["loss"], best["hold_out"]["HR@10"], best["hold_out"]["NDCG@10"]),
+    )
     log.info("wrote %s, %s and %s", exported.score, exported.topk.name, exported.query.name)
 
 
@@ -56,6 +59,8 @@ def evaluate_run(run_directory: Path, output: Path, settings: JobSettings, data:
 
     What goes wrong here is said and costs nothing more: the model is written already.
     """
+    from ncf.progress import metrics
+
     try:
         document = evaluation(run_directory, settings.device, data.path)
         (output / EVALUATION).write_text(json.dumps(document, indent=2) + "\n")
@@ -64,9 +69,11 @@ def evaluate_run(run_directory: Path, output: Path, settings: JobSettings, data:
     except Exception as error:
         log.warning("the held-out items were not evaluated; the model is written", exc_info=error)
     else:
+        sampled = document["model"]["sampled"]
         log.info(
             "test: %s (%s held-out items of %s users)",
-            *(metrics(document["model"]["sampled"]), f"{document['held_out']:,}", f"{document['users']:,}"),
+            *(metrics(None, sampled.get("HR@10"), sampled.get("NDCG@10")), f"{document['held_out']:,}"),
+            f"{document['users']:,}",
         )
 
 
@@ -78,17 +85,4 @@ def evaluation(run_directory: Path, device: str, data: Path) -> dict[str, Any]:
 
     run = load_run(run_directory, choose_device(device))
     split = split_of(data, run.config).reindex(run.users, run.items)
-    comparison = compare(run.model, split, run.config.seed)
-    return {
-        "users": len(set(split.held_out.user_index.tolist())),
-        "held_out": len(split.held_out),
-        "model_kind": run.config.model,
-        **comparison.report(),
-        **comparison.details(),
-    }
-
-
-def metrics(values: dict[str, float | None], loss: float | None = None) -> str:
-    """Figures as the regular expressions of a job look for them, without those that there are not."""
-    named = {"Loss": loss, "HR": values.get("HR@10"), "NDCG": values.get("NDCG@10")}
-    return " ".join(f"{name}={value:.4f};" for name, value in named.items() if value is not None)
+    return compare(run.model, split, run.config.seed).document(run.config.model)

@@ -13,8 +13,8 @@ import polars as pl
 from ncf.errors import InputError
 from ncf.interactions import Columns, IdIndex, IntArray, readable, require_two
 from ncf.k_core import core_of, with_minima
-from ncf.prepare import Rows, distinct, in_core, write_arrays, write_ranges
-from ncf.prepared import Manifest, new_folder, write_manifest
+from ncf.prepare import Rows, distinct, finish, in_core, write_arrays, write_ranges
+from ncf.prepared import Manifest, new_folder
 from ncf.source import open_source
 
 log = logging.getLogger(__name__)
@@ -75,21 +75,9 @@ def prepare_with_held_out(
         tell(user, item, test)
         for name, values in (("user", user), ("item", item)):
             np.save(folder / f"held_out_{name}_index.npy", values[known].astype(np.int32))
-        for name, index in (("user", users), ("item", items)):
-            index.ids.alias(f"{name}_id").to_frame().write_parquet(folder / f"{name}s.parquet")
         rmtree(work)
         lengths["held_out"] = int(known.sum())
-        return write_manifest(
-            folder,
-            num_users=len(users),
-            num_items=len(items),
-            **{f"num_{name}": length for name, length in lengths.items()},
-            columns=source.names,
-            seed=seed,
-            held_out=held_out,
-            min_user_interactions=min_user_interactions,
-            min_item_interactions=min_item_interactions,
-        )
+        return finish(folder, users, items, lengths, source, seed, held_out, minima)
 
 
 def read_pairs(paths: Sequence[Path], columns: Columns, users: IdIndex, items: IdIndex) -> Pairs:

@@ -14,7 +14,6 @@ from ncf.config import TrainConfig
 from ncf.distributed import World
 from ncf.interactions import Interactions
 from ncf.models import NCF
-from ncf.negatives import SeenItems
 
 OnStep = Callable[[int, int, int, float, float], None]
 
@@ -57,11 +56,6 @@ def uses_bf16(config: TrainConfig, device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # no public name tells
     return bool(native)
-
-
-def seen_items(fit: Interactions, device: torch.device) -> SeenItems:
-    """What the users have seen of what is fitted: the hold-out stays a possible negative, as the test item does."""
-    return SeenItems.of_interactions(fit, device)
 
 
 def relative_weight(fit: Interactions, device: torch.device) -> Tensor | None:

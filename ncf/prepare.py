@@ -7,7 +7,7 @@ to be sorted in memory; and from those, range by range, into the arrays of ncf/p
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from shutil import rmtree
@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ncf.interactions import Columns, count_indices, require_two
+from ncf.interactions import Columns, IdIndex, count_indices, require_two
 from ncf.k_core import Mask, core_of, with_minima
 from ncf.prepared import ArrayFile, Manifest, new_folder, write_manifest
-from ncf.source import open_source
+from ncf.source import Source, open_source
 from ncf.splits import check_options, latest_rows, random_order, require_held_out
 
 log = logging.getLogger(__name__)
@@ -79,20 +79,34 @@ def prepare(
         of_user, lengths = write_arrays(folder, left, len(users), source.has_weight, seed, held_out)
         require_two(users, items, of_user, where)
         require_held_out(lengths["held_out"])
-        users.ids.alias("user_id").to_frame().write_parquet(folder / "users.parquet")
-        items.ids.alias("item_id").to_frame().write_parquet(folder / "items.parquet")
         rmtree(work)
-        return write_manifest(
-            folder,
-            num_users=len(users),
-            num_items=len(items),
-            **{f"num_{name}": length for name, length in lengths.items()},
-            columns=source.names,
-            seed=seed,
-            held_out=held_out,
-            min_user_interactions=min_user_interactions,
-            min_item_interactions=min_item_interactions,
-        )
+        return finish(folder, users, items, lengths, source, seed, held_out, minima)
+
+
+def finish(
+    folder: Path,
+    users: IdIndex,
+    items: IdIndex,
+    lengths: Mapping[str, int],
+    source: Source,
+    seed: int,
+    held_out: int,
+    minima: tuple[int, int],
+) -> Manifest:
+    """Write the ids and, last, the manifest; `lengths` are those of the arrays."""
+    for name, index in (("user", users), ("item", items)):
+        index.ids.alias(f"{name}_id").to_frame().write_parquet(folder / f"{name}s.parquet")
+    return write_manifest(
+        folder,
+        num_users=len(users),
+        num_items=len(items),
+        **{f"num_{name}": length for name, length in lengths.items()},
+        columns=source.names,
+        seed=seed,
+        held_out=held_out,
+        min_user_interactions=minima[0],
+        min_item_interactions=minima[1],
+    )
 
 
 def watched(values: Iterable[T], what: str, total: int, on_progress: OnProgress) -> Iterator[T]:

@@ -64,16 +64,15 @@ class TrainingProgress:
         if epoch.epoch > ALWAYS_SAID and now - self.said < SECONDS_A_LINE:
             return
         self.said = now
+        figures = metrics(epoch.loss, epoch.hit_rate_at_10, epoch.ndcg_at_10)
         self.console.print(
-            f"{stage}epoch {epoch.epoch:>{len(str(self.epochs))}}  {metrics(epoch)}  "
+            f"{stage}epoch {epoch.epoch:>{len(str(self.epochs))}}  {figures}  "
             f"{epoch.samples_per_second:,.0f} samples/s  {epoch.seconds:.1f} s",
             soft_wrap=True,
         )
 
 
-def metrics(epoch: Epoch) -> str:
-    """An epoch's loss and quality at 10 on the hold-out, as regular expressions for a job's metrics look for them."""
-    text = f"Loss={epoch.loss:.4f};"
-    if epoch.hit_rate_at_10 is not None:
-        text += f" HR={epoch.hit_rate_at_10:.4f}; NDCG={epoch.ndcg_at_10:.4f};"
-    return text
+def metrics(loss: float | None, hit_rate: float | None, ndcg: float | None) -> str:
+    """Figures as the regular expressions of a job look for them, without those that there are not."""
+    named = {"Loss": loss, "HR": hit_rate, "NDCG": ndcg}
+    return " ".join(f"{name}={value:.4f};" for name, value in named.items() if value is not None)

@@ -15,11 +15,11 @@ from ncf.errors import InputError
 from ncf.evaluate import Candidates, evaluate_sampled
 from ncf.fold import Blend, Scores, fold
 from ncf.interactions import Interactions
-from ncf.method import seen_items
 from ncf.models import NCF
 from ncf.negatives import SeenItems
 from ncf.splits import HeldOut, Split, leave_one_out
 from ncf.trainer import CUT_SHORT, INTERRUPTED, OUT_OF_TIME, TrainResult, Watch, start_model, train_stage
+from ncf.undisturbed import undisturbed
 from ncf.work import choose_negatives
 
 PRETRAINED_SHARE = 0.5  # of either branch in the prediction (paper, section 3.4.1)
@@ -166,16 +166,10 @@ def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
         members.append(member)
         if stopped in CUT_SHORT:
             break
-    share = (1 - config.closed_form) / len(members)
-    parts: list[tuple[float, Scores]] = [(share, member.model.catalogue()) for member in members]
-    scale, offset = usual_scale([scores for _, scores in parts], fit, device)
-    if config.closed_form:
-        watch.say(f"solving EDLAE for {fit.num_items:,} items")
-        seen = seen_items(fit, device)
-        parts.append((config.closed_form, partial(scores_of, seen=seen, item_item=edlae(seen))))
-    watch.say(f"folding {len(parts)} models into one GMF of {config.result_factors} factors")
-    blend = Blend(parts, fit.num_users, fit.num_items, device)
-    model = fold(blend, config.result_factors, scale, offset, config.seed)
+    with undisturbed("the folding") as heard:  # a signal must not lose what was trained before it
+        model = folded(plan, [member.model for member in members], device, watch)
+    if heard:
+        stopped = INTERRUPTED
     quality = evaluate_sampled(model, candidates) if candidates else {}
     first = members[0].best
     best = replace(
@@ -186,6 +180,21 @@ def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
     )
     epochs = tuple(epoch for member in members for epoch in member.epochs)
     return TrainResult(model, config, epochs, best, stopped)
+
+
+def folded(plan: Plan, members: list[NCF], device: torch.device, watch: Watch) -> NCF:
+    """One GMF for the blend of the members and, where asked, EDLAE."""
+    fit, config = plan.fit, plan.config
+    share = (1 - config.closed_form) / len(members)
+    parts: list[tuple[float, Scores]] = [(share, member.catalogue()) for member in members]
+    scale, offset = usual_scale([scores for _, scores in parts], fit, device)
+    if config.closed_form:
+        watch.say(f"solving EDLAE for {fit.num_items:,} items")
+        seen = SeenItems.of_interactions(fit, device)
+        parts.append((config.closed_form, partial(scores_of, seen=seen, item_item=edlae(seen))))
+    watch.say(f"folding {len(parts)} models into one GMF of {config.result_factors} factors")
+    blend = Blend(parts, fit.num_users, fit.num_items, device)
+    return fold(blend, config.result_factors, scale, offset, config.seed)
 
 
 def member_configs(plan: Plan) -> list[TrainConfig]:

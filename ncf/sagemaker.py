@@ -143,6 +143,7 @@ class TrainingJob:
     def _fit(self, settings: JobSettings, hosts: Hosts, data: JobData) -> bool:
         """Leave a finished run in the run directory of the first host; whether the job was told to stop."""
         from ncf.train import Life, choose_device, train_run
+        from ncf.trainer import INTERRUPTED
 
         processes = processes_here(settings, hosts, data.path)
         try:
@@ -153,7 +154,7 @@ class TrainingJob:
                 life = Life(True, self.checkpoints, settings.max_seconds, self.event_files)
                 device = choose_device(settings.device)
                 result = train_run(data.path, self.run_directory, settings.config, device, life)
-                stopped = result is not None and result.stopped == "interrupted"
+                stopped = result is not None and result.stopped == INTERRUPTED
         except (KeyboardInterrupt, LaunchError) as error:
             if not self._finished():
                 raise

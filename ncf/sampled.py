@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from ncf.config import TrainConfig
 from ncf.distributed import World
 from ncf.interactions import Interactions
-from ncf.method import OnStep, learning_rate_at, relative_weight, seed_epoch, seen_items, uses_bf16
+from ncf.method import OnStep, learning_rate_at, relative_weight, seed_epoch, uses_bf16
 from ncf.models import NCF
 from ncf.negatives import SeenItems
 
@@ -39,7 +39,7 @@ class Positives:
             torch.as_tensor(fit.user_index[part], device=device),
             torch.as_tensor(fit.item_index[part], device=device),
             None if weight is None else weight[part],
-            seen_items(fit, device),
+            SeenItems.of_interactions(fit, device),  # the hold-out stays a possible negative, as the test item does
         )
 
 

@@ -19,7 +19,7 @@ from ncf.distributed import joined_world
 from ncf.errors import InputError
 from ncf.event_files import EventFiles
 from ncf.progress import TrainingProgress
-from ncf.resume import Checkpoints, fingerprint, identity_of
+from ncf.resume import Checkpoints, identity_of
 from ncf.splits import Split, load_split
 from ncf.trainer import Epoch, TrainResult, Watch
 from ncf.undisturbed import undisturbed
@@ -61,7 +61,8 @@ def train_run(
     with joined_world(device) as world:  # before reading: who finds a mistake then ends the others too
         split = split_of(data, config)
         plan = recipe.plan(split, config, device, world.size)
-        if world.size > 1 and world.share(mine := fingerprint(plan.fit)) != mine:
+        identity = identity_of(plan.config, plan.fit)
+        if world.share(identity["data"]) != identity["data"]:
             raise InputError("this process has other data than the first one; every process needs all of it")
         if not world.first:
             with suppress(KeyboardInterrupt):  # the first process is told as well, and writes what there is
@@ -72,7 +73,6 @@ def train_run(
             EventFiles(life.tensorboard) as events,
             TrainingProgress(plan.config) as progress,
         ):
-            identity = identity_of(plan.config, plan.fit)
             checkpoints = Checkpoints(life.checkpoints or output / CHECKPOINTS, identity, life.resume)
             checkpoints.require_own()
             begin_run(output, plan.config, data, device)

@@ -114,4 +114,5 @@ def train(
     best = f"best epoch {result.best.epoch} of {len(result.epochs)}"
     if result.config.is_folded:
         best = f"folded from {len({epoch.stage for epoch in result.epochs})} models"
-    click.echo(f"wrote {output}: {best} ({result.stopped}), {metrics(result.best)}")
+    figures = metrics(result.best.loss, result.best.hit_rate_at_10, result.best.ndcg_at_10)
+    click.echo(f"wrote {output}: {best} ({result.stopped}), {figures}")
