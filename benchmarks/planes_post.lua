@@ -1,20 +1,44 @@
--- wrk: POST one fixed body, taken from a file; at the end one line of JSON with what the connections saw.
--- Use: wrk -s planes_post.lua URL -- BODY_FILE CONTENT_TYPE
+-- wrk: POST the bodies of a file in turn, with a zero byte between them; at the end one line of JSON with what was seen.
+-- Use: wrk --threads 1 -s planes_post.lua URL -- BODIES_FILE CONTENT_TYPE [codes]
+-- With `codes` answers are counted by status, which costs wrk a call of Lua an answer.
+
+local thread
+
+function setup(each)
+  thread = each
+end
 
 function init(args)
   local file = assert(io.open(args[1], "rb"))
   wrk.method = "POST"
-  wrk.body = file:read("*a")
   wrk.headers["Content-Type"] = args[2]
+  local requests, last = {}, 0
+  for body in file:read("*a"):gmatch("%Z+") do
+    table.insert(requests, wrk.format(nil, nil, nil, body))
+  end
   file:close()
+  request = function()
+    last = last % #requests + 1
+    return requests[last]
+  end
+  codes = {}
+  if args[3] == "codes" then
+    response = function(status)
+      codes[status] = (codes[status] or 0) + 1
+    end
+  end
 end
 
 function done(summary, latency, requests)
   local errors = summary.errors
+  local counted = {}
+  for status, count in pairs(thread:get("codes")) do
+    table.insert(counted, string.format('"%d": %d', status, count))
+  end
   io.write(string.format(
-    '\n{"requests": %d, "duration": %d, "p50": %d, "p90": %d, "p99": %d, "longest": %d, '
-      .. '"connect": %d, "read": %d, "write": %d, "status": %d, "timeout": %d}\n',
-    summary.requests, summary.duration,
-    latency:percentile(50), latency:percentile(90), latency:percentile(99), latency.max,
-    errors.connect, errors.read, errors.write, errors.status, errors.timeout))
+    '\n{"requests": %d, "duration": %d, "p50": %d, "p90": %d, "p95": %d, "p99": %d, "longest": %d, '
+      .. '"connect": %d, "read": %d, "write": %d, "status": %d, "timeout": %d, "codes": {%s}}\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(90), latency:percentile(95),
+    latency:percentile(99), latency.max, errors.connect, errors.read, errors.write, errors.status, errors.timeout,
+    table.concat(counted, ", ")))
 end

@@ -5,27 +5,23 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
+from bench_processes import cpu_seconds, unrelated_seconds
 from topk_rig import Bench
 
 from serve.ports import LOOPBACK
 
 SCRIPT = Path(__file__).parent / "planes_post.lua"
-TICKS = os.sysconf("SC_CLK_TCK")
-# How the kernel calls the processes (15 characters at most), and what they are here; all others are the front.
-ROLES = {"tritonserver": "tritonserver", "triton_python_b": "model"}
 JSON_TYPE = "application/json"
 
 
@@ -51,12 +47,15 @@ class Round:
     rate: float
     p50_ms: float
     p90_ms: float
+    p95_ms: float
     p99_ms: float
     longest_ms: float
     cpu_us: dict[str, float] = field(default_factory=dict)
     """CPU time a request, by role."""
     others: float = 0
     """Cores that were busy with what is neither wrk nor a server of ours: a measure of how quiet the machine was."""
+    errors: dict[str, int] = field(default_factory=dict)
+    """How many by status, or by what befell the connection."""
 
 
 def require_wrk() -> None:
@@ -66,18 +65,28 @@ def require_wrk() -> None:
         sys.exit(2)
 
 
-def wrk(target: Target, body: bytes, connections: int, seconds: int, cores: frozenset[int] = frozenset()) -> Round:
+def wrk(
+    target: Target,
+    bodies: Sequence[bytes],
+    connections: int,
+    seconds: int,
+    cores: frozenset[int] = frozenset(),
+    content_type: str = JSON_TYPE,
+    count_errors: bool = False,
+) -> Round:
     """So many connections at once, kept alive, each with one request at a time; on `cores` alone if some are given.
 
-    Raises click.ClickException unless every request was answered, and by no error.
+    The bodies are sent in turn.
+    Raises click.ClickException unless every request was answered, and by no error that is not to be counted.
     """
     with tempfile.NamedTemporaryFile(prefix="planes-body-") as file:
-        file.write(body)
+        file.write(b"\0".join(bodies))
         file.flush()
         pinned = ["taskset", "-c", ",".join(map(str, sorted(cores)))] if cores else []
         command = [
             *pinned, "wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s",
-            "--timeout", "20s", "--script", str(SCRIPT), target.url, "--", file.name, JSON_TYPE,
+            "--timeout", "20s", "--script", str(SCRIPT), target.url, "--", file.name, content_type,
+            *(["codes"] if count_errors else []),
         ]  # fmt: skip
         before, unrelated, began = cpu_seconds(target.process), unrelated_seconds(), time.monotonic()
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -86,73 +95,47 @@ def wrk(target: Target, body: bytes, connections: int, seconds: int, cores: froz
     lines = ended.stdout.strip().splitlines()
     if ended.returncode or not lines or not lines[-1].startswith("{"):
         raise click.ClickException(f"wrk ended with {ended.returncode}: {ended.stdout}{ended.stderr}")
-    found: dict[str, int] = json.loads(lines[-1])
-    errors = {name: found[name] for name in ("connect", "read", "write", "status", "timeout") if found[name]}
-    if errors or not found["requests"]:
+    found: dict[str, Any] = json.loads(lines[-1])
+    errors: dict[str, int] = {code: count for code, count in found["codes"].items() if code != "200"}
+    faults = (
+        ("connect", "read", "write", "timeout") if count_errors else ("connect", "read", "write", "status", "timeout")
+    )
+    errors |= {name: found[name] for name in faults if found[name]}
+    if not found["requests"] or (errors and not count_errors):
         raise click.ClickException(f"{target.name}, {connections} connections: {errors} of {found['requests']} answers")
     return Round(
         found["requests"],
         1e6 * found["requests"] / found["duration"],
         found["p50"] / 1e3,
         found["p90"] / 1e3,
+        found["p95"] / 1e3,
         found["p99"] / 1e3,
         found["longest"] / 1e3,
         {role: 1e6 * (spent - before.get(role, 0)) / found["requests"] for role, spent in after.items()},
         max(0.0, unrelated / elapsed),
+        errors,
     )
 
 
-def ask(target: Target, body: bytes) -> Any:
-    """The answer to one request, as JSON; raises click.ClickException for any other than 200."""
+def ask(target: Target, body: bytes, content_type: str = JSON_TYPE) -> Any:
+    """The answer to one request, as JSON where it is; raises click.ClickException for any other than 200."""
     connection = http.client.HTTPConnection(LOOPBACK, target.port, timeout=60)
     with contextlib.closing(connection):
-        connection.request("POST", target.path, body, {"Content-Type": JSON_TYPE})
+        connection.request("POST", target.path, body, {"Content-Type": content_type})
         answer = connection.getresponse()
         read = answer.read()
     if answer.status != 200:
         raise click.ClickException(f"{target.name} answers {answer.status}: {read[:500]!r}")
-    return json.loads(read)
-
-
-def cpu_seconds(root: int | None) -> dict[str, float]:
-    """CPU time of a process and all that came from it, by role."""
-    if root is None:
-        return {}
-    parents: dict[int, int] = {}
-    spent: dict[int, tuple[str, float]] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            name, values = (entry / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
-        except OSError:  # gone in this moment
-            continue
-        numbers = values.split()
-        parents[int(entry.name)] = int(numbers[1])
-        spent[int(entry.name)] = (ROLES.get(name, "front"), (int(numbers[11]) + int(numbers[12])) / TICKS)
-    result: dict[str, float] = {}
-    for each, (role, seconds) in spent.items():
-        ancestor = each
-        while ancestor != root and ancestor in parents:
-            ancestor = parents[ancestor]
-        if ancestor == root:
-            result[role] = result.get(role, 0) + seconds
-    return result
-
-
-def unrelated_seconds() -> float:
-    """CPU time of the whole machine without this process, what it has started, and what of that has ended."""
-    user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ours = sum(cpu_seconds(os.getpid()).values()) + ended.ru_utime + ended.ru_stime
-    return (user + nice + system + irq + softirq) / TICKS - ours
+    return json.loads(read) if JSON_TYPE in answer.headers.get("Content-Type", JSON_TYPE) else read
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One kind of load on every server; `bodies` gives each round another one."""
+    """One kind of load on every server; `bodies` gives each round others."""
 
     pairs: int
     connections: int
-    bodies: Callable[[], bytes]
+    bodies: Callable[[], Sequence[bytes]]
 
 
 @dataclass
@@ -203,9 +186,9 @@ def measure(
             bench.progress.advance(task)
     for number in range(bench.rounds):
         for result in results:
-            body = result.cell.bodies()
+            bodies = result.cell.bodies()
             for target in targets[:: -1 if number % 2 else 1]:
-                found = wrk(target, body, result.cell.connections, seconds, cores(target))
+                found = wrk(target, bodies, result.cell.connections, seconds, cores(target))
                 result.rounds[target.name].append(found)
                 bench.progress.advance(task)
     bench.progress.remove_task(task)

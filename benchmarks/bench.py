@@ -1,0 +1,112 @@
+"""`make bench`: the product measured against the server behind it and against what one would pick instead.
+
+Every point is written down before the next is begun. An interrupted run goes on where it was; at the end, and after an
+interruption, the report is drawn from what there is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+from bench_points import Points
+from bench_report import write_report
+from bench_run import BenchRun, commit, machine
+from planes_wrk import require_wrk
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from topk_rig import Bench
+
+# Module with a function `run`, and what it measures; in this order.
+SECTIONS = {
+    "sweep": ("bench_sweep", "perf_analyzer on <name> and <name>_topk: closed and open loop, HTTP and gRPC"),
+    "ladder": ("bench_ladder", "the same requests in process, through Triton, and through serve"),
+    "peers": ("bench_peers", "TorchServe, MLServer, BentoML, LitServe, mosec and Ray Serve beside serve"),
+    "saturation": ("bench_saturation", "more requests than can be answered, and the time after"),
+    "models": ("bench_models", "loading and unloading, and 2 to 50 models in one server"),
+    "search": ("bench_search", "max_batch_size, queue delay and instances; writes a preset for `ncf export`"),
+    "soak": ("bench_soak", "ten minutes of load, and the memory of every process"),
+}
+QUICK = ("sweep", "ladder", "saturation")
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    epilog="\b\nSections:\n" + "\n".join(f"  {name:<11} {what}" for name, (_, what) in SECTIONS.items()),
+)
+@click.option(
+    "--only", help="Sections to run, with commas between them.  [default: all; quick: " + ", ".join(QUICK) + "]"
+)
+@click.option("--quick", is_flag=True, help="The core of it in three minutes: fewer points, rounds and seconds.")
+@click.option("--rounds", type=click.IntRange(1), help="Interleaved rounds.  [default: 5, quick 2]")
+@click.option("--seconds", type=click.FloatRange(0.1), help="Seconds a point and round.  [default: 3, quick 1]")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Points and report.  [default: build/bench, quick: build/bench-quick]",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the report goes.  [default: OUTPUT/report]",
+)
+@click.option("--fresh", is_flag=True, help="Forget the points of an earlier run in OUTPUT.")
+def main(
+    only: str | None, quick: bool, rounds: int | None, seconds: float | None, output: Path | None, report: Path | None,
+    fresh: bool,
+) -> None:  # fmt: skip
+    """Measure serve, Triton and what one would use instead; write Markdown, plots and raw data.
+
+    \b
+    Examples:
+      make bench                       about an hour; interrupt it and run it again as you like
+      make bench-quick                 three minutes
+      python benchmarks/bench.py --only ladder,peers
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that no server stays behind
+    require_wrk()
+    names = chosen(only, quick)
+    output = output or Path("build/bench-quick" if quick else "build/bench")
+    if fresh:
+        shutil.rmtree(output, ignore_errors=True)
+    rounds, seconds = rounds or (2 if quick else 5), seconds or (1.0 if quick else 3.0)
+    points = Points(output, {**machine(), "quick": quick, "rounds": rounds, "seconds a point": seconds})
+    console = Console(stderr=True, highlight=False)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    try:
+        with Progress(*columns, console=console, transient=True) as progress:
+            run = BenchRun(Bench(folder, rounds, seconds, quick, "cpu", progress), points)
+            for name in names:
+                began, before = time.monotonic(), len(points.points)
+                importlib.import_module(SECTIONS[name][0]).run(run)
+                measured = len(points.points) - before
+                run.bench.say(f"{name}: {measured} points in {time.monotonic() - began:.0f} s")
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on from here")
+        sys.exit(130)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if points.points:
+            written = write_report(points, report or output / "report", commit())
+            console.print(f"wrote {written}")
+
+
+def chosen(only: str | None, quick: bool) -> list[str]:
+    names = [name.strip() for name in only.split(",")] if only else list(QUICK if quick else SECTIONS)
+    for name in names:
+        if name not in SECTIONS:
+            raise click.BadParameter(
+                f"'{name}' is no section; choose some of {', '.join(SECTIONS)}", param_hint="--only"
+            )
+    return [name for name in SECTIONS if name in names]
+
+
+if __name__ == "__main__":
+    main()
