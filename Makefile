@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VERSION := $(shell git describe --tags --always 2>/dev/null || echo 0.0.0)
 export DOCKER_BUILDKIT := 1
 
-.PHONY: demo serve test test-units test-image lint image image-gpu bench-clients bench-planes bench-topk bench-train clean
+.PHONY: demo serve test test-units test-image lint image image-gpu bench bench-quick bench-clients bench-planes bench-topk bench-train clean
 
 demo: .venv/ready  ## set up, train two models, serve them, ask, print, stop
 	$(BIN)/python scripts/demo.py
@@ -40,10 +40,16 @@ image-gpu: .venv/image/ready  ## ncf-triton:gpu on NVIDIA's Triton image, and it
 	docker build --target gpu --tag ncf-triton:gpu --build-arg VERSION=$(VERSION) $(ARGS) .
 	.venv/image/bin/python scripts/sbom.py ncf-triton:gpu --output build/sbom-gpu.cdx.json
 
+bench: .venv/ready .venv/bench/ready .venv/perf_analyzer/ready .venv/wrk/ready  ## all of benchmarks/report, in about an hour; interrupted, it goes on where it was; ARGS="--help"
+	$(BIN)/python benchmarks/bench.py --report benchmarks/report $(ARGS)
+
+bench-quick: .venv/ready .venv/perf_analyzer/ready .venv/wrk/ready  ## the core of it in three minutes, into build/bench-quick
+	$(BIN)/python benchmarks/bench.py --quick $(ARGS)
+
 bench-clients: .venv/ready  ## three ways for the data plane to talk to Triton, measured side by side
 	$(BIN)/python benchmarks/triton_clients.py
 
-bench-planes: .venv/ready .venv/bench/ready  ## serve beside Triton's own SageMaker endpoint and TorchServe, under wrk; ARGS="--help"
+bench-planes: .venv/ready .venv/bench/ready .venv/wrk/ready  ## serve beside Triton's own SageMaker endpoint and TorchServe, under wrk; ARGS="--help"
 	$(BIN)/python benchmarks/planes.py $(ARGS)
 
 bench-topk: .venv/ready .venv/bench/ready  ## top-K and the whole serve beside what they compete with; ARGS="--help"
@@ -61,6 +67,14 @@ bench-train: .venv/ready  ## training beside the bare products and gathers it is
 	$(PYTHON) -m venv .venv/bench
 	.venv/bench/bin/pip install --quiet -r requirements-bench.txt
 	touch $@
+
+.venv/perf_analyzer/ready: scripts/get_perf_analyzer.sh | .venv/ready
+	scripts/get_perf_analyzer.sh .venv/perf_analyzer
+	touch $@
+
+.venv/wrk/ready: scripts/get_wrk.sh scripts/fetch_package.sh | .venv/ready
+	scripts/get_wrk.sh .venv/wrk
+	mkdir -p $(@D) && touch $@
 
 .venv/ready: requirements.txt pyproject.toml scripts/ensure_libpython.sh
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \

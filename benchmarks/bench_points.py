@@ -50,6 +50,10 @@ class Points:
             )
         there.write_text(json.dumps(self.settings, indent=1) + "\n")
         self.points = list(read_points(folder))
+        whole = "".join(_line(point) for point in self.points)
+        if (folder / FILE).exists() and whole != (folder / FILE).read_text():  # else the next line joins half a one
+            (folder / f"{FILE}.new").write_text(whole)
+            (folder / f"{FILE}.new").replace(folder / FILE)
 
     def missing(self, section: str, keys: Iterable[Key]) -> list[Key]:
         """Those of the keys that have not been measured, in their order."""
@@ -62,7 +66,7 @@ class Points:
     def add(self, section: str, key: Key, figures: Mapping[str, Any], error: str = "", command: str = "") -> Point:
         point = Point(section, dict(key), dict(figures), error, command)
         with (self.folder / FILE).open("a") as file:
-            file.write(json.dumps(asdict(point)) + "\n")
+            file.write(_line(point))
             file.flush()
             os.fsync(file.fileno())
         self.points.append(point)
@@ -77,6 +81,10 @@ def read_points(folder: Path) -> Iterator[Point]:
             yield Point(**json.loads(line))
         except ValueError:
             continue
+
+
+def _line(point: Point) -> str:
+    return json.dumps(asdict(point)) + "\n"
 
 
 def _name(key: Key) -> str:

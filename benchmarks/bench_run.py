@@ -16,6 +16,8 @@ import torch
 from bench_points import Points
 from topk_rig import Bench, Recommender, random_recommender
 
+from serve.triton_runtime import NGC_SERVER
+
 ROOT = Path(__file__).resolve().parents[1]
 MODEL, FACTORS = "neumf", 32
 USERS, ITEMS = 6_040, 3_706  # MovieLens-1M's shape; weights are random, for time does not depend on them
@@ -51,7 +53,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "nvidia-pytriton": version("nvidia-pytriton"),
+        "tritonserver": triton_version(),
         "model": f"{MODEL}, {FACTORS} factors, {USERS:,} users × {ITEMS:,} items",
     }
 
@@ -64,7 +66,18 @@ def processor() -> str:
     return platform.machine()
 
 
+def triton_version() -> str:
+    """Which tritonserver `serve` finds here."""
+    if NGC_SERVER.exists():
+        return f"{NGC_SERVER}, release {os.environ.get('NVIDIA_TRITON_SERVER_VERSION', 'unknown')}, libtorch backend"
+    return f"of nvidia-pytriton {version('nvidia-pytriton')}, stand-in for the libtorch backend"
+
+
 def commit() -> str:
-    """The commit that is checked out, marked where files differ from it."""
+    """The commit that is checked out, marked where files differ from it; of an unpacked archive `unknown`."""
     command = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    try:
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        found = ""
+    return found or "unknown"

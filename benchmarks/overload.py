@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 from planes_servers import PATH
-from planes_wrk import SCRIPT, require_wrk
+from planes_wrk import SCRIPT, find_wrk, require_wrk
 from rich.console import Console
 from rich.table import Table
 from topk_rig import free_ports
@@ -55,8 +55,9 @@ def main(repository: Path, model: str, user: str, connections: int, seconds: int
                 file.flush()
                 wrk = subprocess.Popen(
                     [
-                        "wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s",
-                        "--script", str(SCRIPT), f"http://{LOOPBACK}:{port}{PATH}", "--", file.name, "application/json",
+                        find_wrk() or "wrk", "--threads", "1", "--connections", str(connections),
+                        "--duration", f"{seconds}s", "--script", str(SCRIPT),
+                        f"http://{LOOPBACK}:{port}{PATH}", "--", file.name, "application/json",
                     ],
                     stdout=subprocess.PIPE, text=True,
                 )  # fmt: skip

@@ -7,7 +7,7 @@ import os
 import secrets
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from planes_wrk import Target
@@ -43,15 +43,24 @@ def native(bench: Bench, recommender: Recommender) -> Iterator[Target]:
 
 @contextlib.contextmanager
 def whole_serve(
-    bench: Bench, recommender: Recommender, program: Path, cores: frozenset[int] = frozenset(), name: str = "serve"
+    bench: Bench,
+    recommender: Recommender,
+    program: Path,
+    cores: frozenset[int] = frozenset(),
+    name: str = "serve",
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Target]:
-    """`serve` as users start it, its Triton and its model processes on `cores` alone if some are given."""
+    """`serve` as users start it, its Triton and its model processes on `cores` alone if some are given.
+
+    `settings` are further environment variables.
+    """
     (port,) = free_ports(1)
     environment = {
         **os.environ,
         "SERVE_MODEL_REPOSITORY": str(recommender.repository),
         "SERVE_BIND_ADDRESS": LOOPBACK,
         "SAGEMAKER_BIND_TO_PORT": str(port),
+        **(settings or {}),
     }
     pinned = ["taskset", "-c", ",".join(map(str, sorted(cores)))] if cores else []
     with running(bench, name, [*pinned, str(program)], environment, port) as target:

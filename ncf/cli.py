@@ -85,6 +85,7 @@ def sample(catalogue: str, output: Path) -> None:
     show_default=True,
     help="Where Triton runs the models; auto: a GPU where the server finds one.",
 )
+@click.option("--serving", type=PATH, help="A JSON file of batch sizes, queue delays and instances, by part.")
 def export(
     run_directory: Path,
     repository: Path,
@@ -94,24 +95,32 @@ def export(
     items_file: Path | None,
     item_column: str,
     device: str,
+    serving: Path | None,
 ) -> None:
     """Write a run into a Triton model repository as TorchScript, checked against the trained model first.
 
     A running `serve` puts a new version of a recommender live by itself. The columns of --items, such as title and
     category, can be returned with recommendations and filtered by.
 
+    --serving sets max_batch_size, max_queue_delay_microseconds and instances of score, topk and query in the
+    config.pbtxt of a new recommender. `make bench` writes such a file, export_preset.json:
+    {"score": {"max_batch_size": 1024, "instances": 2}, "topk": {"max_queue_delay_microseconds": 500}}
+
     \b
     Examples:
       ncf export --run runs/first --repository model_repository --name ncf_first
       ncf export --run runs/second --repository model_repository --name ncf_first --items items.csv
+      ncf export --run runs/first --repository tuned --name ncf_first --serving export_preset.json
     """
     from ncf.checkpoint import load_run
     from ncf.export import export as export_run
     from ncf.items import read_items
+    from ncf.serving_settings import read_serving
 
+    settings = read_serving(serving) if serving else None
     run = load_run(run_directory)
     columns = read_items(items_file, run.items, item_column) if items_file else []
-    exported = export_run(run, repository, name, version, k, device, columns)
+    exported = export_run(run, repository, name, version, k, device, columns, settings)
     click.echo(
         f"wrote {exported.score}, {exported.topk.name} and {exported.query.name}, version {exported.version}, "
         f"K = {exported.k}" + (f", items with {', '.join(column.name for column in columns)}" if columns else "")

@@ -6,7 +6,7 @@ device: what was exported beside a GPU runs on a CPU, and the other way round.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ncf.checkpoint import Run
 from ncf.config import DEFAULT_K
+from ncf.errors import InputError
 from ncf.exported_modules import TopK, TotalScorer
 from ncf.fold_in import fit_fold_in
 from ncf.id_file import write_column, write_counts, write_id_file
@@ -23,6 +24,7 @@ from ncf.items import ItemColumn
 from ncf.models import SCORES_AT_ONCE
 from ncf.publish import check_request, free_version, part_names, place_config, place_warmup, publish, staging_folder
 from ncf.query import Query
+from ncf.serving_settings import PARTS, PartSettings
 from ncf.triton_config import (
     INSTANCE_KINDS,
     TYPE_FP32,
@@ -69,11 +71,13 @@ def export(
     k: int = DEFAULT_K,
     device: str = "auto",
     columns: Sequence[ItemColumn] = (),
+    serving: Mapping[str, PartSettings] | None = None,
 ) -> ExportedModel:
     """Write `<name>`, `<name>_topk` and `<name>_query` into a model repository, each version whole or not at all.
 
-    The version defaults to the next free one; `columns` is what is known of the items. Raises InputError for a name,
-    version or k that cannot be.
+    The version defaults to the next free one; `columns` is what is known of the items, `serving` what differs
+    from the default configuration, by part. Raises InputError for a name, version or k that cannot
+    be, and for `serving` of a recommender that is there, which keeps its configuration.
     """
     check_request(name, version, k)
     names = part_names(name)
@@ -90,6 +94,12 @@ def export(
         names.query: query_config(k, device),
         names.score: score_config(device),
     }
+    if serving and (there := repository / names.score / "config.pbtxt").exists():
+        raise InputError(
+            f"{there} is there, and a new version keeps it: edit that file, or give --serving a new --name"
+        )
+    for part, model_name in zip(PARTS, names, strict=True):
+        configs[model_name] = (serving or {}).get(part, PartSettings()).apply(configs[model_name])
     with staging_folder(repository) as staging:
         version = free_version(repository, names, version)
         for model_name, module in modules.items():

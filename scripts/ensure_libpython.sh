@@ -22,20 +22,10 @@ except OSError:
 PY
 ) && exit 0
 
-package=${library%.so.1.0}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial"
-fetch() { (cd "$scratch" && apt-get "$@" download "$package" >/dev/null 2>&1); }
-if command -v apt-get >/dev/null && ! fetch; then
-  # No package lists, or old ones: fetch lists of our own, which needs no root and leaves the machine's as they are.
-  set -- -o "Dir::State::lists=$scratch/lists" -o "Dir::Cache=$scratch/cache" -o Debug::NoLocking=1
-  apt-get "$@" update >/dev/null 2>&1 && fetch "$@" || true
-fi
-for archive in "$scratch"/*.deb; do
-  [ -e "$archive" ] || { echo "$library is missing and could not be fetched; as root, run: apt-get update && apt-get install $package" >&2; exit 1; }
-  dpkg -x "$archive" "$scratch/root"
-done
+echo "$library is missing: fetching it" >&2
+"$(dirname "$0")/fetch_package.sh" "$scratch" "${library%.so.1.0}"
 target=$("$python" -c 'import sys; print(sys.prefix)')/lib
-cp "$(find "$scratch/root" -name "$library")" "$target/$library"
+cp "$(find "$scratch" -name "$library")" "$target/$library"
 echo "put $library into $target"

@@ -25,6 +25,8 @@ PURPOSES = {
     "requirements-bench.txt": "what the benchmarks compare with",
     "docs/api.md": "the API of /invocations: asks, formats, mistakes, versions",
     "docs/decisions.md": "why things are as they are",
+    "benchmarks/report/README.md": "what `make bench` measured last: plots, tables, raw data beside it",
+    "docs/gpu-benchmarks.md": "the same on a machine with a GPU and without a network",
     "benchmarks/planes_post.lua": "what wrk sends, and what it says in the end",
     "docs/hosting.md": "what serve promises a platform: contract, limits, shutdown, metrics",
     "docs/flow.svg": "the picture above",
@@ -77,6 +79,10 @@ def purpose(name: str) -> str:
     """The first sentence of a program; short enough for one line of the tree."""
     if name in PURPOSES:
         return PURPOSES[name]
+    if name.startswith("benchmarks/report/"):  # its page names all of it
+        return ""
+    if name.startswith("benchmarks/peers/") and name.endswith(".txt"):
+        return shortened((ROOT / name).read_text().splitlines()[0].removeprefix("# "))
     if name.endswith(".sh"):
         comment = re.match(r"#!.*\n# (.+)\n", (ROOT / name).read_text())
         if comment is None:

@@ -84,11 +84,16 @@ class Recommenders:
             if not isinstance(answer, ServeError):
                 answer["request_id"] = call.request_id
                 finished.append(answer)
-            elif decoded.many:
-                described = {"code": answer.code, "message": str(answer)}
-                finished.append({"error": described, "request_id": call.request_id})
-            else:
-                raise answer
+                continue
+            # A traceback leads to this frame and so back to the error: memory that only the collector would free.
+            answer.__traceback__ = None
+            if not decoded.many:
+                try:
+                    raise answer
+                finally:
+                    del answer, answers
+            described = {"code": answer.code, "message": str(answer)}
+            finished.append({"error": described, "request_id": call.request_id})
         return finished
 
     async def recommend(

@@ -82,6 +82,7 @@ def test_help_has_examples() -> None:
         (("evaluate", "--run", "none", "--data", "{csv}"), "no run directory"),
         (("export", "--run", "none", "--repository", "r", "--name", "m"), "no run directory"),
         (("export", "--run", "{run}", "--repository", "/proc/r", "--name", "m"), "cannot write into /proc/r"),
+        (("export", "--run", "{run}", "--repository", "r", "--name", "m", "--serving", "p.json"), "cannot read p.json"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

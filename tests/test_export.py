@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import os
 import signal
@@ -25,6 +26,7 @@ from ncf.models import build_model
 from ncf.negatives import SeenItems
 from ncf.publish import part_names, rollback
 from ncf.query import Query
+from ncf.serving_settings import PartSettings, read_serving
 
 OUTSIDE = torch.tensor([[-1], [-(2**63)], [2**63 - 1], [10**6]])
 
@@ -53,6 +55,49 @@ def test_config_is_what_triton_reads(food_run: Run, tmp_path: Path) -> None:
     for warmup in query.model_warmup:
         wanted = warmup.inputs["query"]
         assert (exported.query / "warmup" / wanted.input_data_file).stat().st_size == 8 * math.prod(wanted.dims)
+
+
+def test_a_file_decides_batches_delay_and_instances_by_part(food_run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "preset.json"
+    score = {"max_batch_size": 256, "max_queue_delay_microseconds": 0, "instances": 2}
+    file.write_text(json.dumps({"score": score, "topk": {"max_batch_size": 4}}))
+    exported = export(food_run, tmp_path / "r", "m", device="cpu", serving=read_serving(file))
+    changed, topk, query = (pbtxt(path / "config.pbtxt") for path in (exported.score, exported.topk, exported.query))
+    assert (changed.max_batch_size, changed.instance_group[0].count) == (256, 2)
+    assert changed.dynamic_batching.max_queue_delay_microseconds == 0
+    assert list(changed.dynamic_batching.preferred_batch_size) == [64, 256]  # 1024 is cut to what fits
+    assert [warmup.batch_size for warmup in changed.model_warmup] == [1, 64]
+    assert (topk.max_batch_size, topk.instance_group[0].count) == (4, 1)
+    assert list(topk.dynamic_batching.preferred_batch_size) == [4]
+    assert [warmup.batch_size for warmup in topk.model_warmup] == [1]
+    assert query == text_format.Parse(query_config(100, "cpu").to_pbtxt(), model_config_pb2.ModelConfig())
+    with pytest.raises(InputError, match="a new version keeps it"):
+        export(food_run, tmp_path / "r", "m", device="cpu", serving={"score": PartSettings(instances=2)})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "holds no object"),
+        ('{"scores": {}}', "names the part 'scores'; there are score, topk, query"),
+        ('{"score": 3}', "score in .* is 3; give it an object of max_batch_size"),
+        ('{"topk": {"batch": 3}}', "topk in .* has the field 'batch'; there are max_batch_size"),
+        ('{"topk": {"instances": 0}}', "topk.instances in .* is 0; give a whole number from 1 to 64"),
+        ('{"query": {"instances": true}}', "query.instances in .* is true; give a whole"),
+        ('{"score": {"max_batch_size": "9"}}', 'max_batch_size in .* is "9"; give a whole'),
+        ('{"score": {"max_queue_delay_microseconds": -1}}', "is -1; give a whole number from 0 to 1,000,000"),
+    ],
+)
+def test_a_serving_file_that_cannot_be_is_refused_by_field_and_value(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    file = tmp_path / "preset.json"
+    file.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_serving(file)
+    with pytest.raises(InputError, match=r"cannot read .*; choose another --serving"):
+        read_serving(tmp_path / "none.json")
 
 
 @pytest.mark.parametrize(("device", "kind"), [("cpu", "KIND_CPU"), ("gpu", "KIND_GPU"), ("auto", "KIND_AUTO")])

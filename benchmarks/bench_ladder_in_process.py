@@ -1,0 +1,67 @@
+"""The ladder's first rung: the exported TorchScript called by threads of this process, with nothing in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from bench_ladder_asks import Question
+from bench_processes import unrelated_seconds
+from topk_rig import Recommender
+
+Questions = Callable[[int], list[Question]]
+
+
+class InProcess:
+    """Both exported modules, loaded; one thread of torch a call, as Triton's instances have it."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        exported = recommender.exported
+        files = (part / str(exported.version) / "model.pt" for part in (exported.score, exported.topk))
+        self.score, self.topk = (torch.jit.load(str(file)).eval() for file in files)
+
+    def answer(self, question: Question) -> tuple[torch.Tensor, ...]:
+        """Scores [rows, 1], or items and scores [1, K]."""
+        with torch.inference_mode():
+            users = torch.from_numpy(question.user_index)[:, None]
+            if question.top:
+                found: tuple[torch.Tensor, ...] = self.topk(users)
+                return found
+            return (self.score(users, torch.from_numpy(question.item_index)[:, None]),)
+
+    def measure(self, made: Questions, concurrency: int, number: int, seconds: float) -> dict[str, Any]:
+        """So many threads, each with one call at a time, for some seconds."""
+        asked, before = made(number), torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            unrelated, cpu, began = unrelated_seconds(), time.process_time(), time.perf_counter()
+            with ThreadPoolExecutor(concurrency) as pool:
+                found = list(pool.map(lambda first: self._call(asked, first, began + seconds), range(concurrency)))
+            elapsed, cpu = time.perf_counter() - began, time.process_time() - cpu
+            unrelated = unrelated_seconds() - unrelated
+        finally:
+            torch.set_num_threads(before)
+        times = np.concatenate(found)
+        p50, p90, p95, p99, longest = 1e3 * np.quantile(times, (0.5, 0.9, 0.95, 0.99, 1))
+        return {
+            "requests": len(times),
+            "requests_per_s": len(times) / elapsed,
+            "rows_per_s": len(times) * len(asked[0].user_index) / elapsed,
+            "p50_ms": p50, "p90_ms": p90, "p95_ms": p95, "p99_ms": p99, "longest_ms": longest,
+            "cpu_us": {"model": 1e6 * cpu / len(times)},
+            "others": max(0.0, unrelated / elapsed),
+            "tool": "threads",
+        }  # fmt: skip
+
+    def _call(self, asked: list[Question], first: int, end: float) -> list[float]:
+        times, number = [], first
+        while not times or time.perf_counter() < end:
+            began = time.perf_counter()
+            self.answer(asked[number % len(asked)])
+            times.append(time.perf_counter() - began)
+            number += 1
+        return times

@@ -1,0 +1,249 @@
+"""Section "peers": what one would pick instead, with the same module and the same requests, beside `serve`."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import orjson
+import torch
+from bench_points import Key
+from bench_processes import memory_mb
+from bench_run import BenchRun
+from peers.launch import PEERS, Peer, install, launched, model_folder, shown, telling
+from planes import json_body, many
+from planes_servers import whole_serve
+from planes_wrk import Target, ask, wrk
+from topk_rig import Recommender
+
+START, LOAD, OURS = "peer_start", "peers", "serve"
+SERVE = Path(sys.executable).parent / "serve"
+ROWS, CONCURRENCIES, QUICK_CONCURRENCIES = (1, 100), (1, 16, 64), (1, 16)
+# Six peers, six loads, and `serve` beside each: with more it is no longer ten minutes.
+MOST_ROUNDS, MOST_SECONDS = 3, 1
+FIRST_ANSWER_SECONDS, REST_SECONDS = 120, 2
+FAILURES = (click.ClickException, OSError, http.client.HTTPException, ValueError, LookupError, TypeError)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request with its right answer."""
+
+    body: bytes
+    scores: list[float]
+
+
+def run(run: BenchRun) -> None:
+    """Each one's start with nothing else up, then its load beside a `serve` that stays up."""
+    rounds = min(run.bench.rounds, MOST_ROUNDS)
+    missing_starts = run.points.missing(START, start_keys(1 if run.quick else MOST_ROUNDS))
+    missing_loads = run.points.missing(LOAD, load_keys(run.quick, rounds))
+    if not missing_starts and not missing_loads:
+        return
+    for title in PEERS:
+        wanted = [key for key in missing_starts if key["peer"] == title]
+        if wanted or (title not in failed(run) and any(key["peer"] == title for key in missing_loads)):
+            try_install(run, PEERS[title], wanted)
+    model = model_folder(run.bench, run.recommender)
+    requests = [asked(run.recommender, model, rows) for rows in ROWS]
+    starts(run, model, requests, missing_starts)
+    loads(run, model, requests, missing_loads)
+
+
+def start_keys(rounds: int) -> list[Key]:
+    return [{"peer": title, "round": number} for number in range(rounds) for title in (OURS, *PEERS)]
+
+
+def load_keys(quick: bool, rounds: int) -> list[Key]:
+    """Peer by peer, for only one of them is up at a time."""
+    return [
+        {"peer": title, "rows": rows, "concurrency": concurrency, "round": number}
+        for title in PEERS
+        for number in range(rounds)
+        for rows in ROWS
+        for concurrency in (QUICK_CONCURRENCIES if quick else CONCURRENCIES)
+    ]
+
+
+def failed(run: BenchRun) -> set[str]:
+    """Those that could not be installed, did not start, or gave wrong answers."""
+    return {str(point.key["peer"]) for point in run.points.of(START) if point.error}
+
+
+def try_install(run: BenchRun, peer: Peer, wanted: Sequence[Key]) -> None:
+    try:
+        install(run.bench, peer)
+    except FAILURES as error:
+        key = wanted[0] if wanted else {"peer": peer.title, "round": 0}
+        run.points.add(
+            START, key, {}, error=one_line(error), command=f"pip install -r benchmarks/peers/{peer.name}.txt"
+        )
+
+
+def asked(recommender: Recommender, model: Path, rows: int) -> Asked:
+    """One request, and what the exported module says to it in this process."""
+    body = json_body(recommender, rows)
+    pairs = orjson.loads(body)["pairs"]
+    users, items = (orjson.loads((model / name).read_bytes()) for name in ("users.json", "items.json"))
+    with torch.inference_mode():
+        user = torch.tensor([[users[pair["user_id"]]] for pair in pairs])
+        item = torch.tensor([[items[pair["item_id"]]] for pair in pairs])
+        scores = torch.jit.load(str(model / "model.pt"))(user, item).squeeze(1).tolist()
+    return Asked(body, scores)
+
+
+def starts(run: BenchRun, model: Path, requests: Sequence[Asked], missing: Sequence[Key]) -> None:
+    task = run.bench.progress.add_task("starting peers", total=len(missing))
+    for key in missing:
+        title = str(key["peer"])
+        if title not in failed(run):
+            try:
+                run.points.add(START, key, one_start(run, title, model, requests), command=command_of(title))
+            except FAILURES as error:
+                run.points.add(START, key, {}, error=one_line(error), command=command_of(title))
+        run.bench.progress.advance(task)
+    run.bench.progress.remove_task(task)
+
+
+def one_start(run: BenchRun, title: str, model: Path, requests: Sequence[Asked]) -> dict[str, Any]:
+    began = time.monotonic()
+    with up(run, title, model) as (target, log):
+        first_right_answer(target, PEERS.get(title), requests[0], log)
+        seconds = time.monotonic() - began
+        for request in requests:
+            check(target, PEERS.get(title), request)
+        time.sleep(REST_SECONDS)
+        memory = sum(memory_mb(target.process).values())
+    peer = PEERS.get(title)
+    about = (peer.version, peer.settings) if peer else (version("ncf-triton"), "as it comes")
+    return {"first_answer_s": seconds, "memory_mb": memory, "version": about[0], "settings": about[1]}
+
+
+@contextlib.contextmanager
+def up(run: BenchRun, title: str, model: Path) -> Iterator[tuple[Target, Path | None]]:
+    """A server and its log, if it may not be ready yet."""
+    if title == OURS:
+        with whole_serve(run.bench, run.recommender, SERVE) as target:
+            yield target, None
+    else:
+        with launched(run.bench, PEERS[title], run.recommender, model) as started:
+            yield started
+
+
+def first_right_answer(target: Target, peer: Peer | None, request: Asked, log: Path | None) -> None:
+    """Ask until there is one. Raises click.ClickException for a wrong one, for a server that ended, and for none."""
+    deadline = time.monotonic() + FIRST_ANSWER_SECONDS
+    while True:
+        try:
+            scores = scores_from(target, peer, request)
+        except FAILURES as error:
+            gone = target.process is not None and Path(f"/proc/{target.process}/stat").read_text().split()[2] == "Z"
+            if gone or time.monotonic() > deadline:
+                said = telling(log.read_text(errors="replace")) if log else ""
+                why = "ended" if gone else f"gave no answer in {FIRST_ANSWER_SECONDS} s ({one_line(error)})"
+                raise click.ClickException(f"{target.name} {why}: {said}") from error
+            time.sleep(0.1)
+            continue
+        compare(target.name, scores, request.scores)
+        return
+
+
+def scores_from(target: Target, peer: Peer | None, request: Asked) -> list[float]:
+    if peer is None:
+        scores: list[float] = ask(target, request.body)["scores"]
+        return scores
+    return peer.read(ask(target, peer.body(request.body)))
+
+
+def check(target: Target, peer: Peer | None, request: Asked) -> None:
+    compare(target.name, scores_from(target, peer, request), request.scores)
+
+
+def compare(name: str, scores: Sequence[float], right: Sequence[float]) -> None:
+    """Raises click.ClickException where the scores are not the module's."""
+    if len(scores) != len(right):
+        raise click.ClickException(f"{name} answers {len(scores)} scores to {len(right)} pairs")
+    if not np.allclose(scores, right, atol=1e-5):
+        most = float(np.abs(np.subtract(scores, right)).max())
+        raise click.ClickException(f"{name} answers other scores than the exported module, by up to {most:.2g}")
+
+
+def loads(run: BenchRun, model: Path, requests: Sequence[Asked], missing: Sequence[Key]) -> None:
+    wanted = [key for key in missing if key["peer"] not in failed(run)]
+    if not wanted:
+        return
+    task = run.bench.progress.add_task("peers and serve under load", total=len(wanted))
+    try:
+        with whole_serve(run.bench, run.recommender, SERVE) as ours:
+            check(ours, None, requests[-1])
+            for title in PEERS:
+                keys = [key for key in wanted if key["peer"] == title]
+                if keys:
+                    one_peer(run, PEERS[title], ours, model, requests, keys, partial(run.bench.progress.advance, task))
+    except FAILURES as error:
+        fail(run, wanted, error)
+    run.bench.progress.remove_task(task)
+
+
+def one_peer(
+    run: BenchRun, peer: Peer, ours: Target, model: Path, requests: Sequence[Asked], keys: Sequence[Key], done: Any
+) -> None:
+    """The rounds of one peer, `serve` right before or after it in each."""
+    try:
+        with launched(run.bench, peer, run.recommender, model) as (target, log):
+            first_right_answer(target, peer, requests[0], log)
+            for request, rows in zip(requests, ROWS, strict=True):
+                ours_now = scores_from(ours, None, request)
+                compare(peer.title, scores_from(target, peer, request), ours_now)
+                bodies = many(partial(json_body, run.recommender, rows))
+                wrk(target, [peer.body(body) for body in bodies], 16, peer.warm_up)
+                wrk(ours, bodies, 16, 1)
+            for key in keys:
+                one_load(run, peer, ours, target, key)
+                done()
+    except FAILURES as error:
+        fail(run, keys, error)
+
+
+def one_load(run: BenchRun, peer: Peer, ours: Target, theirs: Target, key: Key) -> None:
+    rows, concurrency = int(key["rows"]), int(key["concurrency"])
+    bodies = many(partial(json_body, run.recommender, rows))
+    seconds = max(1, round(min(run.bench.seconds, MOST_SECONDS)))
+    sent = {OURS: (ours, bodies), peer.title: (theirs, [peer.body(body) for body in bodies])}
+    figures = {}
+    try:
+        for title in [OURS, peer.title][:: -1 if int(key["round"]) % 2 else 1]:
+            target, mine = sent[title]
+            found = wrk(target, mine, concurrency, seconds, count_errors=True)
+            figures[title] = {**found.figures(rows), "memory_mb": memory_mb(target.process)}
+    except click.ClickException as error:
+        run.points.add(LOAD, key, {}, error=one_line(error), command=shown(peer))
+        return
+    run.points.add(LOAD, key, {**figures[peer.title], OURS: figures[OURS]}, command=shown(peer))
+
+
+def fail(run: BenchRun, keys: Sequence[Key], error: Exception) -> None:
+    """The same error for all that could not be measured because of it."""
+    for key in run.points.missing(LOAD, keys):
+        run.points.add(LOAD, key, {}, error=one_line(error), command=command_of(str(key["peer"])))
+
+
+def command_of(title: str) -> str:
+    return shown(PEERS[title]) if title in PEERS else "SERVE_MODEL_REPOSITORY=DIR serve"
+
+
+def one_line(error: Exception) -> str:
+    """What went wrong, of a message that may have a whole log in it."""
+    message = error.message if isinstance(error, click.ClickException) else f"{type(error).__name__}: {error}"
+    first, _, rest = message.partition("\n")
+    return f"{first} {telling(rest)}"[:400] if rest.strip() else first[:400]

@@ -1,0 +1,97 @@
+"""The few figures that stand for all: `serve` beside Triton's own port and beside its peers, for report and README."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench_points import Point
+from bench_report_ladder import native_of, rungs_of, to_native
+from bench_report_peers import over_serve, peer_wins, start_wins
+from bench_tables import NONE, Spread, ask_name, at_once, good, kinds, number, spread, table, where
+
+CONCURRENCY = (1, 16)
+FORMS = ("serve, passed through", "serve, JSON pairs", "serve, JSON")
+
+
+def headline(points: Sequence[Point], short: bool = False) -> str:
+    """Two tables, if `short` of medians alone; empty where neither the ladder nor peers were measured."""
+
+    def said(found: Spread, unit: str = "") -> str:
+        return NONE if not found else f"{number(found.median)}{unit}" if short else found.text(unit)
+
+    ladder, peers = ([point for point in good(points) if point.section == name] for name in ("ladder", "peers"))
+    parts, natives = [], dict[str, None]()
+    rows = []
+    for ask in kinds(ladder, "ask"):
+        here = where(ladder, ask=ask)
+        for rung in rungs_of(here):
+            if rung not in FORMS:
+                continue
+            cells = []
+            for concurrency in CONCURRENCY:
+                mine = where(here, rung=rung, concurrency=concurrency)
+                cells += [said(spread(mine, "requests_per_s")), said(spread(mine, "p50_ms"))]
+                cells.append(said(to_native(here, rung, concurrency), " ×"))
+            rows.append([f"{ask}, {rung.removeprefix('serve, ')}", *cells])
+            natives[native_of(here)] = None
+    if rows:
+        head = [f"{what}, {at_once(c)}" for c in CONCURRENCY for what in ("requests/s", "p50 ms", "of Triton's")]
+        beside = " and ".join(name for name in natives if name)
+        parts.append(
+            f"`serve` beside Triton without it ({beside}), and its requests/s as a multiple of Triton's:\n\n"
+            f"{table(['', *head], rows)}"
+        )
+    loads = [
+        (many, concurrency) for many in kinds(peers, "rows") for concurrency in kinds(peers, "concurrency")
+        if concurrency in CONCURRENCY
+    ]  # fmt: skip
+    rows = [
+        [
+            str(peer),
+            *(said(over_serve(where(peers, peer=peer, rows=many, concurrency=c)), " ×") for many, c in loads),
+        ]
+        for peer in kinds(peers, "peer")
+    ]
+    if rows:
+        head = ["", *(f"{ask_name(many)}, {at_once(c)}" for many, c in loads)]
+        parts.append(
+            f"Peers: their requests/s as a multiple of those of `serve`, measured beside it:\n\n{table(head, rows)}"
+        )
+    return "\n\n".join(parts)
+
+
+def wins(points: Sequence[Point]) -> str:
+    """Where a peer is better than serve, in plain words; that there is none; or that none was measured."""
+    starts, peers = ([point for point in points if point.section == name] for name in ("peer_start", "peers"))
+    if not peers and not starts:
+        return "No peer was measured in this run."
+    lines = [*peer_wins(peers), *start_wins(starts)]
+    loads = {tuple(point.key.get(name) for name in ("peer", "rows", "concurrency")) for point in good(peers)}
+    gone = dict[str, list[str]]()
+    for point in peers:
+        peer, rows, concurrency = load = tuple(point.key.get(name) for name in ("peer", "rows", "concurrency"))
+        at = f"{ask_name(rows)}, {at_once(concurrency)}"
+        if load not in loads and at not in gone.setdefault(str(peer), []):
+            gone[str(peer)].append(at)
+    for peer in kinds([point for point in starts if point.error], "peer"):
+        if not where(peers, peer=peer):
+            gone[str(peer)] = ["all"]
+    said = "\n".join(f"- {line}" for line in lines)
+    if not lines:
+        said = f"No peer wins at any of the {len(loads)} points measured." if loads else "No peer has a figure yet."
+    without = "; ".join(f"{peer} ({' and '.join(at)})" for peer, at in gone.items())
+    return said + (f"\n\nWithout a figure, see what failed below: {without}." if gone else "")
+
+
+def origin(settings: Mapping[str, Any], points: Sequence[Point], commit: str) -> str:
+    """One sentence: what machine, when, how many rounds, and what is shared."""
+    days = sorted({point.at[:10] for point in points})
+    when = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else NONE
+    rounds = settings.get("rounds")
+    words = [
+        f"{settings.get('processor', 'unknown processor')}, {settings.get('cores', '?')} cores, which load generator "
+        "and servers share",
+        f"measured {when}" + (f", commit {commit}" if commit else ""),
+    ]
+    return f"Medians of {rounds or 'all'} round{'' if rounds == 1 else 's'} on {'; '.join(words)}."

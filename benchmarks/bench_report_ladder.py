@@ -1,0 +1,104 @@
+"""What the report says of the ladder: `serve` beside Triton and the bare module, in a sentence and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bench_points import Point
+from bench_tables import (
+    NONE,
+    Spread,
+    at_once,
+    good,
+    kinds,
+    more,
+    number,
+    ratio,
+    share,
+    spread,
+    table,
+    text,
+    where,
+)
+
+TOP = "top 10"
+NATIVE = ("Triton's SageMaker port", "Triton HTTP")  # what serve is compared with: the first that answers this ask
+RUNGS = (
+    "in process", "Triton gRPC", "Triton HTTP, binary", "Triton HTTP", "Triton's SageMaker port",
+    "serve, passed through", "serve, JSON pairs", "serve, JSON", "serve, CSV",
+)  # fmt: skip
+
+
+def rungs_of(points: Iterable[Point]) -> list[str]:
+    found = [str(rung) for rung in kinds(points, "rung")]
+    return sorted(found, key=lambda rung: RUNGS.index(rung) if rung in RUNGS else len(RUNGS))
+
+
+def native_of(points: Sequence[Point]) -> str:
+    """The rung that serve is compared with; empty where none was measured."""
+    there = rungs_of(points)
+    return next((rung for rung in NATIVE if rung in there), "")
+
+
+def to_native(points: Sequence[Point], rung: str, concurrency: Any) -> Spread:
+    """Requests/s of a rung over Triton's own, round by round."""
+    native = native_of(points)
+    return ratio(where(points, rung=rung, concurrency=concurrency), where(points, rung=native, concurrency=concurrency))
+
+
+def ladder(points: Sequence[Point]) -> str:
+    mine = good(points)
+    parts = []
+    for ask in kinds(mine, "ask"):
+        here = where(mine, ask=ask)
+        native, concurrencies = native_of(here), kinds(here, "concurrency")
+        rows = [
+            [
+                rung,
+                text(where(here, rung=rung, concurrency=1), "p50_ms"),
+                *(text(where(here, rung=rung, concurrency=c), "requests_per_s") for c in concurrencies),
+                *(share(to_native(here, rung, c)) if native else NONE for c in (1, 16)),
+            ]
+            for rung in rungs_of(here)
+        ]
+        head = ["", "p50 ms, 1 at once", *(f"requests/s, {at_once(c)}" for c in concurrencies)]
+        head += [f"of {native or 'Triton'}, {at_once(c)}" for c in (1, 16)]
+        expected = [*RUNGS[:4], "serve, JSON"] if ask == TOP else [rung for rung in RUNGS if rung != "serve, JSON"]
+        missing = [rung for rung in expected if rung not in rungs_of(here)]
+        gone = f"\n\nNot measured: {', '.join(missing)}." if missing else ""
+        parts.append(f"**{ask}**: {ladder_sentence(here, native)}\n\n{table(head, rows)}{gone}")
+        parts.append(more(here, "rung", "concurrency"))
+    tools = kinds_of_figure(mine, "tool")
+    if len(tools) > 1:
+        said = "; ".join(f"{tool}: {', '.join(rungs)}" for tool, rungs in tools.items())
+        parts.append(f"Tools ({said}) load in their own ways: compare closely only what the same tool measured.")
+    return "\n\n".join(parts)
+
+
+def kinds_of_figure(points: Iterable[Point], name: str) -> dict[str, list[str]]:
+    """The rungs by the value that a figure which is a word has for them."""
+    found: dict[str, list[str]] = {}
+    for point in points:
+        rungs = found.setdefault(str(point.figures[name]), []) if name in point.figures else []
+        if point.key.get("rung") not in rungs:
+            rungs.append(str(point.key.get("rung")))
+    return found
+
+
+def ladder_sentence(points: Sequence[Point], native: str) -> str:
+    """What serve costs: ms added at one at once, and the share of Triton's requests/s at 16."""
+    said = []
+    for rung in rungs_of(points):
+        if not rung.startswith("serve") or not native:
+            continue
+        mine, theirs = (spread(where(points, rung=name, concurrency=1), "p50_ms") for name in (rung, native))
+        part = to_native(points, rung, 16)
+        added = mine.median - theirs.median if mine and theirs else None
+        words = []
+        if added is not None:
+            words.append(f"{'adds' if added >= 0 else 'saves'} {number(abs(added))} ms at 1 at once")
+        words += [f"has {number(part.median)} × the requests/s at 16 at once"] if part else []
+        if words:
+            said.append(f"“{rung}” {' and '.join(words)}")
+    return f"beside {native}, {'; '.join(said)}." if said else "there is nothing to compare serve with yet."

@@ -1,0 +1,271 @@
+"""The peers of `make bench`: how each is installed, with which settings, and how it is started."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+from planes_wrk import Target
+from topk_rig import Bench, Recommender, free_ports, process
+from topk_torchserve import BATCH_DELAY_MS, BATCH_SIZE, torchserve
+
+from serve.ports import LOOPBACK
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+CORES = len(os.sched_getaffinity(0))
+INSTALL_SECONDS = 900
+TORCHSERVE_COMMAND = (
+    "torchserve --foreground --ncs --disable-token-auth --model-store DIR --ts-config DIR/config.properties"
+)
+
+
+def as_it_is(body: bytes) -> bytes:
+    return body
+
+
+def scores_of(answer: Any) -> list[float]:
+    found: list[float] = answer["scores"]
+    return found
+
+
+def kserve_pairs(body: bytes) -> bytes:
+    """The same pairs as two columns of KServe-v2 JSON."""
+    pairs = orjson.loads(body)["pairs"]
+    columns = (
+        {"name": name, "datatype": "BYTES", "shape": [len(pairs), 1], "data": [pair[name] for pair in pairs]}
+        for name in ("user_id", "item_id")
+    )
+    return orjson.dumps({"inputs": list(columns)})
+
+
+@dataclass(frozen=True)
+class Peer:
+    """`name` is that of its package; `command` has {bin}, {here}, {folder} and {port} in it.
+
+    `body` and `read` turn its dialect into the common one.
+    """
+
+    title: str
+    name: str
+    path: str
+    command: str
+    settings: str
+    environment: tuple[tuple[str, str], ...] = ()
+    body: Callable[[bytes], bytes] = as_it_is
+    read: Callable[[Any], list[float]] = scores_of
+    warm_up: int = 1
+
+    @property
+    def folder(self) -> Path:
+        """Its virtual environment."""
+        return ROOT / ".venv" / ("bench" if self.name == "torchserve" else f"peers/{self.name}")
+
+    @property
+    def site(self) -> Path:
+        return self.folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+
+    @property
+    def version(self) -> str:
+        return next((found.version for found in distributions(name=self.name, path=[str(self.site)])), "")
+
+
+PEERS = {
+    peer.title: peer
+    for peer in (
+        Peer(
+            "TorchServe",
+            "torchserve",
+            "/predictions/pairs",
+            TORCHSERVE_COMMAND,
+            f"{CORES} workers, batchSize {BATCH_SIZE}, maxBatchDelay {BATCH_DELAY_MS} ms, 1 thread a worker, orjson",
+            warm_up=4,  # Java compiles while it runs
+        ),
+        Peer(
+            "MLServer",
+            "mlserver",
+            "/v2/models/pairs/infer",
+            "{bin}/mlserver start {folder}",
+            "custom runtime, KServe-v2 JSON with BYTES ids (a route of its own has no batching), max_batch_size 64, "
+            "max_batch_time 1 ms, parallel_workers 0 (not a worker a core as its docs say), uvloop, orjson, no metrics",
+            body=kserve_pairs,
+            read=lambda answer: scores_of({"scores": answer["outputs"][0]["data"]}),
+        ),
+        Peer(
+            "BentoML",
+            "bentoml",
+            "/score",
+            "{bin}/bentoml serve bentoml_service:Pairs --working-dir {here} --host " + LOOPBACK + " --port {port}",
+            f"{CORES} workers, adaptive batching over pairs (max_batch_size 6400), async API, uvloop and httptools, "
+            "no metrics and access log; a batchable API answers a bare list",
+            environment=(("BENTOML_DO_NOT_TRACK", "True"),),
+            read=list,
+        ),
+        Peer(
+            "LitServe",
+            "litserve",
+            "/predict",
+            "{bin}/python {here}/litserve_server.py",
+            f"{CORES} workers and {CORES} API servers, max_batch_size 64, batch_timeout 1 ms, fast_queue (ZeroMQ), "
+            "uvloop and httptools, answers by orjson",
+        ),
+        Peer(
+            "mosec",
+            "mosec",
+            "/inference",
+            "{bin}/python {here}/mosec_server.py --address " + LOOPBACK + " --port {port} --log-level warning",
+            f"{CORES} workers, max_batch_size 64, max_wait_time 1 ms, orjson",
+        ),
+        Peer(
+            "Ray Serve",
+            "ray",
+            "/pairs",
+            "{bin}/python {here}/ray_server.py",
+            f"{CORES} replicas, serve.batch of 64 within 1 ms, throughput mode, HAProxy in front, orjson",
+            environment=(
+                ("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1"),
+                ("RAY_SERVE_ENABLE_HA_PROXY", "1"),
+                ("RAY_SERVE_HAPROXY_TCP_NODELAY", "1"),
+                ("RAY_SERVE_HAPROXY_NBTHREAD", str(CORES)),
+                ("RAY_SERVE_HAPROXY_CONFIG_FILE_LOC", "{folder}/haproxy.cfg"),
+                ("RAY_SERVE_HAPROXY_SOCKET_PATH", "{folder}/admin.sock"),
+                ("RAY_SERVE_HAPROXY_SERVER_STATE_BASE", "{folder}"),
+                ("RAY_SERVE_HAPROXY_SERVER_STATE_FILE", "{folder}/server-state"),
+                ("RAY_USAGE_STATS_ENABLED", "0"),
+            ),
+        ),
+    )
+}
+
+
+def telling(text: str) -> str:
+    """The first line of a log that says what went wrong, else the last one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for pattern in (r"ERROR: (?!Ignored)", r"[\w.]*(Error|Exception|Stop)\b.*:", r".*\b(ERROR|FATAL|CRITICAL)\b"):
+        for line in lines:
+            if re.match(pattern, line):
+                return line[:300]
+    return lines[-1][:300] if lines else "nothing was said"
+
+
+def install(bench: Bench, peer: Peer) -> None:
+    """Make the peer's environment unless it is there; raises click.ClickException if pip does not."""
+    if peer.name == "torchserve":
+        if not (peer.folder / "bin" / "torchserve").exists() or shutil.which("java") is None:
+            raise click.ClickException("TorchServe needs .venv/bench (`make .venv/bench/ready`) and java on PATH")
+        return
+    pins, ready = HERE / f"{peer.name}.txt", peer.folder / "ready"
+    if ready.exists() and ready.read_text() == pins.read_text():
+        return
+    task = bench.progress.add_task(f"installing {peer.title} into .venv/peers/{peer.name}", total=None)
+    made = [sys.executable, "-m", "venv", "--clear", str(peer.folder)]
+    pip = [str(peer.folder / "bin" / "pip"), "install", "--disable-pip-version-check", "-r", str(pins)]
+    try:
+        for command in (made, pip):
+            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS)
+            if ended.returncode:
+                what = telling(ended.stderr or ended.stdout)
+                raise click.ClickException(f"pip install -r benchmarks/peers/{pins.name}: {what}")
+    except subprocess.TimeoutExpired:
+        raise click.ClickException(f"pip install -r benchmarks/peers/{pins.name}: over {INSTALL_SECONDS} s") from None
+    finally:
+        bench.progress.remove_task(task)
+    # This environment's torch, after the peer's own packages: those win where both have one.
+    (peer.site / "project.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    ready.write_text(pins.read_text())
+
+
+def model_folder(bench: Bench, recommender: Recommender) -> Path:
+    """The exported module and the ids, as `peer_scorer.py` takes them."""
+    folder = Path(tempfile.mkdtemp(prefix="model-", dir=bench.folder))
+    shutil.copy(recommender.exported.score / str(recommender.exported.version) / "model.pt", folder / "model.pt")
+    for name, index in (("users", recommender.run.users), ("items", recommender.run.items)):
+        (folder / f"{name}.json").write_text(json.dumps({raw: i for i, raw in enumerate(index.ids.to_list())}))
+    return folder
+
+
+def shown(peer: Peer) -> str:
+    """Its start command without the folders of this machine."""
+    settings = [f"{name}={value.format(folder='DIR')}" for name, value in peer.environment]
+    names = {"bin": f".venv/peers/{peer.name}/bin", "here": "benchmarks/peers", "folder": "DIR", "port": "PORT"}
+    return " ".join([*settings, peer.command.format(**names)])
+
+
+@contextlib.contextmanager
+def launched(bench: Bench, peer: Peer, recommender: Recommender, model: Path) -> Iterator[tuple[Target, Path | None]]:
+    """A peer, perhaps not ready yet, and its log; all that it started is gone afterwards."""
+    if peer.name == "torchserve":
+        before = children()
+        with torchserve(bench, peer.folder / "bin" / "python", recommender) as port:
+            yield Target(peer.title, port, peer.path, min(children() - before, default=None)), None
+        return
+    folder = Path(tempfile.mkdtemp(prefix="p", dir=bench.folder))  # short: Unix sockets lie below it
+    port, grpc = free_ports(2)
+    if peer.name == "mlserver":
+        mlserver_files(folder, port, grpc)
+    names = {"bin": str(peer.folder / "bin"), "here": str(HERE), "folder": str(folder), "port": str(port)}
+    mark = f"PEER_MARK={secrets.token_hex(8)}"
+    environment = {
+        **os.environ,
+        **{name: value.format(**names) for name, value in peer.environment},
+        "PATH": f"{peer.folder / 'bin'}:{os.environ['PATH']}",
+        "HOME": str(folder),  # several write there: Ray a token, BentoML its store
+        "PYTHONPATH": str(HERE),
+        "OMP_NUM_THREADS": "1",
+        "PEER_FOLDER": str(model),
+        "PEER_PORT": str(port),
+        "PEER_SCRATCH": str(folder),
+        **dict([mark.split("=")]),
+    }
+    command = peer.command.format(**names).split()
+    try:
+        with process(command, environment, folder / "log") as started:
+            yield Target(peer.title, port, peer.path, started.pid), folder / "log"
+    finally:
+        kill_marked(mark)
+
+
+def mlserver_files(folder: Path, port: int, grpc: int) -> None:
+    server = {
+        "debug": False, "host": LOOPBACK, "http_port": port, "grpc_port": grpc, "metrics_endpoint": None,
+        "parallel_workers": 0, "gzip_enabled": False,
+    }  # fmt: skip
+    model = {
+        "name": "pairs", "implementation": "mlserver_runtime.Pairs", "max_batch_size": 64, "max_batch_time": 0.001,
+    }  # fmt: skip
+    (folder / "settings.json").write_text(json.dumps(server))
+    (folder / "model-settings.json").write_text(json.dumps(model))
+
+
+def children() -> set[int]:
+    """The processes that this one has started itself."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1]) == os.getpid():
+                found.add(int(entry.name))
+    return found
+
+
+def kill_marked(mark: str) -> None:
+    """End what left its process group, as Ray's workers and HAProxy do."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)

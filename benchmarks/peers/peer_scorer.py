@@ -1,0 +1,42 @@
+"""What every peer of `make bench` does with a request: the exported module, and ids from dictionaries."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PORT = int(os.environ.get("PEER_PORT", "8000"))
+CORES = len(os.sched_getaffinity(0))
+
+
+class Scorer:
+    """Loaded once in every worker, from the folder that PEER_FOLDER names."""
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)  # workers share the cores
+        folder = Path(os.environ["PEER_FOLDER"])
+        self.module = torch.jit.load(str(folder / "model.pt")).eval()
+        self.users, self.items = (json.loads((folder / name).read_text()) for name in ("users.json", "items.json"))
+
+    def score(self, pairs: list[dict[str, Any]]) -> list[float]:
+        users, items = self.users, self.items
+        with torch.inference_mode():
+            user = torch.tensor([users[pair["user_id"]] for pair in pairs]).unsqueeze(1)
+            item = torch.tensor([items[pair["item_id"]] for pair in pairs]).unsqueeze(1)
+            scores: list[float] = self.module(user, item).squeeze(1).tolist()
+        return scores
+
+    def score_all(self, requests: list[list[dict[str, Any]]]) -> list[list[float]]:
+        """The pairs of several requests in one forward."""
+        if len(requests) == 1:
+            return [self.score(requests[0])]
+        scores = self.score([pair for pairs in requests for pair in pairs])
+        answers, start = [], 0
+        for pairs in requests:
+            answers.append(scores[start : start + len(pairs)])
+            start += len(pairs)
+        return answers

@@ -1,0 +1,235 @@
+#!/usr/bin/env bash
+# Runs the benchmark on a machine with a GPU and without a package index: what it lacks is packed elsewhere and carried there.
+set -euo pipefail
+export LC_ALL=C
+
+usage() {
+  cat <<'END'
+usage: scripts/bench_gpu.sh pack [DIR] [--python VERSION]
+       scripts/bench_gpu.sh run [--pack DIR] [--output DIR] [options] [-- OPTION...]
+
+pack  where there is an index: fetch what the GPU machine lacks into DIR [default: build/gpu-pack]: wheels of
+      requirements.txt without torch and numpy, perf_analyzer, wrk, and libpython where this system has that version
+run   on the GPU machine, with its own Python, torch for CUDA and numpy: make .venv of the pack, and measure
+
+  --python VERSION|PATH  pack: version on the GPU machine [default: 3.12]; run: the Python that has torch [default: python3]
+  --pack DIR             [default: build/gpu-pack]
+  --output DIR           points and report [default: build/bench-gpu]
+  --only SECTIONS        [default: in_process,sweep,ladder,topk]
+  --device gpu|cpu       cpu tries this script where there is no GPU [default: gpu]
+  -- OPTION...           for benchmarks/bench.py, such as --quick or --fresh
+
+Exit code 2 is a mistake in the call. A wheel that the GPU machine has itself may be deleted from DIR/wheels. An interrupted
+run goes on where it was.
+
+Examples:
+  scripts/bench_gpu.sh pack --python 3.12                carry the checkout with build/gpu-pack to the GPU machine; there:
+  scripts/bench_gpu.sh run --only in_process
+  scripts/bench_gpu.sh run --python /opt/torch/bin/python3 --output build/bench-h200 -- --quick
+END
+}
+
+say() { printf '== %s\n' "$*"; }
+fail() { printf 'bench_gpu.sh: %s\n' "$1" >&2; exit "${2:-1}"; }
+value() { [ $# -gt 1 ] || fail "$1 takes a value; see --help" 2; }
+absolute() { case $1 in /*) printf %s "$1" ;; *) printf '%s/%s' "$PWD" "$1" ;; esac; }
+
+verb=${1:-} pack='' output='' python='' only=in_process,sweep,ladder,topk device=gpu options=() other=''
+[ $# -eq 0 ] || shift
+case $verb in
+  -h | --help) usage; exit 0 ;;
+  pack | run) ;;
+  *) fail "'$verb' is not pack or run; see --help" 2 ;;
+esac
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --python) value "$@"; python=$2; shift ;;
+    --pack) value "$@"; pack=$2 other=$1; shift ;;
+    --output) value "$@"; output=$2 other=$1; shift ;;
+    --only) value "$@"; only=$2 other=$1; shift ;;
+    --device) value "$@"; device=$2 other=$1; shift ;;
+    --) other=$1; shift; options=("$@"); break ;;
+    -*) fail "there is no option $1; see --help" 2 ;;
+    *) [ "$verb" = pack ] && [ -z "$pack" ] || fail "'$1' is one word too many; see --help" 2; pack=$1 ;;
+  esac
+  shift
+done
+[ "$verb" = run ] || [ -z "$other" ] || fail "$other is for run only; see --help" 2
+case $device in gpu | cpu) ;; *) fail "--device is '$device'; it must be gpu or cpu" 2 ;; esac
+root=$(cd "$(dirname "$0")/.." && pwd)
+pack=$(absolute "${pack:-$root/build/gpu-pack}") output=$(absolute "${output:-$root/build/bench-gpu}")
+case $python in */*) python=$(absolute "$python") ;; esac
+cd "$root"
+scratch=$(mktemp -d) unfinished=''
+trap 'rm -rf "$scratch" ${unfinished:+"$unfinished"}' EXIT
+
+make_pack() {
+  local version=${python:-3.12} platforms=() glibc names own=.venv/bin/python
+  case $version in 3.10 | 3.11 | 3.12) ;; *) fail "--python is '$version'; the project runs on 3.10, 3.11 and 3.12" 2 ;; esac
+  [ -x "$own" ] || fail "there is no $own to fetch with; run: make .venv/ready"
+  for glibc in 39 35 34 31 28 27 26 24 17; do platforms+=(--platform "manylinux_2_${glibc}_x86_64"); done
+  mkdir -p "$pack"
+  rm -rf "${pack:?}/wheels" "${pack:?}/lib"
+  fetch() {  # words of `pip download` for the GPU machine's Python; one that has its newest glibc runs all of these
+    "$own" -m pip download --quiet --only-binary :all: --python-version "$version" --implementation cp \
+      --abi "cp${version/./}" --abi abi3 --abi none "${platforms[@]}" --platform manylinux2014_x86_64 \
+      --platform manylinux1_x86_64 --dest "$pack/wheels" "$@" >/dev/null 2>"$scratch/pip" ||
+      fail "pip could not download wheels: $(grep -m1 ERROR "$scratch/pip"); see that an index can be reached, and repeat"
+  }
+  say "wheels for Python $version"
+  # Of nvidia-pytriton only the server in it is used; what the package itself would import can stay behind.
+  grep -E '^nvidia-pytriton' requirements.txt >"$scratch/server" || fail "requirements.txt does not name nvidia-pytriton"
+  grep -Ev '^(torch|numpy|nvidia-pytriton)\b|^#' requirements.txt >"$scratch/names"
+  fetch --no-deps --requirement "$scratch/server"
+  fetch --requirement "$scratch/names" pip setuptools
+  rm -f "$pack"/wheels/numpy-*.whl  # torch's neighbour: the GPU machine's own
+  say "perf_analyzer and wrk"
+  scripts/get_perf_analyzer.sh "$pack/perf_analyzer"
+  [ -x "$pack/wrk/usr/bin/wrk" ] || scripts/fetch_package.sh "$pack/wrk" wrk libluajit-5.1-2
+  mkdir -p "$pack/wrk/lib" "$pack/lib"
+  find "$pack/wrk/usr/lib" -name 'libluajit*' -exec cp -a {} "$pack/wrk/lib/" ';'
+  # shellcheck disable=SC2016  # $0 is for the script that is written
+  printf '#!/bin/sh\nroot=$(cd "$(dirname "$0")" && pwd)\nLD_LIBRARY_PATH="$root/lib" exec "$root/usr/bin/wrk" "$@"\n' >"$pack/wrk/wrk"
+  chmod +x "$pack/wrk/wrk"
+  if scripts/fetch_package.sh "$scratch/libpython" "libpython$version" 2>/dev/null; then
+    find "$scratch/libpython" -name "libpython$version.so.1.0" -exec cp {} "$pack/lib/" ';'
+  else
+    say "no libpython$version in this system's packages: the GPU machine needs its own"
+  fi
+  echo "$version" >"$pack/python"
+  names=("$pack"/wheels/*)
+  say "$(du -sh "$pack" | cut -f1) in $pack, ${#names[@]} wheels; next, on the GPU machine: scripts/bench_gpu.sh run --pack DIR"
+}
+
+check_torch() {
+  "$python" - "$device" <<'PY' || exit 1
+import sys
+def fail(text):
+    sys.exit(f"bench_gpu.sh: {text}")
+version = f"{sys.version_info.major}.{sys.version_info.minor}"
+try:
+    import numpy, torch
+except ImportError as error:
+    fail(f"{sys.executable} cannot import torch and numpy ({error}); name the Python that has both with --python")
+if sys.argv[1] == "gpu" and torch.version.cuda is None:
+    fail(f"torch {torch.__version__} of {sys.executable} is not built for CUDA; name another Python with --python, "
+         "or try the script with --device cpu")
+if sys.argv[1] == "gpu" and not torch.cuda.is_available():
+    fail(f"torch {torch.__version__} of {sys.executable} sees no GPU; see that nvidia-smi works and that its driver is "
+         f"new enough for CUDA {torch.version.cuda}, or try the script with --device cpu")
+gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+print(f"== Python {version}, torch {torch.__version__}, numpy {numpy.__version__}, {gpu}")
+PY
+}
+
+check_environment() {  # before anything that takes time; a pack is needed only where .venv has to be made
+  local wanted
+  command -v "$python" >/dev/null || fail "there is no $python; name the Python that has torch with --python"
+  if [ -e .venv/ready-gpu ]; then
+    [ "$(cat .venv/ready-gpu)" = "$python" ] ||
+      fail ".venv was made with $(cat .venv/ready-gpu); remove it, or give --python $(cat .venv/ready-gpu)"
+    return
+  fi
+  [ ! -e .venv ] || fail ".venv is there and not of this script; run it in another checkout, or move .venv away"
+  [ -f "$pack/python" ] ||
+    fail "there is no pack in $pack; where there is an index, run scripts/bench_gpu.sh pack, carry it here, and name it with --pack"
+  wanted=$("$python" -c 'import sys; print(f"{sys.version_info.major}.{sys.version_info.minor}")')
+  [ "$(cat "$pack/python")" = "$wanted" ] ||
+    fail "$pack is for Python $(cat "$pack/python"), and $python is $wanted; pack again with --python $wanted"
+}
+
+make_environment() {
+  local installer
+  installer=$(find "$pack/wheels" -name 'pip-*.whl' | head -1)
+  [ -n "$installer" ] || fail "$pack/wheels has no pip; pack again"
+  say "making .venv"
+  unfinished=$root/.venv
+  "$python" -m venv --without-pip .venv
+  # Paths, not --system-site-packages: where that Python is a virtual environment itself, it would show the one below.
+  "$python" - >"$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/machine.pth" <<'PY'
+import pathlib, sys, torch
+folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+print("\n".join(dict.fromkeys([*folders, str(pathlib.Path(torch.__file__).parents[1])])))
+PY
+  export PIP_NO_INDEX=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+  .venv/bin/python "$installer/pip" install --quiet --no-deps --ignore-installed "$pack"/wheels/*.whl
+  .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable . >"$scratch/pip" 2>&1 ||
+    fail "pip could not install the checkout: $(grep -m1 -i error "$scratch/pip")"
+  .venv/bin/python - "$pack/lib" "$device" <<'PY' || exit 1
+import ctypes, pathlib, re, shutil, sys, sysconfig
+from importlib.metadata import PackageNotFoundError, version
+lacking = []
+for line in pathlib.Path("requirements.txt").read_text().splitlines():
+    if name := re.match(r"[A-Za-z0-9_-]+", line):
+        try:
+            version(name[0])
+        except PackageNotFoundError:
+            lacking.append(name[0])
+if lacking:
+    sys.exit(f"bench_gpu.sh: neither this machine nor the pack has {', '.join(lacking)}; pack again")
+own, library = pathlib.Path(sys.prefix, "lib"), f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+def loads(name):
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+# serve looks for libpython in LIBDIR and in .venv/lib, then where the system does.
+if not pathlib.Path(sysconfig.get_config_var("LIBDIR") or "", library).exists() and not loads(library):
+    found = [path for path in (pathlib.Path(sys.base_prefix, "lib", library), pathlib.Path(sys.argv[1], library)) if path.exists()]
+    if not found:
+        sys.exit(f"bench_gpu.sh: {library} is missing, which Triton's Python stub needs: as root, run apt-get install "
+                 f"{library.removesuffix('.so.1.0')}, or put the file into {sys.argv[1]}")
+    shutil.copy(found[0], own)
+# Triton opens the driver as libcuda.so, a name that some machines with libcuda.so.1 lack; .venv/lib is on its path.
+if sys.argv[2] == "gpu" and not loads("libcuda.so") and loads("libcuda.so.1"):
+    maps = pathlib.Path("/proc/self/maps").read_text()
+    (own / "libcuda.so").symlink_to(re.search(r"(/\S*/libcuda\.so\S*)", maps)[1])
+PY
+  [ ! -d "$pack/perf_analyzer" ] || cp -R "$pack/perf_analyzer" .venv/perf_analyzer
+  [ ! -d "$pack/wrk" ] || cp -R "$pack/wrk" .venv/wrk
+  echo "$python" >.venv/ready-gpu
+  unfinished=''
+}
+
+measure() {
+  local sections=${only//topk/} code=0
+  sections=$(printf %s "$sections" | tr -s , | sed 's/^,//; s/,$//')
+  mkdir -p "$output"
+  if [ -n "$sections" ]; then
+    .venv/bin/python benchmarks/bench.py --device "$device" --only "$sections" --output "$output" \
+      ${options[@]+"${options[@]}"} || code=$?
+  fi
+  [ "$code" -lt 130 ] || exit "$code"  # interrupted
+  case ,$only, in
+    *,topk,*)
+      local quick=()
+      case " ${options[*]-} " in *' --quick '*) quick=(--quick) ;; esac
+      .venv/bin/python benchmarks/topk.py --only A,F --device "$device" --output "$output/topk.json" \
+        ${quick[@]+"${quick[@]}"} | tee "$output/topk.txt" || code=$? ;;
+  esac
+  say "points and report: $output"
+  exit "$code"
+}
+
+if [ "$verb" = pack ]; then
+  make_pack
+  exit
+fi
+python=${python:-python3}
+check_environment
+check_torch
+[ -e .venv/ready-gpu ] || make_environment
+export PATH=$root/.venv/bin:$PATH
+program=$(.venv/bin/python - "$scratch" <<'PY'
+import pathlib, sys
+from serve.triton_runtime import RuntimeNotFoundError, find_runtime
+try:
+    print(find_runtime(pathlib.Path(sys.argv[1])).program)
+except RuntimeNotFoundError as error:
+    sys.exit(f"bench_gpu.sh: {error}")
+PY
+) || exit 1
+say "tritonserver: $program"
+measure

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from typing import Any, cast
+
+import pytest
+
+from serve.codec import Decoded
+from serve.errors import BadRequest
+from serve.recommenders import Call, Recommenders
+from serve.settings import Settings
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_refused_request_leaves_nothing_to_the_collector(many: bool) -> None:
+    """An error that holds a frame that holds the error is memory that stays for minutes under steady bad requests."""
+    recommenders = Recommenders(Settings.from_environment({}), cast(Any, None), cast(Any, None))
+    call = Call({}, "id", b"", lambda name: None)
+
+    async def refused() -> None:
+        documents: list[object] = [{"kk": 1}, {"user_id": "u", "k": 0}] if many else [{"kk": 1}]
+        with contextlib.suppress(BadRequest):
+            await recommenders.answer(Decoded(documents, many), call, "m")
+
+    async def left() -> int:
+        await refused()
+        return sum(type(each) is BadRequest for each in gc.get_objects())
+
+    recommenders.recommend = cast(Any, lambda *_: asyncio.sleep(0))  # type: ignore[method-assign]
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(left()) == 0
+    finally:
+        gc.enable()
