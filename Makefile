@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VERSION := $(shell git describe --tags --always 2>/dev/null || echo 0.0.0)
 export DOCKER_BUILDKIT := 1
 
-.PHONY: demo serve test test-units test-image lint image image-gpu bench bench-quick bench-clients bench-planes bench-topk bench-train clean
+.PHONY: demo serve test test-units test-image lint image image-gpu bench bench-quick bench-clients bench-topk bench-train clean
 
 demo: .venv/ready  ## set up, train two models, serve them, ask, print, stop
 	$(BIN)/python scripts/demo.py
@@ -41,16 +41,14 @@ image-gpu: .venv/image/ready  ## ncf-triton:gpu on NVIDIA's Triton image, and it
 	.venv/image/bin/python scripts/sbom.py ncf-triton:gpu --output build/sbom-gpu.cdx.json
 
 bench: .venv/ready .venv/bench/ready .venv/perf_analyzer/ready .venv/wrk/ready  ## all of benchmarks/report, in about an hour; interrupted, it goes on where it was; ARGS="--help"
-	$(BIN)/python benchmarks/bench.py --report benchmarks/report $(ARGS)
+	$(BIN)/python benchmarks/bench.py --output build/bench $(ARGS)
+	$(BIN)/python benchmarks/bench_report.py build/bench --output benchmarks/report --readme README.md
 
 bench-quick: .venv/ready .venv/perf_analyzer/ready .venv/wrk/ready  ## the core of it in three minutes, into build/bench-quick
 	$(BIN)/python benchmarks/bench.py --quick $(ARGS)
 
 bench-clients: .venv/ready  ## three ways for the data plane to talk to Triton, measured side by side
 	$(BIN)/python benchmarks/triton_clients.py
-
-bench-planes: .venv/ready .venv/bench/ready .venv/wrk/ready  ## serve beside Triton's own SageMaker endpoint and TorchServe, under wrk; ARGS="--help"
-	$(BIN)/python benchmarks/planes.py $(ARGS)
 
 bench-topk: .venv/ready .venv/bench/ready  ## top-K and the whole serve beside what they compete with; ARGS="--help"
 	$(BIN)/python benchmarks/topk.py $(ARGS)

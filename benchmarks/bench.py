@@ -18,7 +18,7 @@ import click
 from bench_points import Points
 from bench_report import write_report
 from bench_run import BenchRun, commit, machine
-from planes_wrk import require_wrk
+from bench_wrk import require_wrk
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from topk_rig import Bench
@@ -33,6 +33,7 @@ SECTIONS = {
     "models": ("bench_models", "loading and unloading, and 2 to 50 models in one server"),
     "search": ("bench_search", "max_batch_size, queue delay and instances; writes a preset for `ncf export`"),
     "settings": ("bench_settings", "worker processes of serve and threads of Triton"),
+    "cores": ("bench_cores", "serve pinned to 1, 2, 4 and 8 cores"),
     "soak": ("bench_soak", "ten minutes of load, and the memory of every process"),
 }
 QUICK = ("sweep", "ladder", "saturation")
@@ -56,16 +57,11 @@ ON_GPU = ("in_process", "sweep", "ladder", "search")
     type=click.Path(path_type=Path, file_okay=False),
     help="Points and report.  [default: build/bench, quick: build/bench-quick]",
 )
-@click.option(
-    "--report",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where the report goes.  [default: OUTPUT/report]",
-)
 @click.option("--device", type=click.Choice(("cpu", "gpu")), default="cpu", help="Where the models run.")
 @click.option("--fresh", is_flag=True, help="Forget the points of an earlier run in OUTPUT.")
 def main(
-    only: str | None, quick: bool, rounds: int | None, seconds: float | None, output: Path | None, report: Path | None,
-    device: str, fresh: bool,
+    only: str | None, quick: bool, rounds: int | None, seconds: float | None, output: Path | None, device: str,
+    fresh: bool,
 ) -> None:  # fmt: skip
     """Measure serve, Triton and what one would use instead; write Markdown, plots and raw data.
 
@@ -98,7 +94,7 @@ def main(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if points.points:
-            written = write_report(points, report or output / "report", commit())
+            written = write_report(points, output / "report", commit())
             console.print(f"wrote {written}")
     sys.exit(1 if left_out else 0)
 

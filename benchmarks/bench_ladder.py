@@ -22,10 +22,10 @@ from bench_ladder_asks import ASKS, TOP, Question, as_csv, as_kserve, as_pairs, 
 from bench_ladder_in_process import InProcess
 from bench_processes import cpu_seconds, memory_mb, unrelated_seconds
 from bench_run import ROOT, BenchRun
+from bench_servers import native, whole_serve
 from bench_triton import Triton, tritonserver
+from bench_wrk import JSON_TYPE, Target, ask, wrk
 from perf_analyzer import Analyzer, Load, find_analyzer, sample, write_input
-from planes_servers import native, whole_serve
-from planes_wrk import JSON_TYPE, Target, ask, wrk
 
 from serve.ports import LOOPBACK
 

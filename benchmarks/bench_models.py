@@ -24,8 +24,8 @@ from bench_points import Key
 from bench_processes import memory_mb
 from bench_run import BenchRun
 from bench_saturation import SERVE, cost, per_request
-from planes_servers import whole_serve
-from planes_wrk import Target
+from bench_servers import whole_serve
+from bench_wrk import Target
 
 from serve.ports import LOOPBACK
 

@@ -17,18 +17,19 @@ import click
 import numpy as np
 import orjson
 import torch
+from bench_ladder_asks import as_pairs, questions
 from bench_points import Key
 from bench_processes import memory_mb
 from bench_run import BenchRun
+from bench_servers import whole_serve
+from bench_wrk import Target, ask, wrk
 from peers.launch import PEERS, Peer, install, launched, model_folder, shown, telling
-from planes import json_body, many
-from planes_servers import whole_serve
-from planes_wrk import Target, ask, wrk
 from topk_rig import Recommender
 
 START, LOAD, OURS = "peer_start", "peers", "serve"
 SERVE = Path(sys.executable).parent / "serve"
-ROWS, CONCURRENCIES, QUICK_CONCURRENCIES = (1, 100), (1, 16, 64), (1, 16)
+ASKED = {1: "1 pair", 100: "100 pairs"}
+CONCURRENCIES, QUICK_CONCURRENCIES = (1, 16, 64), (1, 16)
 # Six peers, six loads, and `serve` beside each: with more it is no longer ten minutes.
 MOST_ROUNDS, MOST_SECONDS = 3, 1
 FIRST_ANSWER_SECONDS, REST_SECONDS = 120, 2
@@ -55,7 +56,7 @@ def run(run: BenchRun) -> None:
         if wanted or (title not in failed(run) and any(key["peer"] == title for key in missing_loads)):
             try_install(run, PEERS[title], wanted)
     model = model_folder(run.bench, run.recommender)
-    requests = [asked(run.recommender, model, rows) for rows in ROWS]
+    requests = [asked(run.recommender, model, rows) for rows in ASKED]
     starts(run, model, requests, missing_starts)
     loads(run, model, requests, missing_loads)
 
@@ -70,7 +71,7 @@ def load_keys(quick: bool, rounds: int) -> list[Key]:
         {"peer": title, "rows": rows, "concurrency": concurrency, "round": number}
         for title in PEERS
         for number in range(rounds)
-        for rows in ROWS
+        for rows in ASKED
         for concurrency in (QUICK_CONCURRENCIES if quick else CONCURRENCIES)
     ]
 
@@ -92,7 +93,7 @@ def try_install(run: BenchRun, peer: Peer, wanted: Sequence[Key]) -> None:
 
 def asked(recommender: Recommender, model: Path, rows: int) -> Asked:
     """One request, and what the exported module says to it in this process."""
-    body = json_body(recommender, rows)
+    body = bodies_of(recommender, rows)[0]
     pairs = orjson.loads(body)["pairs"]
     users, items = (orjson.loads((model / name).read_bytes()) for name in ("users.json", "items.json"))
     with torch.inference_mode():
@@ -100,6 +101,11 @@ def asked(recommender: Recommender, model: Path, rows: int) -> Asked:
         item = torch.tensor([[items[pair["item_id"]]] for pair in pairs])
         scores = torch.jit.load(str(model / "model.pt"))(user, item).squeeze(1).tolist()
     return Asked(body, scores)
+
+
+def bodies_of(recommender: Recommender, rows: int, number: int = 0) -> list[bytes]:
+    """A round's requests, in our own form."""
+    return [as_pairs(question) for question in questions(recommender, ASKED[rows], number)]
 
 
 def starts(run: BenchRun, model: Path, requests: Sequence[Asked], missing: Sequence[Key]) -> None:
@@ -202,10 +208,10 @@ def one_peer(
     try:
         with launched(run.bench, peer, run.recommender, model) as (target, log):
             first_right_answer(target, peer, requests[0], log)
-            for request, rows in zip(requests, ROWS, strict=True):
+            for request, rows in zip(requests, ASKED, strict=True):
                 ours_now = scores_from(ours, None, request)
                 compare(peer.title, scores_from(target, peer, request), ours_now)
-                bodies = many(partial(json_body, run.recommender, rows))
+                bodies = bodies_of(run.recommender, rows)
                 wrk(target, [peer.body(body) for body in bodies], 16, peer.warm_up)
                 wrk(ours, bodies, 16, 1)
             for key in keys:
@@ -217,7 +223,7 @@ def one_peer(
 
 def one_load(run: BenchRun, peer: Peer, ours: Target, theirs: Target, key: Key) -> None:
     rows, concurrency = int(key["rows"]), int(key["concurrency"])
-    bodies = many(partial(json_body, run.recommender, rows))
+    bodies = bodies_of(run.recommender, rows, int(key["round"]))
     seconds = max(1, round(min(run.bench.seconds, MOST_SECONDS)))
     sent = {OURS: (ours, bodies), peer.title: (theirs, [peer.body(body) for body in bodies])}
     figures = {}

@@ -18,8 +18,8 @@ from bench_open_loop import LATE_MS, Request, Stage, closed_loop, open_loop
 from bench_points import Key
 from bench_processes import cpu_seconds, memory_mb, unrelated_seconds
 from bench_run import BODIES, BenchRun
-from planes_servers import PATH, whole_serve
-from planes_wrk import Target, wrk
+from bench_servers import PATH, whole_serve
+from bench_wrk import Target, wrk
 from topk_rig import Recommender
 
 SECTION = "saturation"

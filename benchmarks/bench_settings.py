@@ -10,8 +10,8 @@ import click
 from bench_ladder_asks import ASKS, TOP, as_pairs, as_top, questions
 from bench_processes import memory_mb
 from bench_run import ROOT, BenchRun
-from planes_servers import whole_serve
-from planes_wrk import wrk
+from bench_servers import whole_serve
+from bench_wrk import wrk
 
 SECTION = "settings"
 THREADS = (1, 2, 8, 32)

@@ -15,8 +15,8 @@ from bench_open_loop import LATE_MS, Request, Stage, closed_loop, open_loop
 from bench_processes import family, memory_mb
 from bench_run import BenchRun
 from bench_saturation import SERVE
-from planes_servers import PATH, whole_serve
-from planes_wrk import Target
+from bench_servers import PATH, whole_serve
+from bench_wrk import Target
 from topk_rig import Recommender
 
 SECTION = "soak"

@@ -15,16 +15,17 @@ CONCURRENCY = (1, 4, 16, 64)
 CLOSED = {SCORE: (1, 16, 256, 1024), TOPK: (1, 16)}  # rows a request
 OPEN = {SCORE: (1, 256), TOPK: (1,)}
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.1)
+ON_GPU = (16_384,)  # more rows a request; they are the input file's entries many times over
 QUICK_CLOSED = {SCORE: (1, 256), TOPK: (1,)}
 QUICK_CONCURRENCY, QUICK_SHARES = (1, 16), (0.5,)
 
 
-def keys(quick: bool) -> Iterator[Key]:
+def keys(quick: bool, device: str = "cpu") -> Iterator[Key]:
     """All points, those of the closed loop before the open ones, whose rates are shares of what it reached."""
     protocols = ("http",) if quick else ("http", "grpc")
     for model, batches in (QUICK_CLOSED if quick else CLOSED).items():
         for protocol in protocols:
-            for batch in batches:
+            for batch in (*batches, *(ON_GPU if device == "gpu" and model == SCORE else ())):
                 base: dict[str, str | int | float] = {"model": model, "protocol": protocol, "batch": batch}
                 for concurrency in QUICK_CONCURRENCY if quick else CONCURRENCY:
                     yield {**base, "load": "closed", "concurrency": concurrency}
@@ -34,7 +35,7 @@ def keys(quick: bool) -> Iterator[Key]:
 
 def run(run: BenchRun) -> None:
     """Measure what is missing; a point that fails has its error."""
-    missing = run.points.missing(SECTION, keys(run.quick))
+    missing = run.points.missing(SECTION, keys(run.quick, run.bench.device))
     if not missing:
         return
     analyzer, recommender, bench = find_analyzer(), run.recommender, run.bench

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from planes_servers import PATH
-from planes_wrk import SCRIPT, find_wrk, require_wrk
+from bench_servers import PATH
+from bench_wrk import SCRIPT, find_wrk, require_wrk
 from rich.console import Console
 from rich.table import Table
 from topk_rig import free_ports

@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 import orjson
-from planes_wrk import Target
+from bench_wrk import Target
 from topk_rig import Bench, Recommender, free_ports, process
 from topk_torchserve import BATCH_DELAY_MS, BATCH_SIZE, torchserve
 

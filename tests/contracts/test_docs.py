@@ -75,4 +75,17 @@ def test_nothing_of_movielens_is_in_the_repository() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("this is no git checkout")
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = re.sub(r"^benchmarks/report/data/.*$", "", listed, flags=re.MULTILINE)  # what was measured
     assert not re.search(r"\.(rating|negative|dat|csv|parquet|pt)$", listed, re.MULTILINE)
+
+
+def test_what_the_readme_says_of_speed_is_what_was_measured() -> None:
+    """Its figures are made from the points beside the report, and the report is made of all of them."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        from bench_report import readme_block
+    finally:
+        sys.path.pop(0)
+    data = ROOT / "benchmarks" / "report" / "data"
+    made = "python benchmarks/bench_report.py benchmarks/report/data --output benchmarks/report --readme README.md"
+    assert f"<!-- bench -->\n{readme_block(data)}\n<!-- /bench -->" in README, f"run: {made}"

@@ -10,19 +10,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 from bench_processes import cpu_seconds, unrelated_seconds
-from topk_rig import Bench
 
 from serve.ports import LOOPBACK
 
 FETCHED = Path(__file__).parents[1] / ".venv/wrk"
-SCRIPT = Path(__file__).parent / "planes_post.lua"
+SCRIPT = Path(__file__).with_suffix(".lua")
 JSON_TYPE = "application/json"
 
 
@@ -93,7 +92,7 @@ def wrk(
     The bodies are sent in turn.
     Raises click.ClickException unless every request was answered, and by no error that is not to be counted.
     """
-    with tempfile.NamedTemporaryFile(prefix="planes-body-") as file:
+    with tempfile.NamedTemporaryFile(prefix="bench-bodies-") as file:
         file.write(b"\0".join(bodies))
         file.flush()
         pinned = ["taskset", "-c", ",".join(map(str, sorted(cores)))] if cores else []
@@ -140,69 +139,3 @@ def ask(target: Target, body: bytes, content_type: str = JSON_TYPE) -> Any:
     if answer.status != 200:
         raise click.ClickException(f"{target.name} answers {answer.status}: {read[:500]!r}")
     return json.loads(read) if JSON_TYPE in answer.headers.get("Content-Type", JSON_TYPE) else read
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One kind of load on every server; `bodies` gives each round others."""
-
-    pairs: int
-    connections: int
-    bodies: Callable[[], Sequence[bytes]]
-
-
-@dataclass
-class Measured:
-    """The rounds of one cell by server, in the order they were run."""
-
-    cell: Cell
-    rounds: dict[str, list[Round]]
-
-    def values(self, name: str, of: str) -> list[float]:
-        return [getattr(each, of) for each in self.rounds[name]]
-
-    def cpu(self, name: str, role: str | None = None) -> list[float]:
-        """µs a request; of all roles together where none is named."""
-        return [sum(us for found, us in each.cpu_us.items() if role in (None, found)) for each in self.rounds[name]]
-
-    def ratio(self, above: str, below: str) -> list[float]:
-        """Throughput, round by round."""
-        return [a.rate / b.rate for a, b in zip(self.rounds[above], self.rounds[below], strict=True)]
-
-    def added(self, above: str, below: str) -> list[float]:
-        """ms at p50, round by round."""
-        return [a.p50_ms - b.p50_ms for a, b in zip(self.rounds[above], self.rounds[below], strict=True)]
-
-    def others(self) -> list[float]:
-        return [each.others for rounds in self.rounds.values() for each in rounds]
-
-    def record(self) -> dict[str, Any]:
-        rounds = {name: [asdict(each) for each in found] for name, found in self.rounds.items()}
-        return {"pairs": self.cell.pairs, "connections": self.cell.connections, "rounds": rounds}
-
-
-def measure(
-    bench: Bench,
-    what: str,
-    targets: list[Target],
-    cells: list[Cell],
-    warm_up: int = 1,
-    cores: Callable[[Target], frozenset[int]] = lambda target: frozenset(),
-) -> list[Measured]:
-    """Every cell once in each round, its servers one right after the other, every second round backwards."""
-    results = [Measured(cell, {target.name: [] for target in targets}) for cell in cells]
-    seconds = max(1, round(bench.seconds))
-    task = bench.progress.add_task(what, total=(bench.rounds + 1) * len(cells) * len(targets))
-    for target in targets:
-        for cell in cells:
-            wrk(target, cell.bodies(), cell.connections, warm_up, cores(target))
-            bench.progress.advance(task)
-    for number in range(bench.rounds):
-        for result in results:
-            bodies = result.cell.bodies()
-            for target in targets[:: -1 if number % 2 else 1]:
-                found = wrk(target, bodies, result.cell.connections, seconds, cores(target))
-                result.rounds[target.name].append(found)
-                bench.progress.advance(task)
-    bench.progress.remove_task(task)
-    return results

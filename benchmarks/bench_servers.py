@@ -1,4 +1,4 @@
-"""The servers of `planes.py`: Triton's own SageMaker endpoint, and the whole `serve`, each as a process of its own."""
+"""Servers to load: Triton's own SageMaker endpoint, and the whole `serve`, each as a process of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from planes_wrk import Target
+from bench_wrk import Target
 from topk_rig import Bench, Recommender, free_ports, process, wait_for
 
 from serve.ports import LOOPBACK
@@ -24,7 +24,7 @@ def native(bench: Bench, recommender: Recommender) -> Iterator[Target]:
     """Triton's SageMaker endpoint in single-model mode, quiet; everything else as it comes."""
     (port,) = free_ports(1)
     scratch = Path(tempfile.mkdtemp(dir=bench.folder))
-    prefix = f"planes_{secrets.token_hex(4)}_"
+    prefix = f"bench_{secrets.token_hex(4)}_"
     runtime = find_runtime(scratch)
     command = [
         str(runtime.program), f"--model-repository={recommender.repository}", "--model-control-mode=explicit",

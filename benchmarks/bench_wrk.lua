@@ -1,5 +1,5 @@
 -- wrk: POST the bodies of a file in turn, with a zero byte between them; at the end one line of JSON with what was seen.
--- Use: wrk --threads 1 -s planes_post.lua URL -- BODIES_FILE CONTENT_TYPE [codes]
+-- Use: wrk --threads 1 -s bench_wrk.lua URL -- BODIES_FILE CONTENT_TYPE [codes]
 -- With `codes` answers are counted by status, which costs wrk a call of Lua an answer.
 
 local thread
