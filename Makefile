@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VERSION := $(shell git describe --tags --always 2>/dev/null || echo 0.0.0)
 export DOCKER_BUILDKIT := 1
 
-.PHONY: demo serve test test-units test-image lint image image-gpu bench bench-quick bench-clients bench-topk bench-train clean
+.PHONY: demo serve test test-units test-image lint image image-gpu bench bench-quick bench-report bench-tools bench-clients bench-topk bench-train clean
 
 demo: .venv/ready  ## set up, train two models, serve them, ask, print, stop
 	$(BIN)/python scripts/demo.py
@@ -40,12 +40,18 @@ image-gpu: .venv/image/ready  ## ncf-triton:gpu on NVIDIA's Triton image, and it
 	docker build --target gpu --tag ncf-triton:gpu --build-arg VERSION=$(VERSION) $(ARGS) .
 	.venv/image/bin/python scripts/sbom.py ncf-triton:gpu --output build/sbom-gpu.cdx.json
 
-bench: .venv/ready .venv/bench/ready .venv/perf_analyzer/ready .venv/wrk/ready  ## all of benchmarks/report, in about an hour; interrupted, it goes on where it was; ARGS="--help"
-	$(BIN)/python benchmarks/bench.py --output build/bench $(ARGS)
+bench: .venv/ready bench-tools  ## everything, in about an hour, into build/bench; interrupted, it goes on where it was; ARGS="--help"
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-quick: .venv/ready bench-tools  ## the core of it in three minutes, into build/bench-quick
+	$(BIN)/python benchmarks/bench.py --quick $(ARGS)
+
+bench-report: .venv/ready  ## make benchmarks/report and the README's table from build/bench
 	$(BIN)/python benchmarks/bench_report.py build/bench --output benchmarks/report --readme README.md
 
-bench-quick: .venv/ready .venv/perf_analyzer/ready .venv/wrk/ready  ## the core of it in three minutes, into build/bench-quick
-	$(BIN)/python benchmarks/bench.py --quick $(ARGS)
+# Each of them can be missing: what needs it is then left out, and says so.
+bench-tools: .venv/ready
+	-@$(MAKE) --no-print-directory --keep-going .venv/wrk/ready .venv/perf_analyzer/ready .venv/bench/ready
 
 bench-clients: .venv/ready  ## three ways for the data plane to talk to Triton, measured side by side
 	$(BIN)/python benchmarks/triton_clients.py
@@ -71,7 +77,7 @@ bench-train: .venv/ready  ## training beside the bare products and gathers it is
 	touch $@
 
 .venv/wrk/ready: scripts/get_wrk.sh scripts/fetch_package.sh | .venv/ready
-	scripts/get_wrk.sh .venv/wrk
+	scripts/get_wrk.sh
 	mkdir -p $(@D) && touch $@
 
 .venv/ready: requirements.txt pyproject.toml scripts/ensure_libpython.sh

@@ -71,7 +71,8 @@ def main(
       make bench-quick                 three minutes
       python benchmarks/bench.py --only ladder,peers
     """
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that no server stays behind
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that no server stays behind
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     require_wrk()
     names = chosen(only, quick, device)
     output = output or Path("build/bench-quick" if quick else "build/bench")
@@ -79,7 +80,9 @@ def main(
         shutil.rmtree(output, ignore_errors=True)
     rounds, seconds = rounds or (2 if quick else 3), seconds or (1.0 if quick else 2.0)
     points = Points(
-        output, {**machine(), "device": device, "quick": quick, "rounds": rounds, "seconds a point": seconds}
+        output,
+        {**machine(), "device": device, "quick": quick, "rounds": rounds, "seconds a point": seconds},
+        commit(),
     )
     console = Console(stderr=True, highlight=False)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -94,7 +97,7 @@ def main(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if points.points:
-            written = write_report(points, output / "report", commit())
+            written = write_report(points, output / "report")
             console.print(f"wrote {written}")
     sys.exit(1 if left_out else 0)
 
@@ -104,8 +107,9 @@ def measured(run: BenchRun, name: str) -> bool:
     began, before = time.monotonic(), len(run.points.points)
     try:
         importlib.import_module(SECTIONS[name][0]).run(run)
-    except click.ClickException as error:  # one section that cannot be had is not the end of the others
-        run.bench.say(f"{name} is left out: {error.message}")
+    except Exception as error:  # one section that cannot be had is not the end of the others
+        said = error.message if isinstance(error, click.ClickException) else f"{type(error).__name__}: {error}"
+        run.bench.say(f"{name} is left out: {said}")
         return False
     run.bench.say(f"{name}: {len(run.points.points) - before} points in {time.monotonic() - began:.0f} s")
     return True

@@ -7,8 +7,8 @@ import os
 
 import click
 from bench_ladder_asks import ASKS, Form, as_kserve, as_pairs, questions
-from bench_run import ROOT, BenchRun
-from bench_servers import whole_serve
+from bench_run import BenchRun
+from bench_servers import SERVE, whole_serve
 from bench_wrk import Target, wrk
 
 SECTION = "cores"
@@ -39,22 +39,20 @@ def run(run: BenchRun) -> None:
     with contextlib.ExitStack() as started:
         targets: dict[int, Target] = {
             step: started.enter_context(
-                whole_serve(
-                    run.bench, run.recommender, ROOT / ".venv/bin/serve", frozenset(cores[:step]), f"serve on {step}"
-                )
+                whole_serve(run.bench, run.recommender, SERVE, frozenset(cores[:step]), f"serve on {step}")
             )
             for step in steps
         }
-        warm = set[str]()
+        warm = set[tuple[int, str]]()
         for key in missing:
             step, (ask, form) = int(key["cores"]), FORMS[str(key["ask"])]
             own = frozenset(cores[:step])
             bodies = [form(question) for question in questions(run.recommender, ask, int(key["round"]))]
             wrk_cores = spare or frozenset(cores) - own or own
             try:
-                if targets[step].name not in warm:
+                if (step, ask) not in warm:
                     wrk(targets[step], bodies, CONCURRENCY, 1, wrk_cores)
-                    warm.add(targets[step].name)
+                    warm.add((step, ask))
                 found = wrk(targets[step], bodies, CONCURRENCY, max(1, round(run.bench.seconds)), wrk_cores)
                 shared = bool(wrk_cores & own)
                 run.points.add(SECTION, key, {**found.figures(ASKS[ask]), "wrk_shares_cores": shared})

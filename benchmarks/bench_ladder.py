@@ -13,16 +13,18 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from bench_ladder_asks import ASKS, TOP, Question, as_csv, as_kserve, as_pairs, as_top, questions
+from bench_ladder_asks import ALL, ASKS, TOP, K, Question, as_csv, as_kserve, as_pairs, as_top, questions
 from bench_ladder_in_process import InProcess
+from bench_points import wrong_answers
 from bench_processes import cpu_seconds, memory_mb, unrelated_seconds
-from bench_run import ROOT, BenchRun
-from bench_servers import native, whole_serve
+from bench_run import BenchRun
+from bench_servers import SERVE, native, whole_serve
 from bench_triton import Triton, tritonserver
 from bench_wrk import JSON_TYPE, Target, ask, wrk
 from perf_analyzer import Analyzer, Load, find_analyzer, sample, write_input
@@ -33,6 +35,7 @@ SECTION = "ladder"
 CONCURRENCY = (1, 4, 16, 64)
 QUICK_ASKS = ("1 pair", TOP)
 CSV_TYPE = "text/csv"
+TOLERANCE = 1e-4  # of scores from two kinds of device
 Figures = dict[str, Any]
 Rung = Callable[[int, int, float], Figures]
 """Concurrency, round and seconds of load to figures."""
@@ -60,9 +63,12 @@ def run(run: BenchRun) -> None:
                 if (name, asked) not in warm:
                     measure(16, 0, 1)
                     warm.add((name, asked))
-                run.points.add(SECTION, key, measure(int(key["concurrency"]), int(key["round"]), run.bench.seconds))
-            except click.ClickException as error:
-                run.points.add(SECTION, key, {}, error.message)
+                figures = measure(int(key["concurrency"]), int(key["round"]), run.bench.seconds)
+                run.points.add(SECTION, key, figures, wrong_answers(figures))
+            except (click.ClickException, OSError, HTTPException, LookupError, ValueError, ArithmeticError) as error:
+                run.points.add(
+                    SECTION, key, {}, error.message if isinstance(error, click.ClickException) else repr(error)
+                )
             run.bench.progress.advance(task)
         run.bench.progress.remove_task(task)
 
@@ -71,7 +77,7 @@ def names(asked: str) -> list[str]:
     """The rungs, from the bare module upwards."""
     triton = ["in process", "Triton gRPC", "Triton HTTP, binary", "Triton HTTP"]
     if asked == TOP:
-        return [*triton, "serve, JSON"]
+        return [*triton, "serve, JSON", "serve, JSON, all 100"]
     return [*triton, "Triton's SageMaker port", "serve, passed through", "serve, JSON pairs", "serve, CSV"]
 
 
@@ -80,14 +86,13 @@ def rungs(run: BenchRun) -> Iterator[dict[str, dict[str, Rung]]]:
     """All servers, and how each rung is measured; raises click.ClickException where two give other answers."""
     score = run.recommender.name
     topk = f"{score}_topk"
-    modules = InProcess(run.recommender)
-    analyzer = find_analyzer()
+    modules = InProcess(run.recommender, run.bench.device)
+    analyzer = analyzer_or_none(run)
     counts = {"user_index": run.recommender.num_users, "item_index": run.recommender.num_items}
     with contextlib.ExitStack() as started:
         triton = started.enter_context(tritonserver(run.bench, run.recommender.repository, score, topk))
         sagemaker = started.enter_context(native(run.bench, run.recommender))
-        program = ROOT / ".venv/bin/serve"
-        served = started.enter_context(whole_serve(run.bench, run.recommender, program))
+        served = started.enter_context(whole_serve(run.bench, run.recommender, SERVE))
         there: dict[str, dict[str, Rung]] = {}
         for asked, rows in ASKS.items():
             model = topk if asked == TOP else score
@@ -103,6 +108,9 @@ def rungs(run: BenchRun) -> Iterator[dict[str, dict[str, Rung]]]:
             }
             if asked == TOP:
                 there[asked]["serve, JSON"] = partial(by_wrk, served, made, as_top, rows, JSON_TYPE)
+                there[asked]["serve, JSON, all 100"] = partial(
+                    by_wrk, served, made, partial(as_top, k=ALL), rows, JSON_TYPE
+                )
                 check_top(made(0)[0], modules, served)
                 continue
             forms = {
@@ -131,11 +139,22 @@ def by_wrk(
     return {**found.figures(rows), "memory_mb": memory_mb(target.process), "tool": "wrk"}
 
 
+def analyzer_or_none(run: BenchRun) -> Analyzer | None:
+    """perf_analyzer, or none where it cannot be had, which costs only the rungs it measures."""
+    try:
+        return find_analyzer()
+    except click.ClickException as error:
+        run.bench.say(error.message)
+        return None
+
+
 def by_perf_analyzer(
-    analyzer: Analyzer, triton: Triton, protocol: str, model: str, rows: int, data: Path,
+    analyzer: Analyzer | None, triton: Triton, protocol: str, model: str, rows: int, data: Path,
     concurrency: int, number: int, seconds: float,
 ) -> Figures:  # fmt: skip
     """Load from perf_analyzer, as long as from wrk; how steady it was is left to the rounds."""
+    if analyzer is None:
+        raise click.ClickException("there is no perf_analyzer; fetch it: scripts/get_perf_analyzer.sh")
     unrelated, before, began = unrelated_seconds(), cpu_seconds(triton.process), time.monotonic()
     answered = count_requests(triton, model)
     outcome = sample(analyzer, Load(model, protocol, rows, concurrency), triton.ports[protocol], data, seconds)
@@ -170,14 +189,14 @@ def check_pairs(
             scores = [float(line) for line in said.split()]
         else:
             scores = said["scores"] if "scores" in said else said["outputs"][0]["data"]
-        if len(scores) != len(expected) or not np.allclose(scores, expected, atol=1e-5):
+        if len(scores) != len(expected) or not np.allclose(scores, expected, atol=TOLERANCE):
             raise click.ClickException(f"{name} gives other scores than the module: {str(said)[:300]}")
 
 
 def check_top(question: Question, modules: InProcess, served: Target) -> None:
-    """`serve` names the items that the top-K module finds."""
-    items = modules.answer(question)[0][0].tolist()
-    expected = [str(question.recommender.run.items.ids[index]) for index in items[:10]]
+    """`serve` gives the scores that the top-K module finds; items of one score may change places."""
+    expected = modules.answer(question)[1][0][:K].numpy()
     said = ask(served, as_top(question))
-    if [each["item_id"] for each in said["recommendations"]] != expected:
-        raise click.ClickException(f"serve recommends other items than the module: {str(said)[:300]}")
+    scores = [each["score"] for each in said["recommendations"]]
+    if len(scores) != K or not np.allclose(scores, expected, atol=TOLERANCE):
+        raise click.ClickException(f"serve recommends others than the module: {str(said)[:300]}")

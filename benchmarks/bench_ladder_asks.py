@@ -14,6 +14,7 @@ from topk_rig import Recommender
 TOP = "top 10"
 ASKS = {"1 pair": 1, "100 pairs": 100, TOP: 1}
 K = 10
+ALL = 100  # what the export ranks, and Triton answers
 
 
 @dataclass(frozen=True)
@@ -67,5 +68,5 @@ def as_csv(question: Question) -> bytes:
     return "".join(f"{user},{item}\n" for user, item in pairs).encode()
 
 
-def as_top(question: Question) -> bytes:
-    return orjson.dumps({"user_id": question.user_ids[0], "k": K})
+def as_top(question: Question, k: int = K) -> bytes:
+    return orjson.dumps({"user_id": question.user_ids[0], "k": k})

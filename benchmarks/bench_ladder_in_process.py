@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,23 +20,25 @@ Questions = Callable[[int], list[Question]]
 class InProcess:
     """Both exported modules, loaded; one thread of torch a call, as Triton's instances have it."""
 
-    def __init__(self, recommender: Recommender) -> None:
+    def __init__(self, recommender: Recommender, device: str) -> None:
         exported = recommender.exported
+        self.device = torch.device("cuda" if device == "gpu" else "cpu")
         files = (part / str(exported.version) / "model.pt" for part in (exported.score, exported.topk))
-        self.score, self.topk = (torch.jit.load(str(file)).eval() for file in files)
+        self.score, self.topk = (torch.jit.load(str(file), map_location=self.device).eval() for file in files)
 
     def answer(self, question: Question) -> tuple[torch.Tensor, ...]:
-        """Scores [rows, 1], or items and scores [1, K]."""
+        """Scores [rows, 1], or items and scores [1, K], on the CPU as a server has to send them."""
         with torch.inference_mode():
-            users = torch.from_numpy(question.user_index)[:, None]
+            users = torch.from_numpy(question.user_index)[:, None].to(self.device)
             if question.top:
-                found: tuple[torch.Tensor, ...] = self.topk(users)
-                return found
-            return (self.score(users, torch.from_numpy(question.item_index)[:, None]),)
+                return tuple(part.cpu() for part in self.topk(users))
+            items = torch.from_numpy(question.item_index)[:, None].to(self.device)
+            return (self.score(users, items).cpu(),)
 
     def measure(self, made: Questions, concurrency: int, number: int, seconds: float) -> dict[str, Any]:
-        """So many threads, each with one call at a time, for some seconds."""
+        """So many threads, but no more than cores, each with one call at a time, for some seconds."""
         asked, before = made(number), torch.get_num_threads()
+        concurrency = min(concurrency, len(os.sched_getaffinity(0)))
         torch.set_num_threads(1)
         try:
             unrelated, cpu, began = unrelated_seconds(), time.process_time(), time.perf_counter()

@@ -20,11 +20,11 @@ from typing import Any
 
 import click
 from bench_open_loop import JSON_TYPE, Request, closed_loop
-from bench_points import Key
+from bench_points import Key, wrong_answers
 from bench_processes import memory_mb
 from bench_run import BenchRun
-from bench_saturation import SERVE, cost, per_request
-from bench_servers import whole_serve
+from bench_saturation import cost, per_request
+from bench_servers import SERVE, whole_serve
 from bench_wrk import Target
 
 from serve.ports import LOOPBACK
@@ -156,7 +156,7 @@ def measure(run: BenchRun, server: Endpoint, count: int, wanted: list[Key], last
             figures = memory(run, server, count)
         else:
             figures = {"unload_s": server.unload_to(0 if last else count - UNLOADED), "at_once": AT_ONCE}
-        run.points.add(SECTION, key, figures, command="SAGEMAKER_MULTI_MODEL=true serve")
+        run.points.add(SECTION, key, figures, wrong_answers(figures), "SAGEMAKER_MULTI_MODEL=true serve")
 
 
 def throughput(run: BenchRun, server: Endpoint, backwards: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import json
 import os
+import resource
 import sys
 import time
 from array import array
@@ -277,6 +278,8 @@ async def work(plan: Plan) -> None:
 
 
 if __name__ == "__main__":
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # else a flood runs out of sockets
     gc.disable()  # nothing here goes round in circles, and a collection would make requests late
     uvloop.install()
     asyncio.run(work(Plan.read(sys.stdin.read())))

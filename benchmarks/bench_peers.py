@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,16 +17,15 @@ import numpy as np
 import orjson
 import torch
 from bench_ladder_asks import as_pairs, questions
-from bench_points import Key
+from bench_points import Key, wrong_answers
 from bench_processes import memory_mb
 from bench_run import BenchRun
-from bench_servers import whole_serve
+from bench_servers import SERVE, whole_serve
 from bench_wrk import Target, ask, wrk
 from peers.launch import PEERS, Peer, install, launched, model_folder, shown, telling
 from topk_rig import Recommender
 
 START, LOAD, OURS = "peer_start", "peers", "serve"
-SERVE = Path(sys.executable).parent / "serve"
 ASKED = {1: "1 pair", 100: "100 pairs"}
 CONCURRENCIES, QUICK_CONCURRENCIES = (1, 16, 64), (1, 16)
 # Six peers, six loads, and `serve` beside each: with more it is no longer ten minutes.
@@ -51,14 +49,15 @@ def run(run: BenchRun) -> None:
     missing_loads = run.points.missing(LOAD, load_keys(run.quick, rounds))
     if not missing_starts and not missing_loads:
         return
+    failed = set[str]()  # those that cannot be installed, do not start, or give wrong answers
     for title in PEERS:
-        wanted = [key for key in missing_starts if key["peer"] == title]
-        if wanted or (title not in failed(run) and any(key["peer"] == title for key in missing_loads)):
-            try_install(run, PEERS[title], wanted)
+        wanted = [key for key in (*missing_starts, *missing_loads) if key["peer"] == title]
+        if wanted and not installed(run, PEERS[title]):
+            failed.add(title)
     model = model_folder(run.bench, run.recommender)
     requests = [asked(run.recommender, model, rows) for rows in ASKED]
-    starts(run, model, requests, missing_starts)
-    loads(run, model, requests, missing_loads)
+    starts(run, model, requests, missing_starts, failed)
+    loads(run, model, requests, [key for key in missing_loads if key["peer"] not in failed])
 
 
 def start_keys(rounds: int) -> list[Key]:
@@ -76,19 +75,14 @@ def load_keys(quick: bool, rounds: int) -> list[Key]:
     ]
 
 
-def failed(run: BenchRun) -> set[str]:
-    """Those that could not be installed, did not start, or gave wrong answers."""
-    return {str(point.key["peer"]) for point in run.points.of(START) if point.error}
-
-
-def try_install(run: BenchRun, peer: Peer, wanted: Sequence[Key]) -> None:
+def installed(run: BenchRun, peer: Peer) -> bool:
     try:
         install(run.bench, peer)
     except FAILURES as error:
-        key = wanted[0] if wanted else {"peer": peer.title, "round": 0}
-        run.points.add(
-            START, key, {}, error=one_line(error), command=f"pip install -r benchmarks/peers/{peer.name}.txt"
-        )
+        command = f"pip install -r benchmarks/peers/{peer.name}.txt"
+        run.points.add(START, {"peer": peer.title, "round": 0}, {}, error=one_line(error), command=command)
+        return False
+    return True
 
 
 def asked(recommender: Recommender, model: Path, rows: int) -> Asked:
@@ -108,14 +102,16 @@ def bodies_of(recommender: Recommender, rows: int, number: int = 0) -> list[byte
     return [as_pairs(question) for question in questions(recommender, ASKED[rows], number)]
 
 
-def starts(run: BenchRun, model: Path, requests: Sequence[Asked], missing: Sequence[Key]) -> None:
+def starts(run: BenchRun, model: Path, requests: Sequence[Asked], missing: Sequence[Key], failed: set[str]) -> None:
+    """Every start that is missing; those that fail are added to `failed`."""
     task = run.bench.progress.add_task("starting peers", total=len(missing))
     for key in missing:
         title = str(key["peer"])
-        if title not in failed(run):
+        if title not in failed:
             try:
                 run.points.add(START, key, one_start(run, title, model, requests), command=command_of(title))
             except FAILURES as error:
+                failed.add(title)
                 run.points.add(START, key, {}, error=one_line(error), command=command_of(title))
         run.bench.progress.advance(task)
     run.bench.progress.remove_task(task)
@@ -184,8 +180,7 @@ def compare(name: str, scores: Sequence[float], right: Sequence[float]) -> None:
         raise click.ClickException(f"{name} answers other scores than the exported module, by up to {most:.2g}")
 
 
-def loads(run: BenchRun, model: Path, requests: Sequence[Asked], missing: Sequence[Key]) -> None:
-    wanted = [key for key in missing if key["peer"] not in failed(run)]
+def loads(run: BenchRun, model: Path, requests: Sequence[Asked], wanted: Sequence[Key]) -> None:
     if not wanted:
         return
     task = run.bench.progress.add_task("peers and serve under load", total=len(wanted))
@@ -235,7 +230,8 @@ def one_load(run: BenchRun, peer: Peer, ours: Target, theirs: Target, key: Key) 
     except click.ClickException as error:
         run.points.add(LOAD, key, {}, error=one_line(error), command=shown(peer))
         return
-    run.points.add(LOAD, key, {**figures[peer.title], OURS: figures[OURS]}, command=shown(peer))
+    wrong = "; ".join(f"{title}: {said}" for title, mine in figures.items() if (said := wrong_answers(mine)))
+    run.points.add(LOAD, key, {**figures[peer.title], OURS: figures[OURS]}, wrong, shown(peer))
 
 
 def fail(run: BenchRun, keys: Sequence[Key], error: Exception) -> None:

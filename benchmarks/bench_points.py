@@ -22,7 +22,7 @@ class Point:
 
     Figures have their unit in their name; those of load are `requests_per_s`, `rows_per_s`, `p50_ms` … `p99_ms`,
     `errors` by code, `cpu_us` a request and `memory_mb`, both by role of the process, and `others`, the cores that
-    were busy with what is no part of the benchmark.
+    were busy with what is no part of the benchmark. `commit` is what was checked out.
     """
 
     section: str
@@ -30,15 +30,17 @@ class Point:
     figures: dict[str, Any] = field(default_factory=dict)
     error: str = ""
     command: str = ""
+    commit: str = ""
     at: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
 
 class Points:
     """The points of one run of the benchmark, in a folder; a line is on disk before the next point is begun."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], commit: str = "") -> None:
         """Go on in `folder`, or begin there. Raises click.ClickException if it belongs to other settings."""
         self.folder = folder
+        self.commit = commit
         self.settings = dict(settings)
         folder.mkdir(parents=True, exist_ok=True)
         there = folder / SETTINGS
@@ -56,21 +58,31 @@ class Points:
             (folder / f"{FILE}.new").replace(folder / FILE)
 
     def missing(self, section: str, keys: Iterable[Key]) -> list[Key]:
-        """Those of the keys that have not been measured, in their order."""
-        done = {_name(point.key) for point in self.of(section)}
+        """The keys that are not measured, in their order; what failed without a figure is tried again."""
+        done = {_name(point.key) for point in self.of(section) if point.figures or not point.error}
         return [key for key in keys if _name(key) not in done]
 
     def of(self, section: str) -> list[Point]:
-        return [point for point in self.points if point.section == section]
+        """A section's points; of those with one key the last."""
+        return list({_name(point.key): point for point in self.points if point.section == section}.values())
 
     def add(self, section: str, key: Key, figures: Mapping[str, Any], error: str = "", command: str = "") -> Point:
-        point = Point(section, dict(key), dict(figures), error, command)
+        point = Point(section, dict(key), dict(figures), error, command, self.commit)
         with (self.folder / FILE).open("a") as file:
             file.write(_line(point))
             file.flush()
             os.fsync(file.fileno())
         self.points.append(point)
         return point
+
+
+def wrong_answers(figures: Mapping[str, Any]) -> str:
+    """Why figures are none of a server that answers: some of its answers were errors. Empty if none was."""
+    errors = figures.get("errors") or {}
+    if not errors:
+        return ""
+    said = ", ".join(f"{count} × {code}" for code, count in errors.items())
+    return f"not all of {figures['requests']} requests were answered: {said}"
 
 
 def read_points(folder: Path) -> Iterator[Point]:

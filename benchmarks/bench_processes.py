@@ -55,8 +55,13 @@ def memory_mb(root: int | None) -> dict[str, float]:
 
 
 def unrelated_seconds() -> float:
-    """CPU time of the whole machine without this process, what it has started, and what of that has ended."""
-    user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
+    """CPU time of the whole machine without this process, what it has started, and what of that has ended.
+
+    What a hypervisor gave to others counts as well.
+    """
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    )
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     ours = sum(cpu_seconds(os.getpid()).values()) + ended.ru_utime + ended.ru_stime
-    return (user + nice + system + irq + softirq) / TICKS - ours
+    return (user + nice + system + irq + softirq + steal) / TICKS - ours

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +46,16 @@ class Section:
 SECTIONS = {
     "ladder": Section(
         "The ladder: what each step costs",
-        "The same requests in process, to Triton, and to `serve` in each form.",
+        "The same questions in process, to Triton, and to `serve` in each form. What perf_analyzer sends (gRPC, and "
+        "HTTP in binary form) are random ids of its own. In process are as many threads as requests at once, but no "
+        "more than cores. Memory is of what each server has loaded: Triton's SageMaker port the scoring model, Triton "
+        "the scoring and the ranking model, `serve` all three of a recommender.",
         ladder, {"ladder": bench_plots.ladder},
     ),
     "peers": Section(
-        "Peers", "Other servers with the same module and requests, each by its own advice, beside `serve`.",
+        "Peers",
+        "Other servers with the same module and requests, each by its own advice, beside `serve`, which has loaded "
+        "three models and warmed them up when it first answers, where a peer has one.",
         peers, {"peers": bench_plots.peers}, ("peer_start",),
     ),
     "sweep": Section(
@@ -83,23 +87,24 @@ SECTIONS = {
         bench_report_strain.search, {},
     ),
     "settings": Section(
-        "Settings of serve", "Worker processes and Triton's threads, by what they do to throughput.",
+        "Settings of serve",
+        "Worker processes and Triton's threads, by what they do to throughput, 16 requests at once.",
         bench_report_strain.settings, {},
+    ),
+    "cores": Section(
+        "More cores", "`serve` with all its processes pinned to so many cores, 16 requests at once.",
+        bench_report_strain.cores, {},
     ),
 }  # fmt: skip
 
 
-def write_report(points: Points, folder: Path, commit: str) -> Path:
-    """Write the report of the points into a folder; -> its README.md.
-
-    `commit` is what was measured, unless the points' own settings name one.
-    """
+def write_report(points: Points, folder: Path) -> Path:
+    """Write the report of the points into a folder; -> its README.md."""
     data = folder / DATA
     data.mkdir(parents=True, exist_ok=True)
     for name in [name for section in SECTIONS.values() for name in section.plots]:
         (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier report, which had other points
-    settings = {"commit": commit, **points.settings}
-    (data / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+    (data / SETTINGS).write_text(json.dumps(points.settings, indent=1) + "\n")
     copy(points.folder / FILE, data / FILE)
     copy(points.folder / PRESET, data / PRESET)
     for config in sorted((points.folder / CONFIGS).rglob("*.pbtxt")):
@@ -107,7 +112,7 @@ def write_report(points: Points, folder: Path, commit: str) -> Path:
     for name in dict.fromkeys(point.section for point in points.points):
         flat(points.of(name)).write_csv(data / f"{name}.csv")
     written = folder / "README.md"
-    written.write_text(document(last(points.points), settings, folder))
+    written.write_text(document(last(points.points), points.settings, folder))
     return written
 
 
@@ -129,7 +134,7 @@ def document(points: Sequence[Point], settings: Mapping[str, Any], folder: Path)
     failed = [point for point in points if point.error]
     parts = [
         "# Benchmarks",
-        f"{origin(settings, points, str(settings.get('commit', '')))} {number(len(points))} points, "
+        f"{origin(settings, points)} {number(len(points))} points, "
         f"{number(len(failed))} of them failed or unstable.",
         "This is a **quick** run, to see that all works: few rounds and seconds, figures not to be quoted."
         if settings.get("quick") else "",
@@ -187,8 +192,9 @@ def preset(folder: Path) -> str:
 def circumstances(settings: Mapping[str, Any]) -> str:
     lines = [
         "Load generator and servers share the cores, so every rate includes what making the load costs.",
-        "Rounds are interleaved: what is compared was measured side by side in every round. Figures are medians, in "
-        "brackets the smallest and the largest round; ratios are made in each round and then their median is taken.",
+        "In the ladder, of peers, settings and cores rounds are interleaved: what is compared was measured side by "
+        "side in every round. Figures are medians, in brackets the smallest and the largest round; ratios are made in "
+        "each round and then their median is taken. The other sections measure each point once.",
         "requests/s counts requests, rows/s the pairs or users in them.",
     ]
     if "pytriton" in str(settings.get("tritonserver", "")):
@@ -221,7 +227,7 @@ def readme_block(points_folder: Path, readme: Path = ROOT / "README.md") -> str:
     points, settings = last(read_points(points_folder)), read_settings(points_folder)
     report = (points_folder.parent if points_folder.name == DATA else points_folder / "report") / "README.md"
     link = Path(os.path.relpath(report.resolve(), readme.resolve().parent)).as_posix()
-    said = origin(settings, points, str(settings.get("commit", "")))
+    said = origin(settings, points)
     return (
         f"{headline(points, short=True) or 'Not measured yet.'}\n\n{said} [All of it]({link}), with where a peer wins."
     )
@@ -263,11 +269,8 @@ def main(folder: Path, output: Path | None, readme: Path | None) -> None:
       python benchmarks/bench_report.py benchmarks/report/data --output benchmarks/report --readme README.md
     """
     points = Points(folder, read_settings(folder))
-    checked_out = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
     output = output or folder / "report"
-    click.echo(f"wrote {write_report(points, output, checked_out.stdout.strip())}")
+    click.echo(f"wrote {write_report(points, output)}")
     if readme is not None:
         update_readme(readme, readme_block(output / DATA, readme))
         click.echo(f"wrote the table in {readme}")

@@ -11,7 +11,7 @@ from bench_report_peers import over_serve, peer_wins, start_wins
 from bench_tables import NONE, Spread, ask_name, at_once, good, kinds, number, spread, table, where
 
 CONCURRENCY = (1, 16)
-FORMS = ("serve, passed through", "serve, JSON pairs", "serve, JSON")
+FORMS = ("serve, passed through", "serve, JSON pairs", "serve, JSON", "serve, JSON, all 100")
 
 
 def headline(points: Sequence[Point], short: bool = False) -> str:
@@ -84,14 +84,15 @@ def wins(points: Sequence[Point]) -> str:
     return said + (f"\n\nWithout a figure, see what failed below: {without}." if gone else "")
 
 
-def origin(settings: Mapping[str, Any], points: Sequence[Point], commit: str) -> str:
+def origin(settings: Mapping[str, Any], points: Sequence[Point]) -> str:
     """One sentence: what machine, when, how many rounds, and what is shared."""
     days = sorted({point.at[:10] for point in points})
     when = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else NONE
     rounds = settings.get("rounds")
+    commits = ", ".join(dict.fromkeys(point.commit for point in points if point.commit))
     words = [
         f"{settings.get('processor', 'unknown processor')}, {settings.get('cores', '?')} cores, which load generator "
         "and servers share",
-        f"measured {when}" + (f", commit {commit}" if commit else ""),
+        f"measured {when}" + (f", commit {commits}" if commits else ""),
     ]
     return f"Medians of {rounds or 'all'} round{'' if rounds == 1 else 's'} on {'; '.join(words)}."

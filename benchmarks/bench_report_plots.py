@@ -104,12 +104,12 @@ def soak(points: Sequence[Point]) -> Figure | None:
 def models(points: Sequence[Point]) -> Figure | None:
     """Memory by role, requests/s, and the time to load and unload, over the number of models."""
     mine = good(points)
-    counts = kinds(mine, "models")
+    counts = [count for count in kinds(mine, "models") if count]
     columns = {count: of_models(mine, count) for count in counts}
     wanted = {
         "memory, MB": ("MB",),
         "requests/s, 16 at once": ("requests/s over all", "requests/s to one"),
-        "seconds a model": ("loading one, s", "unloading one, s"),
+        "seconds a model": ("loading one of two at once, s", "unloading one of two at once, s"),
     }
     kept = {title: names for title, names in wanted.items() if any(columns[n][name] for n in counts for name in names)}
     if not kept:
@@ -152,7 +152,7 @@ def stack_memory(axes: Axes, columns: Sequence[Sequence[Point]]) -> None:
 def line_of(axes: Axes, columns: Sequence[Spread], name: str, n: int) -> None:
     words = {
         "requests/s over all": "over all models", "requests/s to one": "to one of them",
-        "loading one, s": "loading", "unloading one, s": "unloading",
+        "loading one of two at once, s": "loading", "unloading one of two at once, s": "unloading",
     }  # fmt: skip
     known = [(place, found) for place, found in enumerate(columns) if found]
     if not known:

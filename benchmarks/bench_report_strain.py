@@ -6,7 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench_points import Point
-from bench_tables import NONE, Spread, at_once, figure, good, kinds, more, number, spread, table, text, where
+from bench_tables import (
+    NONE,
+    Spread,
+    at_once,
+    figure,
+    good,
+    kinds,
+    more,
+    number,
+    ratio,
+    share,
+    spread,
+    table,
+    text,
+    where,
+)
 
 
 def saturation(points: Sequence[Point]) -> str:
@@ -57,7 +72,7 @@ def saturation_sentence(limit: Any, points: Sequence[Point], recovery: Sequence[
     if figure(most, "refused_p99_ms") is not None:
         words.append(f"refuses the others within {text([most], 'refused_p99_ms')} ms (p99)")
     if recovery and figure(recovery[0], "recovery_s") is not None:
-        words.append(f"and is as before {text(recovery, 'recovery_s')} s after the flood")
+        words.append(f"and is as before within {text(recovery, 'recovery_s')} s after the flood")
     elif recovery and "recovery_s" in recovery[0].figures:
         words.append("and was not as before while it was watched")
     return ", ".join(words) + "."
@@ -76,11 +91,9 @@ def soak(points: Sequence[Point]) -> str:
     parts = [] if slopes else ["This take did not run to its end: there is no slope."]
     for point in slopes:
         found = slopes_of(point)
-        growing = [role for role, (slope, error) in found.items() if slope > 2 * error]
         parts.append(
-            f"Memory of {' and '.join(growing)} grows by more than chance explains (two standard errors)."
-            if growing
-            else "No process's memory grows by more than chance explains (two standard errors)."
+            "The slope of memory over the second half, by least squares, and the standard error of that line; samples "
+            "that follow each other are alike, so the true error is larger."
         )
         rows = []
         for role, (slope, error) in found.items():
@@ -103,10 +116,7 @@ def slopes_of(point: Point) -> dict[str, tuple[float, float]]:
     """MB an hour and its standard error, by role; without those that have none."""
     found = {}
     for role, slope in (point.figures.get("mb_per_hour") or {}).items():
-        if isinstance(slope, dict):
-            value, error = slope.get("slope"), slope.get("standard_error")
-        else:
-            value, error = slope, (point.figures.get("standard_error") or {}).get(role)
+        value, error = slope.get("slope"), slope.get("standard_error")
         if value is not None and error is not None:
             found[role] = (value, error)
     return found
@@ -114,7 +124,7 @@ def slopes_of(point: Point) -> dict[str, tuple[float, float]]:
 
 def models(points: Sequence[Point]) -> str:
     mine = good(points)
-    counts = kinds(mine, "models")
+    counts = [count for count in kinds(mine, "models") if count]
     rows = [[str(n), *(found.text() if found else NONE for found in of_models(mine, n).values())] for n in counts]
     if not rows:
         return ""
@@ -131,14 +141,13 @@ def models(points: Sequence[Point]) -> str:
 def of_models(points: Sequence[Point], count: Any) -> dict[str, Spread]:
     """What so many models take, by its name in the table; memory as it was at rest where it was measured then."""
     here = where(points, models=count)
-    one = spread(where(here, over="one"), "requests_per_s") or spread(here, "one_model_requests_per_s")
-    over_all = [point for point in here if point.key.get("over") != "one"]
     return {
-        "loading one, s": every(here, "load_s"), "unloading one, s": every(here, "unload_s"),
+        "loading one of two at once, s": every(here, "load_s"),
+        "unloading one of two at once, s": every(here, "unload_s"),
         "MB": spread(where(here, what="memory") or here, "memory_mb"),
-        "MB a model": spread(here, "memory_per_model_mb"),
-        "requests/s over all": spread(over_all, "requests_per_s"), "requests/s to one": one,
-        "p99 ms": spread(over_all, "p99_ms"),
+        "MB a model": spread(here, "mb_a_model"),
+        "requests/s over all": spread(here, "requests_per_s"),
+        "requests/s to one": spread(here, "one_model_requests_per_s"), "p99 ms": spread(here, "p99_ms"),
     }  # fmt: skip
 
 
@@ -179,6 +188,20 @@ def settings(points: Sequence[Point]) -> str:
         for name, value in dict.fromkeys((point.key.get("setting"), point.key.get("value")) for point in here):
             groups = [where(here, setting=name, value=value, concurrency=c) for c in concurrencies]
             rows.append([f"{name}={value}", *(text(group, "requests_per_s") for group in groups)])
-        rows.sort()
         parts.append(f"**{ask}**\n\n{table(['', *(f'requests/s, {at_once(c)}' for c in concurrencies)], rows)}")
     return "\n\n".join([*parts, more(mine, "ask", "setting", "value", "concurrency")] if parts else [])
+
+
+def cores(points: Sequence[Point]) -> str:
+    mine, rows = good(points), []
+    for ask in kinds(mine, "ask"):
+        here = where(mine, ask=ask)
+        steps = kinds(here, "cores")
+        for step in steps:
+            group = where(here, cores=step)
+            gain = share(ratio(group, where(here, cores=steps[0])))
+            shared = "shares them" if group[0].figures.get("wrk_shares_cores") else "has others"
+            rows.append([str(ask), str(step), text(group, "requests_per_s"), text(group, "p99_ms"), gain, shared])
+    if not rows:
+        return ""
+    return table(["", "cores", "requests/s", "p99 ms", "of the fewest cores", "wrk"], rows)

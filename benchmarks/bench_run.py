@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +34,12 @@ class BenchRun:
 
     @cached_property
     def recommender(self) -> Recommender:
-        return random_recommender(self.bench, MODEL, FACTORS, USERS, ITEMS)
+        made = random_recommender(self.bench, MODEL, FACTORS, USERS, ITEMS)
+        for config in made.repository.glob("*/config.pbtxt"):  # for the report
+            kept = self.points.folder / "configs" / f"{config.parent.name}.pbtxt"
+            kept.parent.mkdir(exist_ok=True)
+            shutil.copyfile(config, kept)
+        return made
 
     @property
     def quick(self) -> bool:

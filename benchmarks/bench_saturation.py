@@ -6,11 +6,9 @@ import contextlib
 import itertools
 import json
 import random
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,12 +16,11 @@ from bench_open_loop import LATE_MS, Request, Stage, closed_loop, open_loop
 from bench_points import Key
 from bench_processes import cpu_seconds, memory_mb, unrelated_seconds
 from bench_run import BODIES, BenchRun
-from bench_servers import PATH, whole_serve
+from bench_servers import PATH, SERVE, whole_serve
 from bench_wrk import Target, wrk
 from topk_rig import Recommender
 
 SECTION = "saturation"
-SERVE = Path(sys.executable).parent / "serve"
 CONNECTIONS = 32  # of wrk, for the capacity: fewer than any limit, for requests that wrk leaves behind keep their place
 WARM_SECONDS = 1
 LIMITS = (512, 128, 64)
@@ -138,7 +135,7 @@ def recovery_seconds(p99_ms: list[float | None], before_ms: float) -> float | No
     near = [value is not None and value <= RECOVERED * before_ms for value in p99_ms]
     for number, (this, following) in enumerate(itertools.pairwise(near)):
         if this and following:
-            return WINDOW_SECONDS * number
+            return WINDOW_SECONDS * (number + 1)
     return None
 
 

@@ -61,7 +61,8 @@ def run(run: BenchRun) -> None:
         else:
             chosen[model] = best.record()
             run.bench.say(f"search: {model} is served best with {chosen[model]}")
-    (run.points.folder / PRESET).write_text(json.dumps(chosen, indent=1) + "\n")
+    if chosen:
+        (run.points.folder / PRESET).write_text(json.dumps(chosen, indent=1) + "\n")
 
 
 def settings(today: Setting, model: str, quick: bool) -> list[Setting]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from serve.ports import LOOPBACK
 from serve.triton_runtime import find_runtime
 
 PATH = "/invocations"
+SERVE = Path(sys.executable).parent / "serve"
 
 
 @contextlib.contextmanager

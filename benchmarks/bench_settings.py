@@ -9,8 +9,8 @@ from functools import partial
 import click
 from bench_ladder_asks import ASKS, TOP, as_pairs, as_top, questions
 from bench_processes import memory_mb
-from bench_run import ROOT, BenchRun
-from bench_servers import whole_serve
+from bench_run import BenchRun
+from bench_servers import SERVE, whole_serve
 from bench_wrk import wrk
 
 SECTION = "settings"
@@ -32,20 +32,20 @@ def run(run: BenchRun) -> None:
         return
     task = run.bench.progress.add_task("settings of serve", total=len(missing))
     with contextlib.ExitStack() as started:
-        start = partial(whole_serve, run.bench, run.recommender, ROOT / ".venv/bin/serve")
+        start = partial(whole_serve, run.bench, run.recommender, SERVE)
         served = {
             (name, value): started.enter_context(start(name=f"serve, {name}={value}", settings={name: str(value)}))
             for name, value in choices
         }
-        warm = set[str]()
+        warm = set[tuple[str, str]]()
         for key in missing:
             target, asked = served[str(key["setting"]), int(key["value"])], str(key["ask"])
             form = as_top if asked == TOP else as_pairs
             bodies = [form(question) for question in questions(run.recommender, asked, int(key["round"]))]
             try:
-                if target.name not in warm:
+                if (target.name, asked) not in warm:
                     wrk(target, bodies, CONCURRENCY, 1)
-                    warm.add(target.name)
+                    warm.add((target.name, asked))
                 found = wrk(target, bodies, CONCURRENCY, max(1, round(run.bench.seconds)))
                 run.points.add(SECTION, key, {**found.figures(ASKS[asked]), "memory_mb": memory_mb(target.process)})
             except click.ClickException as error:

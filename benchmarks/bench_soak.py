@@ -14,8 +14,7 @@ import numpy as np
 from bench_open_loop import LATE_MS, Request, Stage, closed_loop, open_loop
 from bench_processes import family, memory_mb
 from bench_run import BenchRun
-from bench_saturation import SERVE
-from bench_servers import PATH, whole_serve
+from bench_servers import PATH, SERVE, whole_serve
 from bench_wrk import Target
 from topk_rig import Recommender
 
@@ -32,7 +31,7 @@ SECONDS_AN_HOUR = 3600
 def run(run: BenchRun) -> None:
     """A point every five seconds and one for the growth; a soak that was cut short is begun anew as the next take."""
     points = run.points.of(SECTION)
-    if any(point.key.get("summary") == "slope" for point in points):
+    if any(point.key.get("summary") == "slope" and not point.error for point in points):
         return
     take = 1 + max((int(point.key["take"]) for point in points), default=0)
     seconds = QUICK_SECONDS if run.quick else 60 * MINUTES
@@ -52,6 +51,8 @@ def run(run: BenchRun) -> None:
                 samples.append((second, figures["memory_mb"]))
                 run.bench.progress.update(task, completed=second)
                 late += window["lag_ms"] > LATE_MS
+                if not figures["memory_mb"]:
+                    raise click.ClickException(f"serve was gone after {second} s")
         if late:
             run.bench.say(f"soak: the load generator was late by {LATE_MS:.0f} ms in {late} of {len(samples)} windows")
         slopes = growth(samples, seconds / 2)

@@ -15,7 +15,7 @@ CONCURRENCY = (1, 4, 16, 64)
 CLOSED = {SCORE: (1, 16, 256, 1024), TOPK: (1, 16)}  # rows a request
 OPEN = {SCORE: (1, 256), TOPK: (1,)}
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.1)
-ON_GPU = (16_384,)  # more rows a request; they are the input file's entries many times over
+ON_GPU, LARGE_ENTRIES = (16_384,), 61  # rows a request, which are these entries many times over
 QUICK_CLOSED = {SCORE: (1, 256), TOPK: (1,)}
 QUICK_CONCURRENCY, QUICK_SHARES = (1, 16), (0.5,)
 
@@ -45,17 +45,20 @@ def run(run: BenchRun) -> None:
         SCORE: write_input(bench.folder / "score.json", {"user_index": users, "item_index": items}),
         TOPK: write_input(bench.folder / "topk.json", {"user_index": users}),
     }
+    # Every entry is prepared once a thread, with all rows of a request: few of them where a request has many.
+    large = {SCORE: write_input(bench.folder / "large.json", {"user_index": users, "item_index": items}, LARGE_ENTRIES)}
     with tritonserver(bench, recommender.repository, *names.values()) as triton:
         task = bench.progress.add_task("sweep", total=len(missing))
         warm = set()
         for key in missing:
             model, protocol, batch = str(key["model"]), str(key["protocol"]), int(key["batch"])
             load = Load(names[model], protocol, batch, int(key.get("concurrency", 0)), asked(run, key))
+            mine = (large if batch in ON_GPU else data)[model]
             if load.concurrency or load.rate:
                 if (model, batch) not in warm:
-                    sample(analyzer, Load(names[model], protocol, batch, 4), triton.ports[protocol], data[model], 1.0)
+                    sample(analyzer, Load(names[model], protocol, batch, 4), triton.ports[protocol], mine, 1.0)
                     warm.add((model, batch))
-                outcome = measure(analyzer, load, triton.ports[protocol], data[model], bench.seconds)
+                outcome = measure(analyzer, load, triton.ports[protocol], mine, bench.seconds)
                 run.points.add(SECTION, key, outcome.figures, outcome.error, outcome.command)
             else:
                 run.points.add(SECTION, key, {}, "the closed loop has no figure to take a share of; give --fresh")

@@ -191,8 +191,8 @@ def flat(points: Iterable[Point]) -> pl.DataFrame:
         row: dict[str, Any] = dict(point.key)
         for name, value in _leaves(point.figures):
             row[f"figure.{name}" if name in point.key else name] = value
-        rows.append(row | {"error": point.error, "command": point.command, "at": point.at})
-    ends = ("error", "command", "at")
+        rows.append(row | {"error": point.error, "command": point.command, "commit": point.commit, "at": point.at})
+    ends = ("error", "command", "commit", "at")
     names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in ends]
     columns = {name: [row.get(name) for row in rows] for name in (*names, *ends)}
     return pl.DataFrame({name: _one_type(values) for name, values in columns.items()})

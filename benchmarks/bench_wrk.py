@@ -23,6 +23,7 @@ from serve.ports import LOOPBACK
 FETCHED = Path(__file__).parents[1] / ".venv/wrk"
 SCRIPT = Path(__file__).with_suffix(".lua")
 JSON_TYPE = "application/json"
+SETTLE_SECONDS, SETTLE_STEPS = 0.05, 20
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def wrk(
         before, unrelated, began = cpu_seconds(target.process), unrelated_seconds(), time.monotonic()
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         elapsed, unrelated = time.monotonic() - began, unrelated_seconds() - unrelated
-        after = cpu_seconds(target.process)
+        after = settled(target)
     lines = ended.stdout.strip().splitlines()
     if ended.returncode or not lines or not lines[-1].startswith("{"):
         raise click.ClickException(f"wrk ended with {ended.returncode}: {ended.stdout}{ended.stderr}")
@@ -127,6 +128,17 @@ def wrk(
         max(0.0, unrelated / elapsed),
         errors,
     )
+
+
+def settled(target: Target) -> dict[str, float]:
+    """CPU time by role once the server is done with what wrk has left behind: a request a connection, at its end."""
+    spent = cpu_seconds(target.process)
+    for _ in range(SETTLE_STEPS):
+        time.sleep(SETTLE_SECONDS)
+        before, spent = spent, cpu_seconds(target.process)
+        if sum(spent.values()) - sum(before.values()) < SETTLE_SECONDS / 4:
+            break
+    return spent
 
 
 def ask(target: Target, body: bytes, content_type: str = JSON_TYPE) -> Any:

@@ -169,8 +169,9 @@ def process(command: list[str], environment: dict[str, str], log: Path) -> Itera
         except subprocess.TimeoutExpired:
             started.kill()
             started.wait()
-        with contextlib.suppress(ProcessLookupError):  # TorchServe's program ends without its Java
-            os.killpg(started.pid, signal.SIGKILL)
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # TorchServe's program ends without its Java
+                os.killpg(started.pid, signal.SIGKILL)
 
 
 def wait_for(ready: Callable[[], bool], started: subprocess.Popen[bytes], log: Path) -> None:

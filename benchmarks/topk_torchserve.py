@@ -21,6 +21,10 @@ from serve.ports import LOOPBACK
 HANDLER = Path(__file__).parent / "topk_peers.py"
 # As many workers as cores; a batch for all that wait, at the shortest delay that can be set.
 BATCH_SIZE, BATCH_DELAY_MS = 8, 1
+# Warnings alone: as it comes it logs every request and its metrics, which no other server here does.
+LOGGING = """<Configuration><Appenders><Console name="out"><PatternLayout/></Console></Appenders>
+<Loggers><Root level="warn"><AppenderRef ref="out"/></Root></Loggers></Configuration>
+"""
 
 
 @contextlib.contextmanager
@@ -32,7 +36,8 @@ def torchserve(bench: Bench, peers: Path, recommender: Recommender) -> Iterator[
     folder = Path(tempfile.mkdtemp(dir=bench.folder))
     archive(folder / "pairs.mar", recommender)
     inference, management, metrics, grpc, grpc_management = free_ports(5)
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
+    (folder / "log4j2.xml").write_text(LOGGING)
     model = {
         "defaultVersion": True,
         "marName": "pairs.mar",
@@ -71,7 +76,7 @@ def torchserve(bench: Bench, peers: Path, recommender: Recommender) -> Iterator[
     }
     command = [
         str(program), "--foreground", "--ncs", "--disable-token-auth", "--model-store", str(folder),
-        "--ts-config", str(folder / "config.properties"),
+        "--ts-config", str(folder / "config.properties"), "--log-config", str(folder / "log4j2.xml"),
     ]  # fmt: skip
     task = bench.progress.add_task("starting TorchServe", total=None)
     with process(command, environment, folder / "log") as started:

@@ -81,6 +81,11 @@ def export(
     """
     check_request(name, version, k)
     names = part_names(name)
+    for there in (repository / part / "config.pbtxt" for part in names):
+        if serving and there.exists():
+            raise InputError(
+                f"{there} is there, and a new version keeps it: edit that file, or give --serving a new --name"
+            )
     codes = torch.from_numpy(np.array([column.codes for column in columns]).reshape(len(columns), len(run.items)))
     catalogue = run.model.catalogue()
     fold_in = fit_fold_in(catalogue, run.known)
@@ -94,10 +99,6 @@ def export(
         names.query: query_config(k, device),
         names.score: score_config(device),
     }
-    if serving and (there := repository / names.score / "config.pbtxt").exists():
-        raise InputError(
-            f"{there} is there, and a new version keeps it: edit that file, or give --serving a new --name"
-        )
     for part, model_name in zip(PARTS, names, strict=True):
         configs[model_name] = (serving or {}).get(part, PartSettings()).apply(configs[model_name])
     with staging_folder(repository) as staging:

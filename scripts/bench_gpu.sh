@@ -86,12 +86,8 @@ make_pack() {
   rm -f "$pack"/wheels/numpy-*.whl  # torch's neighbour: the GPU machine's own
   say "perf_analyzer and wrk"
   scripts/get_perf_analyzer.sh "$pack/perf_analyzer"
-  [ -x "$pack/wrk/usr/bin/wrk" ] || scripts/fetch_package.sh "$pack/wrk" wrk libluajit-5.1-2
-  mkdir -p "$pack/wrk/lib" "$pack/lib"
-  find "$pack/wrk/usr/lib" -name 'libluajit*' -exec cp -a {} "$pack/wrk/lib/" ';'
-  # shellcheck disable=SC2016  # $0 is for the script that is written
-  printf '#!/bin/sh\nroot=$(cd "$(dirname "$0")" && pwd)\nLD_LIBRARY_PATH="$root/lib" exec "$root/usr/bin/wrk" "$@"\n' >"$pack/wrk/wrk"
-  chmod +x "$pack/wrk/wrk"
+  scripts/get_wrk.sh "$pack/wrk"
+  mkdir -p "$pack/lib"
   if scripts/fetch_package.sh "$scratch/libpython" "libpython$version" 2>/dev/null; then
     find "$scratch/libpython" -name "libpython$version.so.1.0" -exec cp {} "$pack/lib/" ';'
   else

@@ -15,8 +15,8 @@ python=$root/.venv/bin/python
 program=$folder/bin/perf_analyzer
 fail() { echo "get_perf_analyzer.sh: $*" >&2; exit 1; }
 runs() { [ -x "$program" ] && LD_LIBRARY_PATH=$folder/lib "$program" --version >/dev/null 2>"$1"; }
-needs() { LD_LIBRARY_PATH=$folder/lib ldd "$program" | grep -q "$1 => not found"; }
-runs /dev/null && { echo "$program is there"; exit 0; }
+# Both libraries lie beside it even where this system has them: the folder may be carried to one that has not.
+[ -e "$folder/lib/libb64.so.0d" ] && [ -e "$folder/lib/libcudart.so.12" ] && runs /dev/null && { echo "$program is there"; exit 0; }
 
 [ -x "$python" ] || fail "$python is missing; run: make install"
 [ "$(uname -sm)" = "Linux x86_64" ] || fail "perf_analyzer is built for Linux on x86-64, this is $(uname -sm); measure from such a machine"
@@ -37,18 +37,14 @@ wheel tritonclient==2.51.0 "$scratch/client"
 cp "$scratch"/client/*.data/data/bin/perf_analyzer "$program"
 chmod 755 "$program"
 
-if needs libb64.so.0d; then
-  "$root/scripts/fetch_package.sh" "$scratch/libb64" libb64-0d || fail "libb64.so.0d is missing and could not be fetched"
-  cp "$(find "$scratch/libb64" -name 'libb64.so.0d' | head -1)" "$folder/lib/"
+"$root/scripts/fetch_package.sh" "$scratch/libb64" libb64-0d || fail "libb64.so.0d could not be fetched"
+cp "$(find "$scratch/libb64" -name 'libb64.so.0d' | head -1)" "$folder/lib/"
+packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+library=$(find "$packages/nvidia_pytriton.libs" -name 'libcudart-*.so.12*' 2>/dev/null | head -1)
+if [ -z "$library" ]; then
+  wheel nvidia-cuda-runtime-cu12 "$scratch/cuda"
+  library=$(find "$scratch/cuda" -name libcudart.so.12)
 fi
-if needs libcudart.so.12; then
-  packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-  library=$(find "$packages/nvidia_pytriton.libs" -name 'libcudart-*.so.12*' 2>/dev/null | head -1)
-  if [ -z "$library" ]; then
-    wheel nvidia-cuda-runtime-cu12 "$scratch/cuda"
-    library=$(find "$scratch/cuda" -name libcudart.so.12)
-  fi
-  cp "$library" "$folder/lib/libcudart.so.12"
-fi
+cp "$library" "$folder/lib/libcudart.so.12"
 runs "$scratch/said" || fail "$program does not run: $(head -1 "$scratch/said")"
 echo "put perf_analyzer into $folder"

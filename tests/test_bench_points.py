@@ -22,9 +22,22 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     points.add("peers", KEYS[0], {}, error="does not start")
     again = Points(tmp_path, SETTINGS)
     assert again.missing("ladder", KEYS) == [KEYS[0], KEYS[1], KEYS[3]]
-    assert again.missing("peers", [{"round": 0, "rung": "a"}]) == []  # in any order, and a failure is a point as well
+    assert again.missing("ladder", [{"round": 1, "rung": "a"}]) == []  # in any order
     assert again.points == points.points
     assert again.of("ladder")[0].figures == {"p50_ms": 0.25}
+
+
+def test_what_failed_is_tried_again_and_the_last_try_counts(tmp_path: Path) -> None:
+    points = Points(tmp_path, SETTINGS)
+    points.add("peers", KEYS[0], {}, error="does not start")
+    points.add("peers", KEYS[1], {"p50_ms": 3.0}, error="unstable")
+    assert points.missing("peers", KEYS[:2]) == [KEYS[0]]
+    points.add("peers", KEYS[0], {"p50_ms": 1.0})
+    assert points.missing("peers", KEYS[:2]) == []
+    assert [(point.error, point.figures) for point in points.of("peers")] == [
+        ("", {"p50_ms": 1.0}),
+        ("unstable", {"p50_ms": 3.0}),
+    ]
 
 
 def test_a_line_cut_off_costs_only_itself(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from bench_points import Points
+from bench_points import Points, read_points
 from bench_report import SECTIONS, main, readme_block, update_readme, write_report
 
 SETTINGS = {"processor": "A Processor", "cores": 2, "rounds": 3, "tritonserver": "of pytriton 0.7.0", "quick": False}
@@ -93,15 +92,20 @@ def add_strain(points: Points) -> None:
     for count in (2, 50):
         points.add("models", {"models": count, "what": "load"}, {"load_s": [3.0] * count})
         points.add("models", {"models": count, "what": "unload"}, {"unload_s": [0.2, 0.3]})
-        points.add("models", {"models": count, "what": "memory"}, {"memory_mb": {"model": 200.0 * count}})
-        for over in ("all", "one"):
-            points.add("models", {"models": count, "what": "throughput", "over": over, "round": 0}, load(700))
+        points.add(
+            "models", {"models": count, "what": "memory"}, {"memory_mb": {"model": 200.0 * count}, "mb_a_model": 200.0}
+        )
+        throughput = {**load(700), "one_model_requests_per_s": 900.0}
+        points.add("models", {"models": count, "what": "throughput", "round": 0}, throughput)
     for delay in (0, 100):
         key = {"model": "score", "max_batch_size": 64, "max_queue_delay_microseconds": delay, "instances": 1}
         points.add("search", key, {**load(1000 + delay), "alone_p99_ms": 0.5})
     for batch in (1024, 4096):
         key = {"device": "cpu", "dtype": "fp32", "model": "neumf", "batch": batch}
         points.add("in_process", key, {"samples_per_s": 1e6, "p50_ms": 1.0, "p99_ms": 2.0})
+    for cores in (1, 2):
+        key = {"cores": cores, "ask": "1 pair, passed through", "concurrency": 16, "round": 0}
+        points.add("cores", key, {**load(900 * cores), "wrk_shares_cores": cores == 2})
     points.add("settings", {"setting": "SERVE_WORKERS", "value": 1, "ask": "1 pair", "concurrency": 16}, load(900))
 
 
@@ -109,7 +113,7 @@ def add_strain(points: Points) -> None:
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of points of every section, with a preset and a configuration beside them."""
     folder = tmp_path_factory.mktemp("bench")
-    points = Points(folder / "points", SETTINGS)
+    points = Points(folder / "points", SETTINGS, "abc1234")
     add_ladder(points, others=0.6)
     add_peers(points, {"TorchServe": 0.4, "mosec": 1.25})
     add_sweep(points)
@@ -117,7 +121,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (points.folder / "export_preset.json").write_text('{"instances": 2}')
     (points.folder / "configs").mkdir()
     (points.folder / "configs/score.pbtxt").write_text("max_batch_size: 64\n")
-    write_report(points, folder / "report", "abc1234")
+    write_report(points, folder / "report")
     return folder / "report"
 
 
@@ -135,6 +139,8 @@ def test_every_section_and_picture_is_there(full: Path) -> None:
     assert (full / "data/configs/score.pbtxt").read_text() == "max_batch_size: 64\n"
     assert '{"instances": 2}' in page
     assert "abc1234" in page
+    assert "| 1 pair, passed through | 2 | 1,800 |" in page
+    assert "MB a model" in page
     assert "stand-in for the libtorch backend" in page
 
 
@@ -157,7 +163,7 @@ def test_what_was_seen_is_said(full: Path) -> None:
     page = (full / "README.md").read_text()
     assert "unrelated work took 0.600 cores" in page  # the ladder's section
     assert "these were measured: ladder." in page
-    assert "Memory of front grows by more than chance explains" in page
+    assert "| 9.00 ± 1.00 |" in page  # MB an hour
     assert "concurrency 16: unstable: three windows never agreed" in page
     assert "“serve, passed through” adds" in page
     assert "0.750 ×" in page  # passed through, of Triton's SageMaker port
@@ -173,12 +179,14 @@ def test_the_last_take_of_a_soak_counts(full: Path) -> None:
 def test_the_data_is_flat(full: Path) -> None:
     ladder = pl.read_csv(full / "data/ladder.csv")
     assert ladder.columns[:4] == ["rung", "ask", "concurrency", "round"]
-    assert ladder.columns[-3:] == ["error", "command", "at"]
+    assert ladder.columns[-4:] == ["error", "command", "commit", "at"]
     assert {"requests_per_s", "p99_ms", "cpu_us.front", "memory_mb.model", "tool"} <= set(ladder.columns)
     assert len(ladder) == 3 * 2 * (8 + 8 + 5)
     assert "serve.p99_ms" in pl.read_csv(full / "data/peers.csv").columns
     assert pl.read_csv(full / "data/saturation.csv")["share"].to_list()[-2:] == ["capacity", "recovery"]
-    assert json.loads((full / "data/run.json").read_text())["commit"] == "abc1234"
+    assert {point.commit for point in read_points(full / "data")} == {"abc1234"}
+    models = pl.read_csv(full / "data/models.csv")
+    assert models["mb_a_model"].drop_nulls().to_list() == [200.0, 200.0]
 
 
 def test_from_its_own_data_the_report_is_the_same(tmp_path: Path) -> None:
@@ -187,7 +195,7 @@ def test_from_its_own_data_the_report_is_the_same(tmp_path: Path) -> None:
     points = Points(tmp_path / "points", SETTINGS)
     add_ladder(points)
     add_peers(points, {"mosec": 1.25})
-    write_report(points, first, "abc1234")
+    write_report(points, first)
     readme.write_text("above\n\n<!-- bench -->\nold\n<!-- /bench -->\n\nbelow\n")
     ended = CliRunner().invoke(main, [str(first / "data"), "--output", str(again), "--readme", str(readme)])
     assert ended.exit_code == 0, ended.output
@@ -209,7 +217,7 @@ def test_of_few_points_what_is_missing_is_said(tmp_path: Path) -> None:
     points = Points(tmp_path / "points", {**SETTINGS, "quick": True})
     key = {"rung": "serve, JSON pairs", "ask": "1 pair", "concurrency": 1, "round": 0}
     points.add("ladder", key, {"requests_per_s": 1234.0})
-    page = write_report(points, tmp_path / "report", "").read_text()
+    page = write_report(points, tmp_path / "report").read_text()
     assert "Not measured in this run: peers (Peers); sweep" in page
     assert "No peer was measured in this run." in page
     assert "Not measured: in process, Triton gRPC" in page
@@ -223,7 +231,7 @@ def test_failed_points_are_listed_and_break_nothing(section: str, tmp_path: Path
     points = Points(tmp_path / "points", {})
     for number_ in ROUNDS:
         points.add(section, {"peer": "mosec", "round": number_}, {}, "it | broke;\ntry again", "command")
-    page = write_report(points, tmp_path / "report", "").read_text()
+    page = write_report(points, tmp_path / "report").read_text()
     assert "3 of them failed or unstable" in page
     if section != "unheard of":
         assert "peer mosec: it | broke; try again (3 rounds)" in page
@@ -236,7 +244,7 @@ def test_a_peer_without_figures_is_no_win_of_serve(tmp_path: Path) -> None:
     add_peers(points, {"TorchServe": 0.4})
     key = {"peer": "mosec", "rows": 1, "concurrency": 16, "round": 0}
     points.add("peers", key, {}, "mosec does not start; see its log")
-    page = write_report(points, tmp_path / "report", "").read_text()
+    page = write_report(points, tmp_path / "report").read_text()
     assert "No peer wins at any of the 2 points measured." in page
     assert "Without a figure, see what failed below: mosec (1 pair, 16 at once)." in page
 
@@ -246,7 +254,7 @@ def test_rounds_that_disagree_are_called_so(tmp_path: Path) -> None:
     for number_, part in enumerate((0.9, 1.2, 1.3)):
         key = {"peer": "mosec", "rows": 1, "concurrency": 16, "round": number_}
         points.add("peers", key, {"requests_per_s": 100 * part, "serve": {"requests_per_s": 100}})
-    page = write_report(points, tmp_path / "report", "").read_text()
+    page = write_report(points, tmp_path / "report").read_text()
     assert "1.20 × (0.900–1.30) its requests/s; not in every round, so it may be chance." in page
 
 

@@ -32,7 +32,8 @@ ROOT = HERE.parents[1]
 CORES = len(os.sched_getaffinity(0))
 INSTALL_SECONDS = 900
 TORCHSERVE_COMMAND = (
-    "torchserve --foreground --ncs --disable-token-auth --model-store DIR --ts-config DIR/config.properties"
+    "torchserve --foreground --ncs --disable-token-auth --model-store DIR --ts-config DIR/config.properties "
+    "--log-config DIR/log4j2.xml"
 )
 
 
@@ -94,7 +95,8 @@ PEERS = {
             "torchserve",
             "/predictions/pairs",
             TORCHSERVE_COMMAND,
-            f"{CORES} workers, batchSize {BATCH_SIZE}, maxBatchDelay {BATCH_DELAY_MS} ms, 1 thread a worker, orjson",
+            f"{CORES} workers, batchSize {BATCH_SIZE}, maxBatchDelay {BATCH_DELAY_MS} ms, 1 thread a worker, orjson, "
+            "logs of warnings alone",
             warm_up=4,  # Java compiles while it runs
         ),
         Peer(
@@ -103,7 +105,7 @@ PEERS = {
             "/v2/models/pairs/infer",
             "{bin}/mlserver start {folder}",
             "custom runtime, KServe-v2 JSON with BYTES ids (a route of its own has no batching), max_batch_size 64, "
-            "max_batch_time 1 ms, parallel_workers 0 (not a worker a core as its docs say), uvloop, orjson, no metrics",
+            "max_batch_time 1 ms, parallel_workers 0 (faster here than a worker a core), uvloop, orjson, no metrics",
             body=kserve_pairs,
             read=lambda answer: scores_of({"scores": answer["outputs"][0]["data"]}),
         ),
