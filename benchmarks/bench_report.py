@@ -19,7 +19,7 @@ from bench_plots import Plot, draw
 from bench_points import FILE, SETTINGS, Point, Points, read_points
 from bench_report_headline import headline, origin, wins
 from bench_report_ladder import ladder
-from bench_report_peers import peers
+from bench_report_peers import more_requests, peers
 from bench_report_sweep import in_process, sweep
 from bench_tables import busy, details, failures, flat, last, number, table
 
@@ -207,6 +207,7 @@ def circumstances(settings: Mapping[str, Any]) -> str:
 
 
 def again(folder: Path) -> str:
+    configs = f" Triton's configuration of each model is in [{DATA}/{CONFIGS}]({DATA}/{CONFIGS})."
     shown = os.path.relpath(folder, ROOT) if folder.resolve().is_relative_to(ROOT) else "REPORT"
     return (
         "```sh\n"
@@ -215,7 +216,7 @@ def again(folder: Path) -> str:
         f"python benchmarks/bench_report.py {shown}/{DATA} --output {shown}  # this page from its data\n"
         "```\n\n"
         f"All points are in [{DATA}/{FILE}]({DATA}/{FILE}), what they were measured on in "
-        f"[{DATA}/{SETTINGS}]({DATA}/{SETTINGS})."
+        f"[{DATA}/{SETTINGS}]({DATA}/{SETTINGS})." + (configs if (folder / DATA / CONFIGS).is_dir() else "")
     )
 
 
@@ -228,9 +229,9 @@ def readme_block(points_folder: Path, readme: Path = ROOT / "README.md") -> str:
     report = (points_folder.parent if points_folder.name == DATA else points_folder / "report") / "README.md"
     link = Path(os.path.relpath(report.resolve(), readme.resolve().parent)).as_posix()
     said = origin(settings, points)
-    return (
-        f"{headline(points, short=True) or 'Not measured yet.'}\n\n{said} [All of it]({link}), with where a peer wins."
-    )
+    parts = [headline(points, short=True) or "Not measured yet."]
+    parts += [more_requests([point for point in points if point.section == "peers"])]
+    return "\n\n".join(part for part in [*parts, f"{said} [All of it]({link})."] if part)
 
 
 def update_readme(readme: Path, block: str) -> None:

@@ -14,6 +14,7 @@ from bench_tables import (
     inner_ratio,
     kinds,
     more,
+    number,
     ratio,
     share,
     table,
@@ -38,6 +39,20 @@ def peer_wins(points: Sequence[Point]) -> list[str]:
     return lines
 
 
+def more_requests(points: Sequence[Point]) -> str:
+    """Where a peer answers more requests/s than serve, in one sentence; or that none does."""
+    mine, said = good(points), []
+    for peer in kinds(mine, "peer"):
+        for rows in kinds(mine, "rows"):
+            for concurrency in kinds(mine, "concurrency"):
+                rate = over_serve(where(mine, peer=peer, rows=rows, concurrency=concurrency))
+                if rate and rate.median > 1:
+                    said.append(f"{peer}, {ask_name(rows)}, {at_once(concurrency)} ({number(rate.median)} ×)")
+    if not mine:
+        return ""
+    return f"A peer answers more requests/s than `serve` here: {'; '.join(said)}." if said else "No peer answers more."
+
+
 def doubt(found: Spread) -> str:
     """Says that rounds disagree, where they do."""
     crossed = min(found.values) < 1 < max(found.values)
@@ -49,12 +64,13 @@ def start_wins(points: Sequence[Point]) -> list[str]:
     mine = good(points)
     ours = where(mine, peer="serve")
     lines = []
+    unlike = ", with one model loaded where serve has the three of a recommender"
     for peer in kinds(mine, "peer"):
         for name, words in (("first_answer_s", "answers sooner after its start"), ("memory_mb", "takes less memory")):
             theirs = where(mine, peer=peer)
             part = ratio(theirs, ours, name) or inner_ratio(theirs, name, "serve")
             if peer != "serve" and part and part.median < 1:
-                lines.append(f"**{peer} {words}**: {share(part)} what serve needs{doubt(part)}.")
+                lines.append(f"**{peer} {words}**: {share(part)} what serve needs{unlike}{doubt(part)}.")
     return lines
 
 

@@ -141,12 +141,12 @@ def test_c017_c020_c022_from_the_first_connection_to_the_last_ping(tmp_path: Pat
 
 
 def test_c017_c021_connections_and_pings_under_full_load(slow: Server) -> None:
-    """200 requests on one instance of a model; each of them is answered in the end."""
+    """100 requests on one instance of a model; each of them is answered in the end."""
     body = json.dumps(slow_body(0.01, 1)).encode()
     head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
     with ExitStack() as stack:
         clients = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", slow.port), timeout=30)) for _ in range(200)
+            stack.enter_context(socket.create_connection(("127.0.0.1", slow.port), timeout=30)) for _ in range(100)
         ]
         for client in clients:
             client.sendall(head + body)
