@@ -39,7 +39,7 @@ ROOMS = {
     "matplotlib": {"ncf.report_plots"},
     "ncf.report_plots": {"ncf.report"},
     "ncf.export": {"ncf.cli", "ncf.job_result"},
-    "ncf.publish": {"ncf.export", "ncf.job_settings", "ncf.cli"},
+    "ncf.publish": {"ncf.export", "ncf.job_settings", "ncf.serving_settings", "ncf.cli"},
     "ncf.job_result": {"ncf.sagemaker"},
     "ncf.launch": {"ncf.sagemaker"},
     "ncf.sagemaker": {"ncf.cli"},
