@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Awaitable, Callable
 
 import numpy as np
+from bench_triton import tritonserver
 from topk_rig import (
     Bench,
     Call,
@@ -21,7 +22,6 @@ from topk_rig import (
     ratios,
     spread,
     timed,
-    triton,
 )
 
 from ncf.config import DEFAULT_K
@@ -120,9 +120,9 @@ def against_every_item(bench: Bench) -> list[Report]:
         recommender = random_recommender(bench, *kind)
         model = f"{kind[0]} {kind[1]}, {kind[3]:,} items"
         parts = (recommender.name, f"{recommender.name}_topk", f"{recommender.name}_query")
-        with triton(bench, recommender.repository, *parts) as port:
+        with tritonserver(bench, recommender.repository, *parts) as server:
             for report, concurrency in ((latency, 1), (rate, MANY)):
-                results = asyncio.run(_ways(bench, port, recommender, concurrency))
+                results = asyncio.run(_ways(bench, server.ports["http"], recommender, concurrency))
                 if report is latency:
                     values = {name: milliseconds(results[name]) for name in names}
                     shown = [spread(values[name]) for name in names]

@@ -9,6 +9,7 @@ import time
 from array import array
 
 import orjson
+from bench_triton import tritonserver
 from topk_catalogue import MANY_USERS, Client, infer
 from topk_rig import (
     Bench,
@@ -21,7 +22,6 @@ from topk_rig import (
     random_recommender,
     spread,
     timed,
-    triton,
 )
 
 from ncf.config import DEFAULT_K
@@ -43,8 +43,8 @@ def on_the_device(bench: Bench) -> list[Report]:
         ("gmf 64", "in all", "queue", "input", "model", "output", "seen by the client"),
     )
     recommender = random_recommender(bench, "gmf", 64, MANY_USERS, bench.most_items)
-    with triton(bench, recommender.repository, f"{recommender.name}_topk") as port:
-        parts = asyncio.run(_statistics(bench, port, recommender))
+    with tritonserver(bench, recommender.repository, f"{recommender.name}_topk") as server:
+        parts = asyncio.run(_statistics(bench, server.ports["http"], recommender))
     inside.rows.append((f"{bench.most_items:,} items", *(spread(milliseconds(times), 3) for times in parts.values())))
     inside.record = {name: milliseconds(times) for name, times in parts.items()}
     met = statistics.median(inside.record["success"]) <= 1
@@ -55,8 +55,8 @@ def on_the_device(bench: Bench) -> list[Report]:
         ("gmf 64", "users/s, 2 requests at a time"),
     )
     recommender = random_recommender(bench, "gmf", 64, MANY_USERS, USERS_ITEMS)
-    with triton(bench, recommender.repository, f"{recommender.name}_topk") as port:
-        times = asyncio.run(_full_batches(bench, port, recommender))
+    with tritonserver(bench, recommender.repository, f"{recommender.name}_topk") as server:
+        times = asyncio.run(_full_batches(bench, server.ports["http"], recommender))
     rates = [2 * MAX_BATCH_SIZE_TOPK * len(each) / sum(each) for each in times]
     many.rows.append((f"{USERS_ITEMS:,} items", spread(rates, 0)))
     many.record = {"users/s": rates}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_triton import tritonserver
 from topk_catalogue import ITEMS, MANY_USERS, USERS, Client
 from topk_rig import (
     Bench,
@@ -25,7 +26,6 @@ from topk_rig import (
     ratios,
     spread,
     timed,
-    triton,
 )
 
 from ncf.config import DEFAULT_K
@@ -85,10 +85,10 @@ def against_implicit(bench: Bench, peers: Path) -> list[Report]:
             worker(peers, "implicit", factors, 1) as one,
             worker(peers, "implicit", factors, 0) as default,
             worker(sys.executable, "torchscript", module, 1) as ours,
-            triton(bench, recommender.repository, f"{recommender.name}_topk") as port,
+            tritonserver(bench, recommender.repository, f"{recommender.name}_topk") as server,
         ):
             workers = {"implicit, 1 thread": one, "implicit, default": default, "module": ours}
-            results = asyncio.run(_peers(bench, port, recommender, workers))
+            results = asyncio.run(_peers(bench, server.ports["http"], recommender, workers))
         gains = [ratios(results["implicit, 1 thread"], results[name]) for name in ("module", "Triton")]
         report.rows.append(
             (

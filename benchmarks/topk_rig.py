@@ -29,9 +29,7 @@ from ncf.interactions import IdIndex
 from ncf.models import build_model
 from ncf.negatives import SeenItems
 from serve.ports import LOOPBACK
-from serve.triton_address import TritonAddress
-from serve.triton_admin import TritonAdmin
-from serve.triton_runtime import NGC_SERVER, find_runtime
+from serve.triton_runtime import NGC_SERVER
 
 SEEN_EACH = 150
 START_SECONDS = 180
@@ -125,29 +123,6 @@ def random_recommender(bench: Bench, model: str, factors: int, users: int, items
     bench.progress.remove_task(task)
     bench.made[name] = Recommender(name, run, exported, repository)
     return bench.made[name]
-
-
-@contextlib.contextmanager
-def triton(bench: Bench, repository: Path, *models: str) -> Iterator[int]:
-    """A tritonserver as `serve` starts it, with these models; its HTTP port."""
-    http_port, grpc_port = free_ports(2)
-    scratch = Path(tempfile.mkdtemp(dir=bench.folder))
-    runtime = find_runtime(scratch)
-    command = [
-        str(runtime.program), f"--model-repository={repository}", "--model-control-mode=explicit",
-        *(f"--load-model={model}" for model in models), f"--http-address={LOOPBACK}", f"--http-port={http_port}",
-        f"--grpc-address={LOOPBACK}", f"--grpc-port={grpc_port}", "--allow-metrics=false", "--log-info=false",
-        *runtime.arguments,
-    ]  # fmt: skip
-    task = bench.progress.add_task(f"starting tritonserver with {', '.join(models)}", total=None)
-    with process(command, runtime.environment, scratch / "log") as started:
-        admin = TritonAdmin(TritonAddress(LOOPBACK, http_port, grpc_port))
-        wait_for(lambda: admin.is_live() and listens(http_port), started, scratch / "log")  # HTTP comes after gRPC
-        not_ready = [state for state in admin.index() if not state.ready and state.name in models]
-        if not_ready:
-            raise click.ClickException(f"{not_ready[0].name}: {not_ready[0].reason}")
-        bench.progress.remove_task(task)
-        yield http_port
 
 
 @contextlib.contextmanager
