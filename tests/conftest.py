@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+# A shell's background jobs ignore Ctrl-C, and so would all that the tests start, and be waited for without end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # As the ncf command does, and before torch is loaded: on shared cores spinning threads make tests many times slower.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
