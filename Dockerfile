@@ -49,7 +49,7 @@ LABEL com.amazonaws.sagemaker.capabilities.multi-models=true \
       org.opencontainers.image.version=${VERSION}
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["/opt/venv/bin/python3", "-m", "serve.health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["/opt/venv/bin/python3", "-m", "serve.healthcheck"]
 # No entry point, so that SIGTERM reaches the verb itself; no user, because SageMaker runs containers as root.
 ENTRYPOINT []
 CMD ["serve"]
@@ -97,7 +97,7 @@ LABEL com.amazonaws.sagemaker.capabilities.multi-models=true \
       org.opencontainers.image.version=${VERSION}
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["/opt/venv/bin/python3", "-m", "serve.health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["/opt/venv/bin/python3", "-m", "serve.healthcheck"]
 # The base's entry point has words to say at every start; what it sets up for CUDA, serve/triton_runtime.py sees to.
 ENTRYPOINT []
 CMD ["serve"]

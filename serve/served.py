@@ -34,7 +34,7 @@ class Served:
 
     In multi-model mode, by the name SageMaker gave: `urls` where a loaded model is, `targets` the Target-Model header
     it was loaded with ("" without one), `parts` Triton's names of it and of what it needs; `loading` and `unloading`
-    the process that is at it (see serve/claims.py); `processes` those that run a part; `starts` counts the starts of
+    the process that is at it (see serve/processes.py); `processes` those that run a part; `starts` counts the starts of
     Triton.
     """
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from serve.claims import claim
 from serve.control_plane import create_control_plane
 from serve.errors import BadRequest, OutOfMemory, Unavailable, UnknownModel
 from serve.multi_model import Conflict, MultiModel, check_target
+from serve.processes import claim
 from serve.served import SERVED_FILE, VIEW_FOLDER, Served, ServedFile, changing
 from serve.settings import Settings
 from serve.triton_admin import LoadFailed, ModelState, TritonAdmin

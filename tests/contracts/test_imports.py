@@ -56,7 +56,7 @@ ROOMS = {
     "serve.recommenders": {"serve.data_plane", "serve.pass_through"},
     "serve.multi_model": {"serve.control_plane", "serve.hosted"},
     "serve.archives": {"serve.multi_model"},
-    "serve.claims": {"serve.multi_model"},
+    "serve.processes": {"serve.multi_model"},
     "serve.rollout": {"serve.hosted"},
     "serve.hosted": {"serve.supervisor"},
 }
