@@ -14,8 +14,9 @@ from pathlib import Path
 from serve.control_plane import create_control_plane
 from serve.data_plane import DataPlane
 from serve.errors import DeadlineExceeded, MethodNotAllowed, Overloaded, RequestTimeout, ServeError, Unavailable
-from serve.http_request import ClientGone, Headers, Request
-from serve.http_server import Server
+from serve.http1.request import ClientGone, Headers, Request
+from serve.http1.server import Server
+from serve.http1.wsgi import call
 from serve.json_format import error_json
 from serve.pass_through import Answered, echoed
 from serve.request_log import RequestLog
@@ -25,7 +26,6 @@ from serve.tally import TALLY_FOLDER, Tally
 from serve.triton import TritonPool
 from serve.triton_address import ADDRESS_FILE
 from serve.triton_admin import TritonAdmin
-from serve.wsgi import call
 
 log = logging.getLogger("serve")
 

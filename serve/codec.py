@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from serve.compression import weights
 from serve.errors import NotAcceptable, UnsupportedMediaType, show
+from serve.http1.compression import weights
 from serve.json_format import (
     Answer,
     Decoded,

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from serve import codec, compression, kserve
+from serve import codec, kserve
 from serve.errors import (
     BadRequest,
     MethodNotAllowed,
@@ -21,7 +21,8 @@ from serve.errors import (
     UnsupportedMediaType,
     show,
 )
-from serve.http_request import Request
+from serve.http1 import compression
+from serve.http1.request import Request
 from serve.json_format import Answer
 from serve.line_answers import SHORT_BYTES, answer_lines, lines_of, send_file
 from serve.pass_through import PassThrough, echoed, forwarded
@@ -33,7 +34,7 @@ from serve.target_model import TARGET_MODEL, check_target
 from serve.triton import TritonPool
 
 if TYPE_CHECKING:
-    from serve.http_server import Server
+    from serve.http1.server import Server
 
 # SageMaker gives /ping two seconds.
 PING_SECONDS = 1.5

@@ -14,7 +14,7 @@ import orjson
 
 from serve import codec, kserve
 from serve.errors import OutOfMemory, Unavailable
-from serve.http_request import Headers, Request
+from serve.http1.request import Headers, Request
 from serve.json_format import Answer
 from serve.lines import LineSlices, Slice, SliceAnswers
 

@@ -9,7 +9,7 @@ import orjson
 
 from serve import codec, kserve
 from serve.errors import BadRequest, NotAcceptable, OutOfMemory, Overloaded, TritonFailed, VersionGone
-from serve.http_request import Headers, Request
+from serve.http1.request import Headers, Request
 from serve.json_format import MAX_ERROR, error_json
 from serve.memory import is_out_of_memory
 from serve.recommenders import INFERENCE_ID, triton_message

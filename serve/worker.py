@@ -13,7 +13,7 @@ import uvloop
 from gunicorn.workers.base import Worker as GunicornWorker
 
 from serve.application import Application
-from serve.http_server import Server
+from serve.http1.server import Server
 
 BACKLOG = 2048
 TICK = 0.25

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.compression import MAX_MEMBERS, MIN_GZIP_BYTES, accepts_gzip, pack, unpack, weights
 from serve.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
+from serve.http1.compression import MAX_MEMBERS, MIN_GZIP_BYTES, accepts_gzip, pack, unpack, weights
 
 LIMIT = 1_000_000
 anything = settings(deadline=None, database=None)

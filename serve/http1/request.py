@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from serve.errors import BadRequest, BodyTooLarge, Overloaded
 
 if TYPE_CHECKING:
-    from serve.http_connection import Connection
+    from serve.http1.connection import Connection
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from serve.http_request import STATUS, WINDOW, Request
+from serve.http1.request import STATUS, WINDOW, Request
 
 if TYPE_CHECKING:
-    from serve.http_server import Server
+    from serve.http1.server import Server
 
 MAX_HEAD = 65_536
 # A body in crumbs costs as much a crumb as a whole one.

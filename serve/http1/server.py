@@ -12,8 +12,8 @@ from collections.abc import Coroutine
 from email.utils import formatdate
 from typing import Any, Protocol
 
-from serve.http_connection import LINGER_SECONDS, Connection
-from serve.http_request import Request
+from serve.http1.connection import LINGER_SECONDS, Connection
+from serve.http1.request import Request
 
 IDLE_SECONDS = 75.0
 
