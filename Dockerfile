@@ -98,6 +98,6 @@ LABEL com.amazonaws.sagemaker.capabilities.multi-models=true \
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["/opt/venv/bin/python3", "-m", "serve.healthcheck"]
-# The base's entry point has words to say at every start; what it sets up for CUDA, serve/triton_runtime.py sees to.
+# The base's entry point has words to say at every start; what it sets up for CUDA, serve/triton/runtime.py sees to.
 ENTRYPOINT []
 CMD ["serve"]

@@ -17,7 +17,7 @@ import torch
 from bench_points import Points
 from topk_rig import Bench, Recommender, random_recommender
 
-from serve.triton_runtime import NGC_SERVER
+from serve.triton.runtime import NGC_SERVER
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL, FACTORS = "neumf", 32

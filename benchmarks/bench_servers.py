@@ -15,7 +15,7 @@ from bench_wrk import Target
 from topk_rig import Bench, Recommender, free_ports, process, wait_for
 
 from serve.ports import LOOPBACK
-from serve.triton_runtime import find_runtime
+from serve.triton.runtime import find_runtime
 
 PATH = "/invocations"
 SERVE = Path(sys.executable).parent / "serve"

@@ -12,9 +12,9 @@ import click
 from topk_rig import Bench, free_ports, listens, process, wait_for
 
 from serve.ports import LOOPBACK
-from serve.triton_address import TritonAddress
-from serve.triton_admin import TritonAdmin
-from serve.triton_runtime import find_runtime
+from serve.triton.address import TritonAddress
+from serve.triton.admin import TritonAdmin
+from serve.triton.runtime import find_runtime
 
 
 @dataclass(frozen=True)

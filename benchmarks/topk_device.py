@@ -26,10 +26,10 @@ from topk_rig import (
 
 from ncf.config import DEFAULT_K
 from ncf.export import MAX_BATCH_SIZE_TOPK
-from serve import tensors
 from serve.ports import LOOPBACK
-from serve.triton import TritonPool
-from serve.triton_address import TritonAddress
+from serve.triton import tensors
+from serve.triton.address import TritonAddress
+from serve.triton.pool import TritonPool
 
 USERS_ITEMS = 26_744
 

@@ -30,8 +30,8 @@ from topk_rig import (
 
 from ncf.config import DEFAULT_K
 from serve.ports import LOOPBACK
-from serve.triton import TritonPool
-from serve.triton_address import TritonAddress
+from serve.triton.address import TritonAddress
+from serve.triton.pool import TritonPool
 
 PEERS = Path(__file__).parent / "topk_peers.py"
 

@@ -29,7 +29,7 @@ from ncf.interactions import IdIndex
 from ncf.models import build_model
 from ncf.negatives import SeenItems
 from serve.ports import LOOPBACK
-from serve.triton_runtime import NGC_SERVER
+from serve.triton.runtime import NGC_SERVER
 
 SEEN_EACH = 150
 START_SECONDS = 180

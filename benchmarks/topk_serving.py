@@ -19,7 +19,7 @@ from topk_rig import Bench, Recommender, Report, random_recommender, serving, sh
 from topk_torchserve import torchserve
 
 from ncf.export import MAX_BATCH_SIZE, MAX_BATCH_SIZE_QUERY, MAX_BATCH_SIZE_TOPK
-from serve import codec, tensors
+from serve import codec
 from serve.data_plane import DataPlane
 from serve.ports import LOOPBACK
 from serve.recommend import plan
@@ -27,8 +27,9 @@ from serve.repository import Recommender as Opened
 from serve.requests import parse_request
 from serve.served import Served, ServedFile
 from serve.settings import Settings
-from serve.triton import TritonPool, TritonResponse
-from serve.triton_address import TritonAddress
+from serve.triton import tensors
+from serve.triton.address import TritonAddress
+from serve.triton.pool import TritonPool, TritonResponse
 
 REQUESTS = 2_048
 # Java compiles while it runs: load each server for so many points before the clock counts.

@@ -30,12 +30,12 @@ from rich.progress import track
 from rich.table import Table
 from topk_rig import free_ports
 
-from serve import tensors
 from serve.ports import LOOPBACK
-from serve.triton import TritonPool
-from serve.triton_address import TritonAddress
-from serve.triton_admin import TritonAdmin
-from serve.triton_runtime import find_runtime
+from serve.triton import tensors
+from serve.triton.address import TritonAddress
+from serve.triton.admin import TritonAdmin
+from serve.triton.pool import TritonPool
+from serve.triton.runtime import find_runtime
 
 Call = Callable[[list[int], list[int]], Awaitable[Any]]
 CLIENTS = ("own pool", "tritonclient.http.aio", "tritonclient.grpc.aio")

@@ -220,7 +220,7 @@ check_torch
 export PATH=$root/.venv/bin:$PATH
 program=$(.venv/bin/python - "$scratch" <<'PY'
 import pathlib, sys
-from serve.triton_runtime import RuntimeNotFoundError, find_runtime
+from serve.triton.runtime import RuntimeNotFoundError, find_runtime
 try:
     print(find_runtime(pathlib.Path(sys.argv[1])).program)
 except RuntimeNotFoundError as error:

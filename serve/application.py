@@ -23,9 +23,9 @@ from serve.request_log import RequestLog
 from serve.served import SERVED_FILE, VIEW_FOLDER, ServedFile
 from serve.settings import Settings
 from serve.tally import TALLY_FOLDER, Tally
-from serve.triton import TritonPool
-from serve.triton_address import ADDRESS_FILE
-from serve.triton_admin import TritonAdmin
+from serve.triton.address import ADDRESS_FILE
+from serve.triton.admin import TritonAdmin
+from serve.triton.pool import TritonPool
 
 log = logging.getLogger("serve")
 

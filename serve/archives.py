@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.errors import BadRequest, show
-from serve.model_config import is_ensemble, read_config, renamed, steps
 from serve.repository import PLAIN_NAME, Release, Repository, part_names
+from serve.triton.model_config import is_ensemble, read_config, renamed, steps
 from serve.view import View
 
 SEPARATOR = "@"  # in no name SageMaker gives, and in none we take

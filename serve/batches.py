@@ -9,7 +9,7 @@ from typing import Any
 
 from serve.recommend import Answer, Plan
 from serve.repository import Part
-from serve.tensors import TensorRequest, encode_int64
+from serve.triton.tensors import TensorRequest, encode_int64
 
 Infer = Callable[[Part, TensorRequest], Awaitable["dict[str, array[Any]]"]]
 

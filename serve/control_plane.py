@@ -16,7 +16,7 @@ from serve.multi_model import MultiModel, unknown
 from serve.openapi import openapi_document
 from serve.served import ServedFile
 from serve.settings import Settings
-from serve.triton_admin import TritonAdmin
+from serve.triton.admin import TritonAdmin
 from serve.view import View
 
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"

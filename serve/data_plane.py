@@ -31,7 +31,7 @@ from serve.served import ServedFile
 from serve.settings import Settings
 from serve.tally import Tally
 from serve.target_model import TARGET_MODEL, check_target
-from serve.triton import TritonPool
+from serve.triton.pool import TritonPool
 
 if TYPE_CHECKING:
     from serve.http1.server import Server

@@ -14,8 +14,8 @@ from serve.repository import Repository
 from serve.rollout import NO_REASON, Rollout
 from serve.served import SERVED_FILE, VIEW_FOLDER
 from serve.settings import Settings
-from serve.triton_admin import TritonAdmin
-from serve.triton_command import further_arguments
+from serve.triton.admin import TritonAdmin
+from serve.triton.arguments import further_arguments
 from serve.view import View
 
 log = logging.getLogger("serve")

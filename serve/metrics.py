@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from serve.tally import BUCKETS, Record, TallyFolder, Totals
-from serve.triton_address import TritonAddress
+from serve.triton.address import TritonAddress
 
 log = logging.getLogger("serve")
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from serve.archives import SEPARATOR, Archive, confined
 from serve.errors import BadRequest, OutOfMemory, ServeError, Unavailable, UnknownModel, show
-from serve.memory import is_out_of_memory, oom_kills
 from serve.processes import claim, end, heal, holds, instances
 from serve.repository import Recommender
 from serve.served import SERVED_FILE, UNREADABLE, VIEW_FOLDER, Served, changing
 from serve.target_model import check_target
-from serve.triton_admin import LoadFailed, ModelState, TritonAdmin
+from serve.triton.admin import LoadFailed, ModelState, TritonAdmin
+from serve.triton.out_of_memory import is_out_of_memory, oom_kills
 from serve.view import View
 
 log = logging.getLogger("serve")

@@ -11,13 +11,13 @@ from serve import codec, kserve
 from serve.errors import BadRequest, NotAcceptable, OutOfMemory, Overloaded, TritonFailed, VersionGone
 from serve.http1.request import Headers, Request
 from serve.json_format import MAX_ERROR, error_json
-from serve.memory import is_out_of_memory
 from serve.recommenders import INFERENCE_ID, triton_message
 from serve.served import ServedFile
 from serve.settings import Settings
 from serve.target_model import CUSTOM_ATTRIBUTES
-from serve.triton import TritonPool, TritonResponse
-from serve.triton_stream import TritonStream
+from serve.triton.out_of_memory import is_out_of_memory
+from serve.triton.pool import TritonPool, TritonResponse
+from serve.triton.stream import TritonStream
 
 JSON_TYPE = b"application/json"
 # What a caller sends and gets back (RTAPI): at most 1,024 visible ASCII characters.

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from serve.model_config import read_config
+from serve.triton.model_config import read_config
 
 GPU_DEVICES = ("nvidia*", "dxg", "nvhost*", "nvmap")  # a card's, those of Linux on Windows, a Jetson's
 PLATFORMS = {

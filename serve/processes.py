@@ -11,9 +11,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from serve.memory import oom_kills
 from serve.served import Served, changing
-from serve.triton_admin import LoadFailed, TritonAdmin
+from serve.triton.admin import LoadFailed, TritonAdmin
+from serve.triton.out_of_memory import oom_kills
 
 log = logging.getLogger("serve")
 

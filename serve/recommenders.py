@@ -10,16 +10,17 @@ from typing import Any
 
 import orjson
 
-from serve import codec, recommend, tensors
+from serve import codec, recommend
 from serve.batches import Infer, answer_plans
 from serve.errors import BadRequest, OutOfMemory, ServeError, TritonFailed, Unavailable, VersionGone
-from serve.memory import is_out_of_memory
 from serve.repository import Part, Recommender
 from serve.requests import Request, parse_request, work
 from serve.served import UNREADABLE, ServedFile
 from serve.settings import Settings
 from serve.target_model import target_model
-from serve.triton import TritonPool, TritonResponse
+from serve.triton import tensors
+from serve.triton.out_of_memory import is_out_of_memory
+from serve.triton.pool import TritonPool, TritonResponse
 
 RequestHeaders = dict[bytes, bytes]
 INFERENCE_ID = b"x-amzn-sagemaker-inference-id"

@@ -21,7 +21,7 @@ from pathlib import Path
 from serve.errors import Unavailable
 from serve.repository import Recommender, Release, Repository, RepositoryError, part_names
 from serve.served import Served
-from serve.triton_admin import LoadFailed, TritonAdmin
+from serve.triton.admin import LoadFailed, TritonAdmin
 from serve.view import View
 
 log = logging.getLogger("serve")

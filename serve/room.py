@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from serve.child import StartError
-from serve.triton_runtime import is_plain
+from serve.triton.runtime import is_plain
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 TEMPORARY = Path("/tmp")  # noqa: S108  Triton's Python backend writes there, whatever TMPDIR says

@@ -34,10 +34,10 @@ from serve.repository import RepositoryError
 from serve.room import FULL, MORE, check_room, clear_shared_memory, free_shared_memory, scratch_folder
 from serve.settings import Settings
 from serve.tally import TALLY_FOLDER, TallyFolder
-from serve.triton_address import ADDRESS_FILE, TritonAddress
-from serve.triton_admin import TritonAdmin
-from serve.triton_command import grpc_host, region_size, triton_arguments
-from serve.triton_runtime import RuntimeNotFoundError, TritonRuntime, find_runtime
+from serve.triton.address import ADDRESS_FILE, TritonAddress
+from serve.triton.admin import TritonAdmin
+from serve.triton.arguments import grpc_host, region_size, triton_arguments
+from serve.triton.runtime import RuntimeNotFoundError, TritonRuntime, find_runtime
 
 log = logging.getLogger("serve")
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve.model_config import for_all_versions
 from serve.repository import Release
+from serve.triton.model_config import for_all_versions
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from ncf.checkpoint import Run
 from ncf.export import export
 from serve.archives import Archive, confined
 from serve.errors import BadRequest
-from serve.model_config import read_config
+from serve.triton.model_config import read_config
 from serve.view import View
 
 PLAIN = 'name: "written"\nbackend: "python"\n'

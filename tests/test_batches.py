@@ -11,7 +11,7 @@ from serve.batches import answer_plans
 from serve.errors import TritonFailed
 from serve.recommend import Answer, Plan
 from serve.repository import Part
-from serve.tensors import TensorRequest
+from serve.triton.tensors import TensorRequest
 
 SCORE, QUERY = Part("m", 4), Part("m_query", 2)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.memory import is_out_of_memory, oom_kills
+from serve.triton.out_of_memory import is_out_of_memory, oom_kills
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serve.metrics import CONTENT_TYPE, MetricsServer, Page
 from serve.tally import BUCKETS, Tally, TallyFolder
-from serve.triton_address import TritonAddress
+from serve.triton.address import TritonAddress
 from tests.serving import free_port
 
 TRITON = b'# HELP nv_inference_count How many\n# TYPE nv_inference_count counter\nnv_inference_count{model="food"} 3'

@@ -18,7 +18,7 @@ from serve.multi_model import Conflict, MultiModel, check_target
 from serve.processes import claim
 from serve.served import SERVED_FILE, VIEW_FOLDER, Served, ServedFile, changing
 from serve.settings import Settings
-from serve.triton_admin import LoadFailed, ModelState, TritonAdmin
+from serve.triton.admin import LoadFailed, ModelState, TritonAdmin
 
 ENSEMBLE = 'platform: "ensemble"\nensemble_scheduling { step [ { model_name: "part" model_version: -1 } ] }\n'
 

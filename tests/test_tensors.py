@@ -6,8 +6,8 @@ from array import array
 import orjson
 import pytest
 
-from serve import tensors
 from serve.errors import TritonFailed
+from serve.triton import tensors
 
 
 def test_inputs_are_a_json_header_and_raw_tensors() -> None:

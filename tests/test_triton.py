@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from serve.errors import Unavailable
-from serve.triton import TritonPool
-from serve.triton_address import TritonAddress
+from serve.triton.address import TritonAddress
+from serve.triton.pool import TritonPool
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serve.settings import Settings
-from serve.triton_address import TritonAddress
-from serve.triton_command import triton_arguments
+from serve.triton.address import TritonAddress
+from serve.triton.arguments import triton_arguments
 
 ADDRESS = TritonAddress("127.0.0.1", 9001, 9002, 9003, "key")
 ROOMY = 2**30

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from serve import triton_runtime
-from serve.triton_runtime import STUB, RuntimeNotFoundError, find_runtime
+from serve.triton import runtime as triton_runtime
+from serve.triton.runtime import STUB, RuntimeNotFoundError, find_runtime
 
 wheel_only = pytest.mark.skipif(triton_runtime.NGC_SERVER.exists(), reason="this machine has Triton's own image")
 

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from serve.child import PR_SET_PDEATHSIG
-from serve.triton_runtime import find_runtime
+from serve.triton.runtime import find_runtime
 from tests.serving import free_port
 
 BINARY = "application/vnd.sagemaker-triton.binary+json"

@@ -18,9 +18,9 @@ ROOMS = {
     "gunicorn": {"serve.worker"},
     "uvloop": {"serve.worker"},
     "prometheus_client": {"serve.metrics"},
-    "httptools": {"serve.http1.connection", "serve.triton", "serve.triton_stream"},
-    "tritonclient": {"serve.triton_admin", "serve.model_config", "ncf.publish"},
-    "subprocess": {"ncf.launch", "serve.child", "serve.supervisor", "serve.triton_runtime"},
+    "httptools": {"serve.http1.connection", "serve.triton.pool", "serve.triton.stream"},
+    "tritonclient": {"serve.triton.admin", "serve.triton.model_config", "ncf.publish"},
+    "subprocess": {"ncf.launch", "serve.child", "serve.supervisor", "serve.triton.runtime"},
     "click": {"ncf.cli", "ncf.prepare_command", "ncf.train_command", "ncf.evaluate_command", "serve.command"},
     "rich": {"ncf.evaluate_command", "ncf.prepare_command", "ncf.progress"},
     "polars": {
@@ -46,7 +46,7 @@ ROOMS = {
     "serve.child": {"serve.supervisor", "serve.ports", "serve.hosted", "serve.room"},
     "serve.command": {"serve.__main__"},
     "serve.supervisor": {"serve.command"},
-    "serve.triton_runtime": {"serve.supervisor", "serve.room"},
+    "serve.triton.runtime": {"serve.supervisor", "serve.room"},
     "serve.room": {"serve.supervisor"},
     "serve.preflight": {"serve.hosted"},
     "serve.application": {"serve.worker"},
@@ -81,7 +81,7 @@ PURE = {
     "serve.recommend",
     "serve.requests",
     "serve.table_formats",
-    "serve.tensors",
+    "serve.triton.tensors",
 }
 OUTSIDE_WORLDS = {"os", "asyncio", "socket", "http", "urllib", "flask", "httptools", "tritonclient", "subprocess"}
 

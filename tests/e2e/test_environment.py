@@ -20,10 +20,10 @@ import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from serve.settings import Settings
-from serve.triton_address import KEY_HEADER, TritonAddress
-from serve.triton_admin import GRPC_KEY_HEADER
-from serve.triton_command import triton_arguments
-from serve.triton_runtime import find_runtime
+from serve.triton.address import KEY_HEADER, TritonAddress
+from serve.triton.admin import GRPC_KEY_HEADER
+from serve.triton.arguments import triton_arguments
+from serve.triton.runtime import find_runtime
 from tests.contracts.models import write_model
 from tests.e2e.test_lifecycle import eventually, run_serve
 from tests.serving import Answer, Server, children_of, free_port

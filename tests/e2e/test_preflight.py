@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from serve.preflight import has_gpu
-from serve.triton_runtime import NGC_SERVER
+from serve.triton.runtime import NGC_SERVER
 from tests.e2e.test_lifecycle import eventually, run_serve
 from tests.serving import Server, children_of
 from tests.small_models import slow_body, slow_model
@@ -26,7 +26,7 @@ OWN_MOUNTS = ["unshare", "--mount", *(["--map-root-user"] if os.getuid() else []
 LAID_OUT = """
 import sys
 from pathlib import Path
-from serve import triton_runtime
+from serve.triton import runtime as triton_runtime
 from serve.__main__ import main
 triton_runtime.LAID_OUT = Path(sys.argv.pop(1))
 triton_runtime.main() if sys.argv[1:] else main()

@@ -10,7 +10,7 @@ import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from serve.errors import Unavailable
-from serve.triton_address import KEY_HEADER, TritonAddress
+from serve.triton.address import KEY_HEADER, TritonAddress
 
 SECONDS = 5.0
 # A model of gigabytes on a busy machine; SageMaker itself gives a load 360 s.

@@ -1,7 +1,7 @@
 """Finds a tritonserver and makes it runnable: the NGC image's, else the one in the nvidia-pytriton wheel.
 
-The wheel's server has no libtorch backend, so `serve/backends/pytorch` stands in for it under the same name: a model
-repository runs on either without a change. `python3 -m serve.triton_runtime` lays the wheel's backends out for good,
+The wheel's server has no libtorch backend, so `serve/triton/backends/pytorch` stands in for it under the same name: a model
+repository runs on either without a change. `python3 -m serve.triton.runtime` lays the wheel's backends out for good,
 as an image does: then a start copies nothing, and nothing in /tmp needs to be executable.
 """
 
@@ -166,7 +166,7 @@ def _check_stub(stub: Path, environment: dict[str, str]) -> None:
         raise RuntimeNotFoundError(
             f"Triton's Python stub may not be run from {stub.parent}, which is mounted noexec (as Docker's --tmpfs is "
             "unless it says exec): use --tmpfs /tmp:rw,exec,…, or set TMPDIR to a folder that programs may be run "
-            "from, or lay Triton's backends out for good with python3 -m serve.triton_runtime"
+            "from, or lay Triton's backends out for good with python3 -m serve.triton.runtime"
         ) from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RuntimeNotFoundError(f"Triton's Python stub cannot be started: {error}") from error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serve.settings import Settings
-from serve.triton_address import KEY_HEADER, RESTRICTED, TritonAddress
+from serve.triton.address import KEY_HEADER, RESTRICTED, TritonAddress
 
 # The header of callers that Triton hands to models as a request parameter of the same name.
 FORWARDED = "(?i)^x-amzn-sagemaker-custom-attributes$"

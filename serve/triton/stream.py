@@ -10,7 +10,7 @@ from typing import cast
 import httptools
 
 from serve.errors import Unavailable
-from serve.triton_address import TritonAddress, current
+from serve.triton.address import TritonAddress, current
 
 # What is read ahead of a slow reader.
 WINDOW = 1 << 20

@@ -16,7 +16,7 @@ from typing import cast
 import httptools
 
 from serve.errors import Unavailable
-from serve.triton_address import KEY_HEADER, TritonAddress, current
+from serve.triton.address import KEY_HEADER, TritonAddress, current
 
 # Requests beyond this many at a time wait here, in order, instead of opening sockets without end.
 MAX_CONNECTIONS = 256
