@@ -19,10 +19,10 @@ from serve.http1.server import Server
 from serve.http1.wsgi import call
 from serve.json_format import error_json
 from serve.pass_through import Answered, echoed
-from serve.request_log import RequestLog
 from serve.served import SERVED_FILE, VIEW_FOLDER, ServedFile
 from serve.settings import Settings
-from serve.tally import TALLY_FOLDER, Tally
+from serve.telemetry.counts import TALLY_FOLDER, Tally
+from serve.telemetry.request_log import RequestLog
 from serve.triton.address import ADDRESS_FILE
 from serve.triton.admin import TritonAdmin
 from serve.triton.pool import TritonPool

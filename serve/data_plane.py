@@ -29,8 +29,8 @@ from serve.pass_through import PassThrough, echoed, forwarded
 from serve.recommenders import INFERENCE_ID, Call, Recommenders
 from serve.served import ServedFile
 from serve.settings import Settings
-from serve.tally import Tally
 from serve.target_model import TARGET_MODEL, check_target
+from serve.telemetry.counts import Tally
 from serve.triton.pool import TritonPool
 
 if TYPE_CHECKING:

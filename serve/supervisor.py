@@ -25,15 +25,15 @@ from pathlib import Path
 from types import FrameType
 
 from serve.child import Child, StartError, spawn
-from serve.emf import EmfWriter
 from serve.errors import Unavailable
 from serve.hosted import Hosted, hosted
-from serve.metrics import MetricsServer, Page
 from serve.ports import LOOPBACK, PortError, PublicPorts, public_ports, triton_ports
 from serve.repository import RepositoryError
 from serve.room import FULL, MORE, check_room, clear_shared_memory, free_shared_memory, scratch_folder
 from serve.settings import Settings
-from serve.tally import TALLY_FOLDER, TallyFolder
+from serve.telemetry.cloudwatch import EmfWriter
+from serve.telemetry.counts import TALLY_FOLDER, TallyFolder
+from serve.telemetry.prometheus import MetricsServer, Page
 from serve.triton.address import ADDRESS_FILE, TritonAddress
 from serve.triton.admin import TritonAdmin
 from serve.triton.arguments import grpc_host, region_size, triton_arguments

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from serve.emf import NAMESPACE, EmfWriter, emf_lines
-from serve.tally import BUCKETS, KINDS, Tally, TallyFolder, Totals
+from serve.telemetry.cloudwatch import NAMESPACE, EmfWriter, emf_lines
+from serve.telemetry.counts import BUCKETS, KINDS, Tally, TallyFolder, Totals
 
 NOW = 1_700_000_000.1234
 

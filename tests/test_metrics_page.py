@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serve.metrics import CONTENT_TYPE, MetricsServer, Page
-from serve.tally import BUCKETS, Tally, TallyFolder
+from serve.telemetry.counts import BUCKETS, Tally, TallyFolder
+from serve.telemetry.prometheus import CONTENT_TYPE, MetricsServer, Page
 from serve.triton.address import TritonAddress
 from tests.serving import free_port
 

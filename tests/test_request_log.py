@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-import serve.request_log as module
-from serve.request_log import FAILURES_PER_SECOND, RequestLog, chunks, one_line, plain
+import serve.telemetry.request_log as module
+from serve.telemetry.request_log import FAILURES_PER_SECOND, RequestLog, chunks, one_line, plain
 
 WRITER = """
 import sys
-from serve.request_log import RequestLog
+from serve.telemetry.request_log import RequestLog
 
 log = RequestLog(True)
 for number in range(int(sys.argv[2])):
@@ -68,7 +68,7 @@ def test_by_default_only_our_failures_are_lines() -> None:
 
 def test_failures_by_the_thousand_are_a_few_lines_and_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_700_000_000.0]
-    monkeypatch.setattr("serve.request_log.time.time", lambda: now[0])
+    monkeypatch.setattr("serve.telemetry.request_log.time.time", lambda: now[0])
     pipe = Pipe()
     log = RequestLog(False, pipe.write_end)
     for _ in range(3):

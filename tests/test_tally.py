@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from serve.tally import BUCKETS, KINDS, MAX_MODELS, OTHER, Tally, TallyFolder, Totals
+from serve.telemetry.counts import BUCKETS, KINDS, MAX_MODELS, OTHER, Tally, TallyFolder, Totals
 
 WORKER = """
 import sys
 from pathlib import Path
-from serve.tally import Tally
+from serve.telemetry.counts import Tally
 
 tally = Tally(Path(sys.argv[1]))
 for line in sys.stdin:

@@ -17,7 +17,7 @@ ROOMS = {
     "werkzeug": {"serve.control_plane"},
     "gunicorn": {"serve.worker"},
     "uvloop": {"serve.worker"},
-    "prometheus_client": {"serve.metrics"},
+    "prometheus_client": {"serve.telemetry.prometheus"},
     "httptools": {"serve.http1.connection", "serve.triton.pool", "serve.triton.stream"},
     "tritonclient": {"serve.triton.admin", "serve.triton.model_config", "ncf.publish"},
     "subprocess": {"ncf.launch", "serve.child", "serve.supervisor", "serve.triton.runtime"},

@@ -14,7 +14,7 @@ import time
 
 import orjson
 
-from serve.tally import BUCKETS, Record, TallyFolder, Totals
+from serve.telemetry.counts import BUCKETS, Record, TallyFolder, Totals
 
 log = logging.getLogger("serve")
 

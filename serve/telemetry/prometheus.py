@@ -20,7 +20,7 @@ from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from serve.tally import BUCKETS, Record, TallyFolder, Totals
+from serve.telemetry.counts import BUCKETS, Record, TallyFolder, Totals
 from serve.triton.address import TritonAddress
 
 log = logging.getLogger("serve")

@@ -1,0 +1,1 @@
+"""What is counted and logged, and in which form others read it."""
