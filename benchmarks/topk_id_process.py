@@ -9,7 +9,7 @@ import time
 from array import array
 from pathlib import Path
 
-from serve.ids import IdFile
+from serve.recommend.id_files import IdFile
 
 LOOK_UPS = 100_000
 

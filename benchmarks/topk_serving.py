@@ -22,9 +22,9 @@ from ncf.export import MAX_BATCH_SIZE, MAX_BATCH_SIZE_QUERY, MAX_BATCH_SIZE_TOPK
 from serve import codec
 from serve.data_plane import DataPlane
 from serve.ports import LOOPBACK
-from serve.recommend import plan
+from serve.recommend.parse import parse_request
+from serve.recommend.plan import plan
 from serve.repository import Recommender as Opened
-from serve.requests import parse_request
 from serve.served import Served, ServedFile
 from serve.settings import Settings
 from serve.triton import tensors

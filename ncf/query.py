@@ -31,7 +31,7 @@ class Query(nn.Module):
     left for hold item_index -1 and the lowest float32.
     """
 
-    # `serve/recommend.py` writes the same numbers; a test compares the two.
+    # `serve/recommend/plan.py` writes the same numbers; a test compares the two.
     USER: Final[int] = 1
     HISTORY: Final[int] = 2
     SIMILAR: Final[int] = 3

@@ -13,8 +13,8 @@ import orjson
 
 from serve import codec, table_formats
 from serve.errors import BadRequest, NotAcceptable, ServeError
-from serve.fields import DEFAULT_K, MAX_ID_CHARACTERS
 from serve.json_format import BOM, NO_LINES, Answer, Decoded, json_line, too_long
+from serve.recommend.asks import DEFAULT_K, MAX_ID_CHARACTERS
 from serve.table_formats import Row, RowReader, csv_request
 
 # A longer line is not collected: an error takes its place.

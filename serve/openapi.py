@@ -7,7 +7,7 @@ from typing import Any
 
 from serve import errors
 from serve.codec import FORMATS, TRITON_CONTENT_TYPES
-from serve.fields import ASKS, FIELDS, Ask
+from serve.recommend.asks import ASKS, FIELDS, Ask
 from serve.settings import Settings
 
 Schema = dict[str, Any]

@@ -10,11 +10,12 @@ from typing import Any
 
 import orjson
 
-from serve import codec, recommend
-from serve.batches import Infer, answer_plans
+from serve import codec
 from serve.errors import BadRequest, OutOfMemory, ServeError, TritonFailed, Unavailable, VersionGone
+from serve.recommend import plan as recommend
+from serve.recommend.batches import Infer, answer_plans
+from serve.recommend.parse import Request, parse_request, work
 from serve.repository import Part, Recommender
-from serve.requests import Request, parse_request, work
 from serve.served import UNREADABLE, ServedFile
 from serve.settings import Settings
 from serve.target_model import target_model

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from serve.ids import Column, IdFile, read_counts
+from serve.recommend.id_files import Column, IdFile, read_counts
 
 log = logging.getLogger("serve")
 

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from serve.batches import answer_plans
 from serve.errors import TritonFailed
-from serve.recommend import Answer, Plan
+from serve.recommend.batches import answer_plans
+from serve.recommend.plan import Answer, Plan
 from serve.repository import Part
 from serve.triton.tensors import TensorRequest
 

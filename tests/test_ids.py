@@ -9,7 +9,7 @@ import pytest
 
 from ncf.id_file import write_id_file
 from ncf.interactions import IdIndex
-from serve.ids import IdFile
+from serve.recommend.id_files import IdFile
 
 
 def round_trip(folder: Path, raw: list[str] | list[int]) -> tuple[IdIndex, IdFile]:

@@ -10,7 +10,7 @@ from ncf.errors import InputError
 from ncf.id_file import write_column
 from ncf.interactions import IdIndex
 from ncf.items import read_items
-from serve.ids import Column, Value
+from serve.recommend.id_files import Column, Value
 
 ITEMS = IdIndex.of(pl.Series(["a", "b", "c"]))
 

@@ -13,7 +13,7 @@ from serve.codec import CSV, JSON, JSON_LINES, NPY, Format
 from serve.errors import BadRequest, NotAcceptable, ServeError
 from serve.json_format import Answer, Decoded
 from serve.lines import MAX_JSON_LINE, LineSlices, Slice, SliceAnswers
-from serve.requests import parse_request, work
+from serve.recommend.parse import parse_request, work
 from serve.table_formats import MAX_LINE
 
 BOM = b"\xef\xbb\xbf"

@@ -10,9 +10,9 @@ from openapi_spec_validator import validate
 
 from serve.codec import FORMATS
 from serve.errors import BadRequest
-from serve.fields import ASKS
 from serve.openapi import openapi_document
-from serve.requests import parse_request
+from serve.recommend.asks import ASKS
+from serve.recommend.parse import parse_request
 from serve.settings import Settings
 
 DOCUMENT = openapi_document(Settings.from_environment({}))

@@ -12,11 +12,11 @@ from ncf.id_file import write_column, write_counts, write_id_file
 from ncf.interactions import IdIndex
 from ncf.items import read_items
 from ncf.query import Query
-from serve import recommend
 from serve.errors import BadRequest
-from serve.recommend import Plan, plan
+from serve.recommend import plan as recommend
+from serve.recommend.parse import parse_request
+from serve.recommend.plan import Plan, plan
 from serve.repository import Recommender
-from serve.requests import parse_request
 
 
 @pytest.fixture

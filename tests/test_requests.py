@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from serve.errors import BadRequest
-from serve.fields import ASKS, FIELDS
-from serve.requests import CandidatesRequest, RankRequest, ScoreRequest, parse_request
+from serve.recommend.asks import ASKS, FIELDS
+from serve.recommend.parse import CandidatesRequest, RankRequest, ScoreRequest, parse_request
 
 MOST = 20
 

@@ -16,7 +16,7 @@ import torch
 from jsonschema import Draft202012Validator
 
 from ncf.checkpoint import Run
-from serve.fields import ASKS
+from serve.recommend.asks import ASKS
 from tests.serving import Answer, Server, children_of
 
 pytestmark = pytest.mark.e2e

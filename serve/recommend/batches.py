@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from serve.recommend import Answer, Plan
+from serve.recommend.plan import Answer, Plan
 from serve.repository import Part
 from serve.triton.tensors import TensorRequest, encode_int64
 

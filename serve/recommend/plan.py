@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from serve.errors import BadRequest, show
-from serve.fields import DEFAULT_K, RawId
+from serve.recommend.asks import DEFAULT_K, RawId
+from serve.recommend.parse import CandidatesRequest, RankRequest, Request, ScoreRequest
 from serve.repository import Part, Recommender
-from serve.requests import CandidatesRequest, RankRequest, Request, ScoreRequest
 
 Outputs = Mapping[str, Sequence[Any]]
 Answer = dict[str, Any]

@@ -1,6 +1,6 @@
 """What can be asked: every field of a request with its check and its JSON schema, and which fields go together.
 
-The parser (`serve/requests.py`), its hints and the OpenAPI document all read these tables.
+The parser (`serve/recommend/parse.py`), its hints and the OpenAPI document all read these tables.
 """
 
 from __future__ import annotations

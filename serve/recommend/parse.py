@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serve.errors import BadRequest, show
-from serve.fields import ASKS, DEFAULT_K, FIELDS, MAX_ID_CHARACTERS, Ask, RawId, raw_id
+from serve.recommend.asks import ASKS, DEFAULT_K, FIELDS, MAX_ID_CHARACTERS, Ask, RawId, raw_id
 
 EXAMPLES = '{"user_id": "u17", "k": 10} or {"pairs": [{"user_id": "u17", "item_id": "pizza-03"}]}'
 
