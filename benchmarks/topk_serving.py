@@ -19,8 +19,8 @@ from topk_rig import Bench, Recommender, Report, random_recommender, serving, sh
 from topk_torchserve import torchserve
 
 from ncf.export import MAX_BATCH_SIZE, MAX_BATCH_SIZE_QUERY, MAX_BATCH_SIZE_TOPK
-from serve import codec
 from serve.data_plane import DataPlane
+from serve.formats import registry as codec
 from serve.ports import LOOPBACK
 from serve.recommend.parse import parse_request
 from serve.recommend.plan import plan

@@ -14,10 +14,10 @@ from pathlib import Path
 from serve.control_plane import create_control_plane
 from serve.data_plane import DataPlane
 from serve.errors import DeadlineExceeded, MethodNotAllowed, Overloaded, RequestTimeout, ServeError, Unavailable
+from serve.formats.json_format import error_json
 from serve.http1.request import ClientGone, Headers, Request
 from serve.http1.server import Server
 from serve.http1.wsgi import call
-from serve.json_format import error_json
 from serve.pass_through import Answered, echoed
 from serve.served import SERVED_FILE, VIEW_FOLDER, ServedFile
 from serve.settings import Settings

@@ -10,7 +10,6 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from serve import codec, kserve
 from serve.errors import (
     BadRequest,
     MethodNotAllowed,
@@ -21,9 +20,11 @@ from serve.errors import (
     UnsupportedMediaType,
     show,
 )
+from serve.formats import kserve
+from serve.formats import registry as codec
+from serve.formats.json_format import Answer
 from serve.http1 import compression
 from serve.http1.request import Request
-from serve.json_format import Answer
 from serve.line_answers import SHORT_BYTES, answer_lines, lines_of, send_file
 from serve.pass_through import PassThrough, echoed, forwarded
 from serve.recommenders import INFERENCE_ID, Call, Recommenders

@@ -12,11 +12,12 @@ from tempfile import SpooledTemporaryFile
 
 import orjson
 
-from serve import codec, kserve
 from serve.errors import OutOfMemory, Unavailable
+from serve.formats import kserve
+from serve.formats import registry as codec
+from serve.formats.json_format import Answer
+from serve.formats.slices import LineSlices, Slice, SliceAnswers
 from serve.http1.request import Headers, Request
-from serve.json_format import Answer
-from serve.lines import LineSlices, Slice, SliceAnswers
 
 # A shorter body is answered as a whole.
 SHORT_BYTES = 65_536

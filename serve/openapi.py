@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from serve import errors
-from serve.codec import FORMATS, TRITON_CONTENT_TYPES
+from serve.formats.registry import FORMATS, TRITON_CONTENT_TYPES
 from serve.recommend.asks import ASKS, FIELDS, Ask
 from serve.settings import Settings
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import orjson
 
-from serve import codec, kserve
 from serve.errors import BadRequest, NotAcceptable, OutOfMemory, Overloaded, TritonFailed, VersionGone
+from serve.formats import kserve
+from serve.formats import registry as codec
+from serve.formats.json_format import MAX_ERROR, error_json
 from serve.http1.request import Headers, Request
-from serve.json_format import MAX_ERROR, error_json
 from serve.recommenders import INFERENCE_ID, triton_message
 from serve.served import ServedFile
 from serve.settings import Settings

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from serve import codec
 from serve.errors import BadRequest, OutOfMemory, ServeError, TritonFailed, Unavailable, VersionGone
+from serve.formats import registry as codec
 from serve.recommend import plan as recommend
 from serve.recommend.batches import Infer, answer_plans
 from serve.recommend.parse import Request, parse_request, work

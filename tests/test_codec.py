@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve import codec
-from serve.codec import CSV, FORMATS, JSON, JSON_LINES, NPY, answer_format, request_format
 from serve.errors import NotAcceptable, UnsupportedMediaType
+from serve.formats import registry as codec
+from serve.formats.registry import CSV, FORMATS, JSON, JSON_LINES, NPY, answer_format, request_format
 
 BOM = b"\xef\xbb\xbf"
 anything = settings(deadline=None, database=None)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.codec import JSON, JSON_LINES, parse_json
 from serve.errors import BadRequest
+from serve.formats.registry import JSON, JSON_LINES, parse_json
 
 BOM = b"\xef\xbb\xbf"
 anything = settings(deadline=None, database=None)

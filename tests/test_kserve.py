@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.errors import BadRequest
-from serve.kserve import binary_header_length, check_kserve, is_plain
+from serve.formats.kserve import binary_header_length, check_kserve, is_plain
 
 BINARY = b"application/vnd.sagemaker-triton.binary+json"
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.codec import CSV, JSON, JSON_LINES, NPY, Format
 from serve.errors import BadRequest, NotAcceptable, ServeError
-from serve.json_format import Answer, Decoded
-from serve.lines import MAX_JSON_LINE, LineSlices, Slice, SliceAnswers
+from serve.formats.csv_format import MAX_LINE
+from serve.formats.json_format import Answer, Decoded
+from serve.formats.registry import CSV, JSON, JSON_LINES, NPY, Format
+from serve.formats.slices import MAX_JSON_LINE, LineSlices, Slice, SliceAnswers
 from serve.recommend.parse import parse_request, work
-from serve.table_formats import MAX_LINE
 
 BOM = b"\xef\xbb\xbf"
 anything = settings(deadline=None, database=None)

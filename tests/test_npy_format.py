@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.errors import BadRequest, NotAcceptable
-from serve.npy_format import decode_npy, encode_npy
+from serve.formats.npy_format import decode_npy, encode_npy
 
 anything = settings(deadline=None, database=None)
 WHOLE = ["<i1", "<u1", "<i2", ">i2", "<u2", "<i4", ">i4", "<u4", "<i8", ">i8", "<u8", ">u8"]

@@ -8,8 +8,8 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from openapi_spec_validator import validate
 
-from serve.codec import FORMATS
 from serve.errors import BadRequest
+from serve.formats.registry import FORMATS
 from serve.openapi import openapi_document
 from serve.recommend.asks import ASKS
 from serve.recommend.parse import parse_request

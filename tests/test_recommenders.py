@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from serve.codec import Decoded
 from serve.errors import BadRequest
+from serve.formats.registry import Decoded
 from serve.recommenders import Call, Recommenders
 from serve.settings import Settings
 

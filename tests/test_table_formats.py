@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.errors import BadRequest
-from serve.json_format import Decoded
-from serve.table_formats import decode_csv, encode_csv
+from serve.formats.csv_format import decode_csv, encode_csv
+from serve.formats.json_format import Decoded
 
 BOM = b"\xef\xbb\xbf"
 anything = settings(deadline=None, database=None)

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from serve.errors import BadRequest, NotAcceptable, show
-from serve.json_format import Answer, Decoded
-from serve.table_formats import MAX_PAIRS, all_columns, cell_text
+from serve.formats.csv_format import MAX_PAIRS, all_columns, cell_text
+from serve.formats.json_format import Answer, Decoded
 
 MAGIC = b"\x93NUMPY"
 # numpy's own writer needs 118 bytes for pairs; the text is parsed as Python, which is not for unbounded input.

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from serve.errors import NotAcceptable, UnsupportedMediaType, show
-from serve.http1.compression import weights
-from serve.json_format import (
+from serve.formats.csv_format import decode_csv, encode_csv
+from serve.formats.json_format import (
     Answer,
     Decoded,
     decode_json,
@@ -21,8 +21,8 @@ from serve.json_format import (
     parse_json,
     to_json,
 )
-from serve.npy_format import decode_npy, encode_npy
-from serve.table_formats import decode_csv, encode_csv
+from serve.formats.npy_format import decode_npy, encode_npy
+from serve.http1.compression import weights
 
 __all__ = ["FORMATS", "Decoded", "Format", "answer_format", "is_json_object", "parse_json", "request_format", "to_json"]
 

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from serve import codec, table_formats
 from serve.errors import BadRequest, NotAcceptable, ServeError
-from serve.json_format import BOM, NO_LINES, Answer, Decoded, json_line, too_long
+from serve.formats import csv_format as table_formats
+from serve.formats import registry as codec
+from serve.formats.csv_format import Row, RowReader, csv_request
+from serve.formats.json_format import BOM, NO_LINES, Answer, Decoded, json_line, too_long
 from serve.recommend.asks import DEFAULT_K, MAX_ID_CHARACTERS
-from serve.table_formats import Row, RowReader, csv_request
 
 # A longer line is not collected: an error takes its place.
 MAX_JSON_LINE = 1_048_576

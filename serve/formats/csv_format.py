@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from serve.errors import BadRequest, ServeError, show
-from serve.json_format import BOM, Answer, Decoded, too_long
+from serve.formats.json_format import BOM, Answer, Decoded, too_long
 
 COLUMNS = ("user_id", "item_id", "k")
 EMPTY = "the body is empty; send CSV such as user_id,k and below it u17,10"
