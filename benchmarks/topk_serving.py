@@ -21,11 +21,11 @@ from topk_torchserve import torchserve
 from ncf.export import MAX_BATCH_SIZE, MAX_BATCH_SIZE_QUERY, MAX_BATCH_SIZE_TOPK
 from serve.data_plane import DataPlane
 from serve.formats import registry as codec
+from serve.models.repository import Recommender as Opened
+from serve.models.served import Served, ServedFile
 from serve.ports import LOOPBACK
 from serve.recommend.parse import parse_request
 from serve.recommend.plan import plan
-from serve.repository import Recommender as Opened
-from serve.served import Served, ServedFile
 from serve.settings import Settings
 from serve.triton import tensors
 from serve.triton.address import TritonAddress

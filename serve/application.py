@@ -18,8 +18,8 @@ from serve.formats.json_format import error_json
 from serve.http1.request import ClientGone, Headers, Request
 from serve.http1.server import Server
 from serve.http1.wsgi import call
+from serve.models.served import SERVED_FILE, VIEW_FOLDER, ServedFile
 from serve.pass_through import Answered, echoed
-from serve.served import SERVED_FILE, VIEW_FOLDER, ServedFile
 from serve.settings import Settings
 from serve.telemetry.counts import TALLY_FOLDER, Tally
 from serve.telemetry.request_log import RequestLog

@@ -12,12 +12,12 @@ from werkzeug.exceptions import HTTPException
 
 from serve.batch_transform import execution_parameters
 from serve.errors import BadRequest, MethodNotAllowed, ServeError, UnknownModel, show
-from serve.multi_model import MultiModel, unknown
+from serve.models.multi_model import MultiModel, unknown
+from serve.models.served import ServedFile
+from serve.models.view import View
 from serve.openapi import openapi_document
-from serve.served import ServedFile
 from serve.settings import Settings
 from serve.triton.admin import TritonAdmin
-from serve.view import View
 
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
 # It becomes the name of a folder, and with another model's name behind it of further ones.

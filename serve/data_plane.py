@@ -26,9 +26,9 @@ from serve.formats.json_format import Answer
 from serve.http1 import compression
 from serve.http1.request import Request
 from serve.line_answers import SHORT_BYTES, answer_lines, lines_of, send_file
+from serve.models.served import ServedFile
 from serve.pass_through import PassThrough, echoed, forwarded
 from serve.recommenders import INFERENCE_ID, Call, Recommenders
-from serve.served import ServedFile
 from serve.settings import Settings
 from serve.target_model import TARGET_MODEL, check_target
 from serve.telemetry.counts import Tally

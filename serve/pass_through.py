@@ -12,8 +12,8 @@ from serve.formats import kserve
 from serve.formats import registry as codec
 from serve.formats.json_format import MAX_ERROR, error_json
 from serve.http1.request import Headers, Request
+from serve.models.served import ServedFile
 from serve.recommenders import INFERENCE_ID, triton_message
-from serve.served import ServedFile
 from serve.settings import Settings
 from serve.target_model import CUSTOM_ATTRIBUTES
 from serve.triton.out_of_memory import is_out_of_memory

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from serve.served import Served, changing
+from serve.models.served import Served, changing
 from serve.triton.admin import LoadFailed, TritonAdmin
 from serve.triton.out_of_memory import oom_kills
 

@@ -26,9 +26,9 @@ from types import FrameType
 
 from serve.child import Child, StartError, spawn
 from serve.errors import Unavailable
-from serve.hosted import Hosted, hosted
+from serve.models.hosted import Hosted, hosted
+from serve.models.repository import RepositoryError
 from serve.ports import LOOPBACK, PortError, PublicPorts, public_ports, triton_ports
-from serve.repository import RepositoryError
 from serve.room import FULL, MORE, check_room, clear_shared_memory, free_shared_memory, scratch_folder
 from serve.settings import Settings
 from serve.telemetry.cloudwatch import EmfWriter

@@ -7,10 +7,10 @@ import pytest
 
 from ncf.checkpoint import Run
 from ncf.export import export
-from serve.archives import Archive, confined
 from serve.errors import BadRequest
+from serve.models.archives import Archive, confined
+from serve.models.view import View
 from serve.triton.model_config import read_config
-from serve.view import View
 
 PLAIN = 'name: "written"\nbackend: "python"\n'
 

@@ -14,9 +14,9 @@ import pytest
 
 from serve.control_plane import create_control_plane
 from serve.errors import BadRequest, OutOfMemory, Unavailable, UnknownModel
-from serve.multi_model import Conflict, MultiModel, check_target
+from serve.models.multi_model import Conflict, MultiModel, check_target
+from serve.models.served import SERVED_FILE, VIEW_FOLDER, Served, ServedFile, changing
 from serve.processes import claim
-from serve.served import SERVED_FILE, VIEW_FOLDER, Served, ServedFile, changing
 from serve.settings import Settings
 from serve.triton.admin import LoadFailed, ModelState, TritonAdmin
 
@@ -205,7 +205,7 @@ def test_c068_e11_a_load_that_fails_says_why_and_leaves_nothing(
 def test_c068_a_load_in_which_the_kernel_killed_something(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.archive("a")
     kills = iter([4, 5])
-    monkeypatch.setattr("serve.multi_model.oom_kills", lambda: next(kills))
+    monkeypatch.setattr("serve.models.multi_model.oom_kills", lambda: next(kills))
     house.triton.fails["a"] = Unavailable("tritonserver itself was killed")
     with pytest.raises(OutOfMemory):
         house.load("a")
@@ -281,7 +281,7 @@ def test_an_unload_that_takes_too_long_is_said_and_finished_later(
     house.archive("a")
     house.load("a")
     house.triton.stuck = True
-    monkeypatch.setattr("serve.multi_model.UNLOAD_SECONDS", 0.05)
+    monkeypatch.setattr("serve.models.multi_model.UNLOAD_SECONDS", 0.05)
     with pytest.raises(Unavailable, match="still being unloaded"):
         house.unload("a")
     house.triton.stuck = False

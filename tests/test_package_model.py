@@ -12,8 +12,8 @@ import pytest
 from ncf.checkpoint import Run
 from ncf.export import export
 from ncf.publish import rollback
-from serve.archives import Archive
-from serve.repository import Repository
+from serve.models.archives import Archive
+from serve.models.repository import Repository
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "package_model.sh"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serve import preflight
+from serve.models import preflight
 
 ON_CPU = "instance_group [ { kind: KIND_CPU count: 2 }, { kind: KIND_AUTO } ]"
 

@@ -13,10 +13,10 @@ from ncf.interactions import IdIndex
 from ncf.items import read_items
 from ncf.query import Query
 from serve.errors import BadRequest
+from serve.models.repository import Recommender
 from serve.recommend import plan as recommend
 from serve.recommend.parse import parse_request
 from serve.recommend.plan import Plan, plan
-from serve.repository import Recommender
 
 
 @pytest.fixture

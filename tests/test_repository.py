@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.repository import Release, Repository, RepositoryError, part_names
+from serve.models.repository import Release, Repository, RepositoryError, part_names
 
 
 def model(folder: Path, name: str, recommender: bool = False, version: int = 1) -> None:

@@ -18,8 +18,8 @@ from tritonclient.grpc import model_config_pb2
 
 from ncf.publish import free_version, part_names
 from ncf.sagemaker import TrainingJob
-from serve import preflight
-from serve.repository import Recommender, Repository
+from serve.models import preflight
+from serve.models.repository import Recommender, Repository
 from tests.jobs import QUICK, ROWS, Job, small_job, table
 
 METRICS = {"Loss": r"Loss=(.*?);", "HR": r"HR=(.*?);", "NDCG": r"NDCG=(.*?);"}  # the workshop's

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from serve.repository import Release
-from serve.served import Served, ServedFile, changing
+from serve.models.repository import Release
+from serve.models.served import Served, ServedFile, changing
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from serve.errors import BadRequest, UnknownModel
-from serve.served import Served
+from serve.models.served import Served
 from serve.target_model import CUSTOM_ATTRIBUTES, TARGET_MODEL, target_model
 
 TWO = Served(True, ("a", "a_topk", "b", "b_topk", "plain"), {"a": 1, "b": 1})

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.preflight import has_gpu
+from serve.models.preflight import has_gpu
 from serve.triton.runtime import NGC_SERVER
 from tests.e2e.test_lifecycle import eventually, run_serve
 from tests.serving import Server, children_of

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve.repository import Release
+from serve.models.repository import Release
 from serve.triton.model_config import for_all_versions
 
 

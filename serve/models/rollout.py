@@ -1,7 +1,7 @@
 """Puts versions of recommenders live: at the start, when a new one is exported, and when one is withdrawn.
 
 Triton sees a folder of links, the view. A new version is linked in beside the old one and loaded; when all parts of the
-recommender are ready, one write of the served file (serve/served.py) changes every worker over; the old version is
+recommender are ready, one write of the served file (serve/models/served.py) changes every worker over; the old version is
 unloaded when the requests that still use it have had time to end. A version that cannot be loaded is unlinked again,
 and the one before stays.
 """
@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serve.errors import Unavailable
-from serve.repository import Recommender, Release, Repository, RepositoryError, part_names
-from serve.served import Served
+from serve.models.repository import Recommender, Release, Repository, RepositoryError, part_names
+from serve.models.served import Served
+from serve.models.view import View
 from serve.triton.admin import LoadFailed, TritonAdmin
-from serve.view import View
 
 log = logging.getLogger("serve")
 

@@ -1,6 +1,6 @@
 """Loads and unloads models while others answer: what SageMaker's multi-model mode asks of a container.
 
-What is loaded stands in one file (serve/served.py) that every worker reads and, one at a time, changes. Whoever loads
+What is loaded stands in one file (serve/models/served.py) that every worker reads and, one at a time, changes. Whoever loads
 or unloads a model writes a claim on its name first, so it is done once, whichever workers were asked; Triton does the
 work outside of the lock, and nobody waits but who asked. What a process that died has left is taken away by the
 supervisor (`watch`).
@@ -15,15 +15,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from serve.archives import SEPARATOR, Archive, confined
 from serve.errors import BadRequest, OutOfMemory, ServeError, Unavailable, UnknownModel, show
+from serve.models.archives import SEPARATOR, Archive, confined
+from serve.models.repository import Recommender
+from serve.models.served import SERVED_FILE, UNREADABLE, VIEW_FOLDER, Served, changing
+from serve.models.view import View
 from serve.processes import claim, end, heal, holds, instances
-from serve.repository import Recommender
-from serve.served import SERVED_FILE, UNREADABLE, VIEW_FOLDER, Served, changing
 from serve.target_model import check_target
 from serve.triton.admin import LoadFailed, ModelState, TritonAdmin
 from serve.triton.out_of_memory import is_out_of_memory, oom_kills
-from serve.view import View
 
 log = logging.getLogger("serve")
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.errors import BadRequest, show
-from serve.repository import PLAIN_NAME, Release, Repository, part_names
+from serve.models.repository import PLAIN_NAME, Release, Repository, part_names
+from serve.models.view import View
 from serve.triton.model_config import is_ensemble, read_config, renamed, steps
-from serve.view import View
 
 SEPARATOR = "@"  # in no name SageMaker gives, and in none we take
 MAX_DEPTH = 3  # <hash>/model/<name>

@@ -7,16 +7,16 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
-from serve import preflight
 from serve.child import StartError
-from serve.multi_model import MultiModel
-from serve.repository import Repository
-from serve.rollout import NO_REASON, Rollout
-from serve.served import SERVED_FILE, VIEW_FOLDER
+from serve.models import preflight
+from serve.models.multi_model import MultiModel
+from serve.models.repository import Repository
+from serve.models.rollout import NO_REASON, Rollout
+from serve.models.served import SERVED_FILE, VIEW_FOLDER
+from serve.models.view import View
 from serve.settings import Settings
 from serve.triton.admin import TritonAdmin
 from serve.triton.arguments import further_arguments
-from serve.view import View
 
 log = logging.getLogger("serve")
 
