@@ -29,7 +29,7 @@ from bench_triton import Triton, tritonserver
 from bench_wrk import JSON_TYPE, Target, ask, wrk
 from perf_analyzer import Analyzer, Load, find_analyzer, sample, write_input
 
-from serve.ports import LOOPBACK
+from serve.supervisor.ports import LOOPBACK
 
 SECTION = "ladder"
 CONCURRENCY = (1, 4, 16, 64)

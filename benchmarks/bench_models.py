@@ -27,7 +27,7 @@ from bench_saturation import cost, per_request
 from bench_servers import SERVE, whole_serve
 from bench_wrk import Target
 
-from serve.ports import LOOPBACK
+from serve.supervisor.ports import LOOPBACK
 
 SECTION = "models"
 COUNTS, QUICK_COUNTS = (2, 5, 10, 20, 50), (2, 5)

@@ -14,7 +14,7 @@ from pathlib import Path
 from bench_wrk import Target
 from topk_rig import Bench, Recommender, free_ports, process, wait_for
 
-from serve.ports import LOOPBACK
+from serve.supervisor.ports import LOOPBACK
 from serve.triton.runtime import find_runtime
 
 PATH = "/invocations"

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from topk_rig import Bench, free_ports, listens, process, wait_for
 
-from serve.ports import LOOPBACK
+from serve.supervisor.ports import LOOPBACK
 from serve.triton.address import TritonAddress
 from serve.triton.admin import TritonAdmin
 from serve.triton.runtime import find_runtime

@@ -18,7 +18,7 @@ from typing import Any
 import click
 from bench_processes import cpu_seconds, unrelated_seconds
 
-from serve.ports import LOOPBACK
+from serve.supervisor.ports import LOOPBACK
 
 FETCHED = Path(__file__).parents[1] / ".venv/wrk"
 SCRIPT = Path(__file__).with_suffix(".lua")

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from topk_rig import free_ports
 
-from serve.ports import LOOPBACK
+from serve.supervisor.ports import LOOPBACK
 
 PAUSE = 0.02
 

@@ -21,7 +21,7 @@ from typing import Any
 import click
 from bench_processes import unrelated_seconds
 
-from serve.ports import LOOPBACK
+from serve.supervisor.ports import LOOPBACK
 
 FOLDER = Path(__file__).resolve().parents[1] / ".venv" / "perf_analyzer"
 SCRIPT = "scripts/get_perf_analyzer.sh"

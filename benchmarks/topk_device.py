@@ -26,7 +26,7 @@ from topk_rig import (
 
 from ncf.config import DEFAULT_K
 from ncf.export import MAX_BATCH_SIZE_TOPK
-from serve.ports import LOOPBACK
+from serve.supervisor.ports import LOOPBACK
 from serve.triton import tensors
 from serve.triton.address import TritonAddress
 from serve.triton.pool import TritonPool

@@ -29,7 +29,7 @@ from topk_rig import (
 )
 
 from ncf.config import DEFAULT_K
-from serve.ports import LOOPBACK
+from serve.supervisor.ports import LOOPBACK
 from serve.triton.address import TritonAddress
 from serve.triton.pool import TritonPool
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import cast
 
-from serve.ports import LOOPBACK
+from serve.supervisor.ports import LOOPBACK
 
 PATIENCE = 60
 

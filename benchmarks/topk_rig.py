@@ -28,7 +28,7 @@ from ncf.export import ExportedModel, export
 from ncf.interactions import IdIndex
 from ncf.models import build_model
 from ncf.negatives import SeenItems
-from serve.ports import LOOPBACK
+from serve.supervisor.ports import LOOPBACK
 from serve.triton.runtime import NGC_SERVER
 
 SEEN_EACH = 150

@@ -23,10 +23,10 @@ from serve.data_plane import DataPlane
 from serve.formats import registry as codec
 from serve.models.repository import Recommender as Opened
 from serve.models.served import Served, ServedFile
-from serve.ports import LOOPBACK
 from serve.recommend.parse import parse_request
 from serve.recommend.plan import plan
 from serve.settings import Settings
+from serve.supervisor.ports import LOOPBACK
 from serve.triton import tensors
 from serve.triton.address import TritonAddress
 from serve.triton.pool import TritonPool, TritonResponse

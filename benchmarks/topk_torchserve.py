@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 from topk_rig import Bench, Recommender, free_ports, process, wait_for
 
-from serve.ports import LOOPBACK
+from serve.supervisor.ports import LOOPBACK
 
 HANDLER = Path(__file__).parent / "topk_peers.py"
 # As many workers as cores; a batch for all that wait, at the shortest delay that can be set.

@@ -30,7 +30,7 @@ from rich.progress import track
 from rich.table import Table
 from topk_rig import free_ports
 
-from serve.ports import LOOPBACK
+from serve.supervisor.ports import LOOPBACK
 from serve.triton import tensors
 from serve.triton.address import TritonAddress
 from serve.triton.admin import TritonAdmin

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from serve.batch_transform import execution_parameters
-from serve.ports import PortError, PublicPorts, public_ports, triton_ports
 from serve.settings import SETTINGS, Settings, SettingsError
+from serve.supervisor.ports import PortError, PublicPorts, public_ports, triton_ports
 from tests.conftest import BIN
 from tests.serving import free_port
 

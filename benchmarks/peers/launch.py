@@ -25,7 +25,7 @@ from bench_wrk import Target
 from topk_rig import Bench, Recommender, free_ports, process
 from topk_torchserve import BATCH_DELAY_MS, BATCH_SIZE, torchserve
 
-from serve.ports import LOOPBACK
+from serve.supervisor.ports import LOOPBACK
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

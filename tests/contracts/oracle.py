@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from serve.child import PR_SET_PDEATHSIG
+from serve.supervisor.child import PR_SET_PDEATHSIG
 from serve.triton.runtime import find_runtime
 from tests.serving import free_port
 

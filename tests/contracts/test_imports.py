@@ -20,8 +20,14 @@ ROOMS = {
     "prometheus_client": {"serve.telemetry.prometheus"},
     "httptools": {"serve.http1.connection", "serve.triton.pool", "serve.triton.stream"},
     "tritonclient": {"serve.triton.admin", "serve.triton.model_config", "ncf.publish"},
-    "subprocess": {"ncf.launch", "serve.child", "serve.supervisor", "serve.triton.runtime"},
-    "click": {"ncf.cli", "ncf.prepare_command", "ncf.train_command", "ncf.evaluate_command", "serve.command"},
+    "subprocess": {"ncf.launch", "serve.supervisor.child", "serve.supervisor.supervisor", "serve.triton.runtime"},
+    "click": {
+        "ncf.cli",
+        "ncf.prepare_command",
+        "ncf.train_command",
+        "ncf.evaluate_command",
+        "serve.supervisor.command",
+    },
     "rich": {"ncf.evaluate_command", "ncf.prepare_command", "ncf.progress"},
     "polars": {
         "ncf.interactions",
@@ -43,11 +49,16 @@ ROOMS = {
     "ncf.job_result": {"ncf.sagemaker"},
     "ncf.launch": {"ncf.sagemaker"},
     "ncf.sagemaker": {"ncf.cli"},
-    "serve.child": {"serve.supervisor", "serve.ports", "serve.models.hosted", "serve.room"},
-    "serve.command": {"serve.__main__"},
-    "serve.supervisor": {"serve.command"},
-    "serve.triton.runtime": {"serve.supervisor", "serve.room"},
-    "serve.room": {"serve.supervisor"},
+    "serve.supervisor.child": {
+        "serve.supervisor.supervisor",
+        "serve.supervisor.ports",
+        "serve.models.hosted",
+        "serve.supervisor.scratch",
+    },
+    "serve.supervisor.command": {"serve.__main__"},
+    "serve.supervisor.supervisor": {"serve.supervisor.command"},
+    "serve.triton.runtime": {"serve.supervisor.supervisor", "serve.supervisor.scratch"},
+    "serve.supervisor.scratch": {"serve.supervisor.supervisor"},
     "serve.models.preflight": {"serve.models.hosted"},
     "serve.application": {"serve.worker"},
     "serve.control_plane": {"serve.application"},
@@ -58,7 +69,7 @@ ROOMS = {
     "serve.models.archives": {"serve.models.multi_model"},
     "serve.processes": {"serve.models.multi_model"},
     "serve.models.rollout": {"serve.models.hosted"},
-    "serve.models.hosted": {"serve.supervisor"},
+    "serve.models.hosted": {"serve.supervisor.supervisor"},
 }
 # Pure modules: no I/O of any kind, and nothing that drags one in.
 PURE = {

@@ -1,6 +1,6 @@
 """Starts tritonserver and gunicorn, watches both, and stops them in order.
 
-Either one that dies is started again (serve/child.py); when that has been too often, or when it never came up at all,
+Either one that dies is started again (serve/supervisor/child.py); when that has been too often, or when it never came up at all,
 everything stops with exit code 1 (why: docs/decisions.md). The public socket belongs to this process, so a port
 that is taken is known before anything starts, and a restarting gunicorn loses no connection.
 """
@@ -24,13 +24,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 
-from serve.child import Child, StartError, spawn
 from serve.errors import Unavailable
 from serve.models.hosted import Hosted, hosted
 from serve.models.repository import RepositoryError
-from serve.ports import LOOPBACK, PortError, PublicPorts, public_ports, triton_ports
-from serve.room import FULL, MORE, check_room, clear_shared_memory, free_shared_memory, scratch_folder
 from serve.settings import Settings
+from serve.supervisor.child import Child, StartError, spawn
+from serve.supervisor.ports import LOOPBACK, PortError, PublicPorts, public_ports, triton_ports
+from serve.supervisor.scratch import FULL, MORE, check_room, clear_shared_memory, free_shared_memory, scratch_folder
 from serve.telemetry.cloudwatch import EmfWriter
 from serve.telemetry.counts import TALLY_FOLDER, TallyFolder
 from serve.telemetry.prometheus import MetricsServer, Page

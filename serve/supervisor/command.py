@@ -38,6 +38,6 @@ def serve() -> None:
     except SettingsError as error:
         logging.getLogger("serve").error("%s", error)
         sys.exit(error.exit_code)
-    from serve.supervisor import Supervisor  # --help and a wrong setting need not wait for gRPC
+    from serve.supervisor.supervisor import Supervisor  # --help and a wrong setting need not wait for gRPC
 
     sys.exit(Supervisor(settings).run())

@@ -1,0 +1,1 @@
+"""Process 1: it starts, watches and stops the other processes."""
