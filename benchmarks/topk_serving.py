@@ -19,7 +19,6 @@ from topk_rig import Bench, Recommender, Report, random_recommender, serving, sh
 from topk_torchserve import torchserve
 
 from ncf.export import MAX_BATCH_SIZE, MAX_BATCH_SIZE_QUERY, MAX_BATCH_SIZE_TOPK
-from serve.data_plane import DataPlane
 from serve.formats import registry as codec
 from serve.models.repository import Recommender as Opened
 from serve.models.served import Served, ServedFile
@@ -30,6 +29,7 @@ from serve.supervisor.ports import LOOPBACK
 from serve.triton import tensors
 from serve.triton.address import TritonAddress
 from serve.triton.pool import TritonPool, TritonResponse
+from serve.worker.invocations import DataPlane
 
 REQUESTS = 2_048
 # Java compiles while it runs: load each server for so many points before the clock counts.

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from serve.control_plane import create_control_plane
 from serve.errors import BadRequest, OutOfMemory, Unavailable, UnknownModel
 from serve.models.multi_model import Conflict, MultiModel, check_target
 from serve.models.served import SERVED_FILE, VIEW_FOLDER, Served, ServedFile, changing
 from serve.processes import claim
 from serve.settings import Settings
 from serve.triton.admin import LoadFailed, ModelState, TritonAdmin
+from serve.worker.control_plane import create_control_plane
 
 ENSEMBLE = 'platform: "ensemble"\nensemble_scheduling { step [ { model_name: "part" model_version: -1 } ] }\n'
 
@@ -336,7 +336,7 @@ def flask_of(house: House, **environment: str) -> Any:
 
 def test_c071_to_c073_models_are_listed_in_pages(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     client = flask_of(house, SAGEMAKER_MULTI_MODEL="true")
-    monkeypatch.setattr("serve.control_plane.MODELS_PER_PAGE", 2)
+    monkeypatch.setattr("serve.worker.control_plane.MODELS_PER_PAGE", 2)
     assert client.get("/models").json == {"models": []}
     for name in ("e", "b", "d", "a", "c"):
         house.archive(name)

@@ -10,10 +10,10 @@ from openapi_spec_validator import validate
 
 from serve.errors import BadRequest
 from serve.formats.registry import FORMATS
-from serve.openapi import openapi_document
 from serve.recommend.asks import ASKS
 from serve.recommend.parse import parse_request
 from serve.settings import Settings
+from serve.worker.openapi import openapi_document
 
 DOCUMENT = openapi_document(Settings.from_environment({}))
 

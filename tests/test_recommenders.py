@@ -9,8 +9,8 @@ import pytest
 
 from serve.errors import BadRequest
 from serve.formats.registry import Decoded
-from serve.recommenders import Call, Recommenders
 from serve.settings import Settings
+from serve.worker.recommendations import Call, Recommenders
 
 
 @pytest.mark.parametrize("many", [False, True])

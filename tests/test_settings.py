@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from serve.batch_transform import execution_parameters
 from serve.settings import SETTINGS, Settings, SettingsError
 from serve.supervisor.ports import PortError, PublicPorts, public_ports, triton_ports
+from serve.worker.batch_transform import execution_parameters
 from tests.conftest import BIN
 from tests.serving import free_port
 

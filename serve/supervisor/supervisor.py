@@ -168,10 +168,10 @@ class Supervisor:
     def _start_gunicorn(self, public: socket.socket, scratch: Path) -> subprocess.Popen[bytes]:
         command = [
             sys.executable, "-m", "gunicorn",
-            f"serve.application:create_application('{scratch}')",
+            f"serve.worker.application:create_application('{scratch}')",
             "--bind", f"fd://{public.fileno()}",
             "--workers", str(self.settings.workers),
-            "--worker-class", "serve.worker.Worker",
+            "--worker-class", "serve.worker.gunicorn_worker.Worker",
             "--graceful-timeout", str(GUNICORN_SECONDS),
             "--log-level", "warning",
             "--no-control-socket",

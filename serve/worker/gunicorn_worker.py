@@ -12,8 +12,8 @@ from contextlib import suppress
 import uvloop
 from gunicorn.workers.base import Worker as GunicornWorker
 
-from serve.application import Application
 from serve.http1.server import Server
+from serve.worker.application import Application
 
 BACKLOG = 2048
 TICK = 0.25
@@ -25,7 +25,7 @@ MOST_FILES = 1_000_000
 
 
 class Worker(GunicornWorker):  # type: ignore[misc]
-    """Serves an Application (serve/application.py) until SIGTERM, then finishes what has come."""
+    """Serves an Application (serve/worker/application.py) until SIGTERM, then finishes what has come."""
 
     wsgi: Application
 

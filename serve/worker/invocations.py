@@ -25,14 +25,14 @@ from serve.formats import registry as codec
 from serve.formats.json_format import Answer
 from serve.http1 import compression
 from serve.http1.request import Request
-from serve.line_answers import SHORT_BYTES, answer_lines, lines_of, send_file
 from serve.models.served import ServedFile
-from serve.pass_through import PassThrough, echoed, forwarded
-from serve.recommenders import INFERENCE_ID, Call, Recommenders
 from serve.settings import Settings
-from serve.target_model import TARGET_MODEL, check_target
 from serve.telemetry.counts import Tally
 from serve.triton.pool import TritonPool
+from serve.worker.line_answers import SHORT_BYTES, answer_lines, lines_of, send_file
+from serve.worker.pass_through import PassThrough, echoed, forwarded
+from serve.worker.recommendations import INFERENCE_ID, Call, Recommenders
+from serve.worker.target_model import TARGET_MODEL, check_target
 
 if TYPE_CHECKING:
     from serve.http1.server import Server

@@ -13,12 +13,12 @@ from serve.formats import registry as codec
 from serve.formats.json_format import MAX_ERROR, error_json
 from serve.http1.request import Headers, Request
 from serve.models.served import ServedFile
-from serve.recommenders import INFERENCE_ID, triton_message
 from serve.settings import Settings
-from serve.target_model import CUSTOM_ATTRIBUTES
 from serve.triton.out_of_memory import is_out_of_memory
 from serve.triton.pool import TritonPool, TritonResponse
 from serve.triton.stream import TritonStream
+from serve.worker.recommendations import INFERENCE_ID, triton_message
+from serve.worker.target_model import CUSTOM_ATTRIBUTES
 
 JSON_TYPE = b"application/json"
 # What a caller sends and gets back (RTAPI): at most 1,024 visible ASCII characters.

@@ -11,21 +11,21 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from serve.control_plane import create_control_plane
-from serve.data_plane import DataPlane
 from serve.errors import DeadlineExceeded, MethodNotAllowed, Overloaded, RequestTimeout, ServeError, Unavailable
 from serve.formats.json_format import error_json
 from serve.http1.request import ClientGone, Headers, Request
 from serve.http1.server import Server
 from serve.http1.wsgi import call
 from serve.models.served import SERVED_FILE, VIEW_FOLDER, ServedFile
-from serve.pass_through import Answered, echoed
 from serve.settings import Settings
 from serve.telemetry.counts import TALLY_FOLDER, Tally
 from serve.telemetry.request_log import RequestLog
 from serve.triton.address import ADDRESS_FILE
 from serve.triton.admin import TritonAdmin
 from serve.triton.pool import TritonPool
+from serve.worker.control_plane import create_control_plane
+from serve.worker.invocations import DataPlane
+from serve.worker.pass_through import Answered, echoed
 
 log = logging.getLogger("serve")
 

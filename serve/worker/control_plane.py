@@ -10,14 +10,14 @@ import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from serve.batch_transform import execution_parameters
 from serve.errors import BadRequest, MethodNotAllowed, ServeError, UnknownModel, show
 from serve.models.multi_model import MultiModel, unknown
 from serve.models.served import ServedFile
 from serve.models.view import View
-from serve.openapi import openapi_document
 from serve.settings import Settings
 from serve.triton.admin import TritonAdmin
+from serve.worker.batch_transform import execution_parameters
+from serve.worker.openapi import openapi_document
 
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
 # It becomes the name of a folder, and with another model's name behind it of further ones.

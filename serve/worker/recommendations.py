@@ -18,10 +18,10 @@ from serve.recommend import plan as recommend
 from serve.recommend.batches import Infer, answer_plans
 from serve.recommend.parse import Request, parse_request, work
 from serve.settings import Settings
-from serve.target_model import target_model
 from serve.triton import tensors
 from serve.triton.out_of_memory import is_out_of_memory
 from serve.triton.pool import TritonPool, TritonResponse
+from serve.worker.target_model import target_model
 
 RequestHeaders = dict[bytes, bytes]
 INFERENCE_ID = b"x-amzn-sagemaker-inference-id"

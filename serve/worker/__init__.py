@@ -1,0 +1,1 @@
+"""One gunicorn worker: routes, formats, models, places in flight, answers."""
