@@ -21,16 +21,16 @@ from torch import Tensor
 
 from ncf import recipe
 from ncf.config import MODEL_NAMES, TrainConfig
+from ncf.data.interactions import IntArray, from_table
+from ncf.data.sample import CATALOGUES, generate
+from ncf.data.splits import HeldOut, Split, leave_one_out, load_split
 from ncf.errors import InputError
 from ncf.evaluate import Candidates, Popularity, Scorer, evaluate_full, evaluate_sampled
 from ncf.fold_in import FoldIn, fit_fold_in
-from ncf.interactions import IntArray, from_table
 from ncf.models import NCF, GMFBranch, MLPBranch
 from ncf.negatives import SeenItems, seen_positions
 from ncf.presets import PRESETS, configure
 from ncf.progress import TrainingProgress
-from ncf.sample import CATALOGUES, generate
-from ncf.splits import HeldOut, Split, leave_one_out, load_split
 from ncf.trainer import Watch
 
 CPU = torch.device("cpu")

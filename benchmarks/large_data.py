@@ -112,8 +112,8 @@ def train(prepared: Path, steps: int, batch_size: int, num_factors: int) -> None
 
     from ncf import recipe
     from ncf.config import TrainConfig
+    from ncf.data.splits import load_split
     from ncf.sampled import SampledTraining, epoch_batches
-    from ncf.splits import load_split
     from ncf.trainer import start_model
 
     began, device = time.perf_counter(), torch.device("cpu")

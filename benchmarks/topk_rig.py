@@ -24,8 +24,8 @@ from rich.progress import Progress
 
 from ncf.checkpoint import Run
 from ncf.config import TrainConfig
+from ncf.data.interactions import IdIndex
 from ncf.export import ExportedModel, export
-from ncf.interactions import IdIndex
 from ncf.models import build_model
 from ncf.negatives import SeenItems
 from serve.supervisor.ports import LOOPBACK

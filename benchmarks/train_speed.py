@@ -15,14 +15,14 @@ from rich.table import Table
 from torch import Tensor
 
 from ncf.config import MODEL_NAMES, TrainConfig
+from ncf.data.interactions import IdIndex, Interactions
+from ncf.data.splits import load_split
 from ncf.distributed import World
 from ncf.evaluate import Candidates, evaluate_sampled
 from ncf.exact import ExactTraining
-from ncf.interactions import IdIndex, Interactions
 from ncf.method import Method, uses_bf16
 from ncf.models import MLPBranch
 from ncf.sampled import SampledTraining, epoch_batches
-from ncf.splits import load_split
 from ncf.train import choose_device
 from ncf.trainer import start_model
 from ncf.work import multiply_adds

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ncf.data.interactions import SUFFIXES
 from ncf.errors import InputError
-from ncf.interactions import SUFFIXES
 from ncf.job_settings import read_object
 
 log = logging.getLogger(__name__)

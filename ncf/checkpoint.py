@@ -22,12 +22,12 @@ import polars as pl
 import torch
 
 from ncf.config import TrainConfig
+from ncf.data.interactions import IdIndex
+from ncf.data.splits import Split
 from ncf.errors import InputError
 from ncf.evaluate import known_items
-from ncf.interactions import IdIndex
 from ncf.models import NCF, build_model
 from ncf.negatives import SeenItems
-from ncf.splits import Split
 from ncf.trainer import TrainResult
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,10 @@ from pathlib import Path
 import click
 
 from ncf.config import DEFAULT_K, DEVICES
+from ncf.data.sample import CATALOGUES
 from ncf.errors import NO_TORCH, InputError, LostProcessError
 from ncf.evaluate_command import evaluate
 from ncf.prepare_command import prepare
-from ncf.sample import CATALOGUES
 from ncf.train_command import train
 
 PATH = click.Path(path_type=Path)
@@ -43,14 +43,14 @@ def cli() -> None:
 @click.argument("catalogue", type=click.Choice(sorted(CATALOGUES)))
 @click.option("--output", type=PATH, required=True, help="The file to write: .csv, .tsv or .parquet.")
 def sample(catalogue: str, output: Path) -> None:
-    """Write a generated catalogue with a planted taste structure (see ncf/sample.py).
+    """Write a generated catalogue with a planted taste structure (see ncf/data/sample.py).
 
     \b
     Example:
       ncf sample fashion --output fashion.parquet
     """
-    from ncf.interactions import SEPARATORS, SUFFIXES
-    from ncf.sample import generate
+    from ncf.data.interactions import SEPARATORS, SUFFIXES
+    from ncf.data.sample import generate
 
     suffix = output.suffix.lower()
     if suffix not in SUFFIXES:
@@ -113,8 +113,8 @@ def export(
       ncf export --run runs/first --repository tuned --name ncf_first --serving export_preset.json
     """
     from ncf.checkpoint import load_run
+    from ncf.data.item_columns import read_items
     from ncf.export import export as export_run
-    from ncf.items import read_items
     from ncf.serving_settings import read_serving
 
     settings = read_serving(serving) if serving else None

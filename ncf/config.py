@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from ncf.data.interactions import Columns
 from ncf.errors import InputError
-from ncf.interactions import Columns
 
 MODEL_NAMES = ("gmf", "mlp", "neumf")
 LOSSES = ("bce", "softmax")

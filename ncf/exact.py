@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from ncf.config import TrainConfig
-from ncf.interactions import Interactions
+from ncf.data.interactions import Interactions
 from ncf.method import OnStep, learning_rate_at, relative_weight, seed_epoch, uses_bf16
 from ncf.models import NCF
 from ncf.negatives import SeenItems, seen_positions

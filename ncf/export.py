@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ncf.checkpoint import Run
 from ncf.config import DEFAULT_K
+from ncf.data.item_columns import ItemColumn
 from ncf.errors import InputError
 from ncf.exported_modules import TopK, TotalScorer
 from ncf.fold_in import fit_fold_in
 from ncf.id_file import write_column, write_counts, write_id_file
-from ncf.items import ItemColumn
 from ncf.models import SCORES_AT_ONCE
 from ncf.publish import check_request, free_version, part_names, place_config, place_warmup, publish, staging_folder
 from ncf.query import Query

@@ -22,8 +22,8 @@ from zlib import crc32
 import numpy as np
 import polars as pl
 
-from ncf.interactions import IdIndex, IntArray
-from ncf.items import ItemColumn
+from ncf.data.interactions import IdIndex, IntArray
+from ncf.data.item_columns import ItemColumn
 
 MAGIC = b"NCFIDS1\n"
 

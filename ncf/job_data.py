@@ -9,11 +9,11 @@ from pathlib import Path
 
 from ncf.channels import Channel, files_in, tables_in
 from ncf.config import TrainConfig
+from ncf.data.prepare import prepare
+from ncf.data.prepared import MANIFEST
+from ncf.data.splits import PAPER_FILES
 from ncf.errors import InputError
 from ncf.job_tables import one_table, prepare_with_held_out
-from ncf.prepare import prepare
-from ncf.prepared import MANIFEST
-from ncf.splits import PAPER_FILES
 
 log = logging.getLogger(__name__)
 

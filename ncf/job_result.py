@@ -8,9 +8,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from ncf.data.interactions import IdIndex, id_column, read_frame
+from ncf.data.item_columns import read_items
 from ncf.errors import InputError
-from ncf.interactions import IdIndex, id_column, read_frame
-from ncf.items import read_items
 from ncf.job_data import JobData
 from ncf.job_settings import JobSettings
 

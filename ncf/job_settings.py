@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from ncf.config import DEFAULT_K, DEVICES, TrainConfig
+from ncf.data.interactions import Columns
 from ncf.errors import InputError
-from ncf.interactions import Columns
 from ncf.presets import configure
 from ncf.publish import check_request
 from ncf.train_command import seconds

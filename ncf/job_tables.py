@@ -10,12 +10,12 @@ from shutil import rmtree
 import numpy as np
 import polars as pl
 
+from ncf.data.interactions import Columns, IdIndex, IntArray, readable, require_two
+from ncf.data.k_core import core_of, with_minima
+from ncf.data.prepare import Rows, distinct, finish, in_core, write_arrays, write_ranges
+from ncf.data.prepared import Manifest, new_folder
+from ncf.data.stream import open_source
 from ncf.errors import InputError
-from ncf.interactions import Columns, IdIndex, IntArray, readable, require_two
-from ncf.k_core import core_of, with_minima
-from ncf.prepare import Rows, distinct, finish, in_core, write_arrays, write_ranges
-from ncf.prepared import Manifest, new_folder
-from ncf.source import open_source
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ncf.config import TrainConfig
+from ncf.data.interactions import Interactions
 from ncf.distributed import World
-from ncf.interactions import Interactions
 from ncf.models import NCF
 
 OnStep = Callable[[int, int, int, float, float], None]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ncf.interactions import IntArray, Interactions
+from ncf.data.interactions import IntArray, Interactions
 
 NUM_EVALUATION_NEGATIVES = 99
 USERS_AT_ONCE = 2**15  # where a number for each interaction would be made in between

@@ -53,8 +53,8 @@ def prepare(
       ncf prepare --data parts/ --output prepared --min-user-interactions 5 --min-item-interactions 5
       ncf train --data prepared --output runs/large
     """
-    from ncf.interactions import Columns
-    from ncf.prepare import prepare as prepare_data
+    from ncf.data.interactions import Columns
+    from ncf.data.prepare import prepare as prepare_data
 
     given = {"user_id": user_column, "item_id": item_column, "weight": weight_column, "timestamp": timestamp_column}
     columns = Columns(**{name: value for name, value in given.items() if value is not None})

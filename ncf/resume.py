@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from ncf.config import TrainConfig
+from ncf.data.interactions import Interactions
 from ncf.errors import InputError
-from ncf.interactions import Interactions
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ncf.config import TrainConfig
+from ncf.data.interactions import Interactions
 from ncf.distributed import World
-from ncf.interactions import Interactions
 from ncf.method import OnStep, learning_rate_at, relative_weight, seed_epoch, uses_bf16
 from ncf.models import NCF
 from ncf.negatives import SeenItems

@@ -15,12 +15,12 @@ import torch
 from ncf import recipe
 from ncf.checkpoint import CHECKPOINTS, append_metrics, begin_run, finish_run, new_run_directory
 from ncf.config import TrainConfig
+from ncf.data.splits import Split, load_split
 from ncf.distributed import joined_world
 from ncf.errors import InputError
 from ncf.event_files import EventFiles
 from ncf.progress import TrainingProgress
 from ncf.resume import Checkpoints, identity_of
-from ncf.splits import Split, load_split
 from ncf.trainer import Epoch, TrainResult, Watch
 from ncf.undisturbed import undisturbed
 

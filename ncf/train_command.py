@@ -99,7 +99,7 @@ def train(
       ncf train --data ratings.csv --output runs/first --resume
       torchrun --nproc-per-node 2 -m ncf.train --data ratings.csv --output runs/two --negatives 4
     """
-    from ncf.interactions import Columns
+    from ncf.data.interactions import Columns
     from ncf.presets import configure
     from ncf.progress import metrics
     from ncf.train import Life, choose_device, train_run

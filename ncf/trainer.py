@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ncf.config import TrainConfig
+from ncf.data.interactions import Interactions
 from ncf.distributed import World
 from ncf.errors import InputError
 from ncf.evaluate import Candidates, evaluate_sampled
 from ncf.exact import ExactTraining, initialise
-from ncf.interactions import Interactions
 from ncf.method import Method, OnStep
 from ncf.models import NCF, build_model
 from ncf.resume import Checkpoints

@@ -22,9 +22,9 @@ import torch
 
 from ncf.checkpoint import Run, load_run
 from ncf.config import TrainConfig
+from ncf.data.item_columns import ItemColumn, read_items
+from ncf.data.sample import CATALOGUES, generate
 from ncf.export import export
-from ncf.items import ItemColumn, read_items
-from ncf.sample import CATALOGUES, generate
 from ncf.train import train_run
 from tests.serving import Server
 

@@ -7,9 +7,9 @@ import torch
 
 from ncf import baselines
 from ncf.baselines import Baselines, Popularity, fit_baselines
+from ncf.data.splits import Split, load_split
 from ncf.evaluate import Candidates, evaluate_full, evaluate_sampled
 from ncf.negatives import SeenItems
-from ncf.splits import Split, load_split
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from bench_soak import growth, line, mix, unexpected
 
-from ncf.interactions import IdIndex
+from ncf.data.interactions import IdIndex
 
 
 def test_a_known_line() -> None:

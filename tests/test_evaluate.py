@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from ncf import evaluate as module
+from ncf.data.interactions import IdIndex, Interactions
+from ncf.data.splits import HeldOut, Split
 from ncf.evaluate import (
     Candidates,
     Popularity,
@@ -19,10 +21,8 @@ from ncf.evaluate import (
     known_items,
     rank_held_out,
 )
-from ncf.interactions import IdIndex, Interactions
 from ncf.models import build_model
 from ncf.negatives import SeenItems
-from ncf.splits import HeldOut, Split
 
 CPU = torch.device("cpu")
 

@@ -10,13 +10,13 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ncf.config import TrainConfig
+from ncf.data.interactions import IdIndex, Interactions
+from ncf.data.splits import load_split
 from ncf.distributed import World
 from ncf.evaluate import evaluate
 from ncf.exact import ExactTraining, RowAdam
-from ncf.interactions import IdIndex, Interactions
 from ncf.models import NCF
 from ncf.sampled import Positives, epoch_batches
-from ncf.splits import load_split
 from ncf.trainer import start_model
 from tests.training import CPU, train
 

@@ -7,12 +7,12 @@ import torch
 
 from ncf import fold as folding
 from ncf.config import TrainConfig
+from ncf.data.splits import load_split
 from ncf.errors import InputError
 from ncf.evaluate import evaluate
 from ncf.fold import Blend, fold, standardise
 from ncf.models import build_model
 from ncf.recipe import joined
-from ncf.splits import load_split
 from tests.training import CPU, train
 
 

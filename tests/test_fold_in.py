@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ncf.config import TrainConfig
+from ncf.data.interactions import IntArray, from_table
+from ncf.data.sample import Catalogue, generate
+from ncf.data.splits import HeldOut, Split, leave_one_out
 from ncf.evaluate import Popularity, Scorer, evaluate_full
 from ncf.fold_in import FoldIn, features, fit_fold_in, random_items
-from ncf.interactions import IntArray, from_table
 from ncf.models import NCF, GMFBranch, MLPBranch, build_model
 from ncf.negatives import SeenItems
-from ncf.sample import Catalogue, generate
-from ncf.splits import HeldOut, Split, leave_one_out
 from tests.training import train
 
 TASTES = Catalogue(groups=tuple("abcdefgh"), items_per_group=25, num_users=600, user_prefix="", seed=3)

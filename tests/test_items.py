@@ -6,10 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from ncf.data.interactions import IdIndex
+from ncf.data.item_columns import read_items
 from ncf.errors import InputError
 from ncf.id_file import write_column
-from ncf.interactions import IdIndex
-from ncf.items import read_items
 from serve.recommend.id_files import Column, Value
 
 ITEMS = IdIndex.of(pl.Series(["a", "b", "c"]))

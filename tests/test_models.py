@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ncf.config import MODEL_NAMES, TrainConfig
-from ncf.interactions import IdIndex, Interactions
+from ncf.data.interactions import IdIndex, Interactions
+from ncf.data.splits import HeldOut, Split
 from ncf.models import build_model
-from ncf.splits import HeldOut, Split
 from tests.training import train
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ncf.negatives
-from ncf.interactions import IdIndex, Interactions
+from ncf.data.interactions import IdIndex, Interactions
 from ncf.negatives import SeenItems
 
 # User 0 has seen 1, 3, 4 of 6; user 1 nothing; user 2 everything; user 3 the first and last

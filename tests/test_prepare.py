@@ -13,20 +13,20 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-import ncf.prepare
+import ncf.data.prepare
+import ncf.data.stream
 import ncf.prepare_command
-import ncf.source
 from ncf.cli import cli
+from ncf.data.interactions import Columns, Interactions, read_interactions
+from ncf.data.prepare import prepare
+from ncf.data.splits import Split, leave_one_out, load_split
 from ncf.errors import InputError
-from ncf.interactions import Columns, Interactions, read_interactions
-from ncf.prepare import prepare
-from ncf.splits import Split, leave_one_out, load_split
 
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ncf.prepare, "ROWS_A_RANGE", 40)
-    monkeypatch.setattr(ncf.source, "BATCH", 7)
+    monkeypatch.setattr(ncf.data.prepare, "ROWS_A_RANGE", 40)
+    monkeypatch.setattr(ncf.data.stream, "BATCH", 7)
 
 
 def table(seed: int = 0, rows: int = 300) -> pl.DataFrame:

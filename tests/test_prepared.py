@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from ncf.data.prepare import prepare
+from ncf.data.prepared import MANIFEST
+from ncf.data.splits import load_split
 from ncf.errors import InputError
 from ncf.negatives import SeenItems
-from ncf.prepare import prepare
-from ncf.prepared import MANIFEST
-from ncf.splits import load_split
 from tests.test_prepare import table, write
 
 

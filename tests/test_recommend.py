@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from ncf.data.interactions import IdIndex
+from ncf.data.item_columns import read_items
 from ncf.id_file import write_column, write_counts, write_id_file
-from ncf.interactions import IdIndex
-from ncf.items import read_items
 from ncf.query import Query
 from serve.errors import BadRequest
 from serve.models.repository import Recommender

@@ -13,9 +13,9 @@ import torch
 
 from ncf import recipe
 from ncf.config import TrainConfig
+from ncf.data.splits import Split, load_split
 from ncf.errors import InputError
 from ncf.resume import KEPT, Checkpoints, identity_of, read_checkpoint, write_checkpoint
-from ncf.splits import Split, load_split
 from ncf.train import Life, train_run
 from ncf.trainer import Epoch, TrainResult, Watch
 from tests.conftest import BIN, QUICK

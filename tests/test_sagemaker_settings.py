@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ncf.config import TrainConfig
+from ncf.data.interactions import Columns
 from ncf.errors import InputError
-from ncf.interactions import Columns
 from ncf.job_settings import COLUMNS, JobSettings, as_options, hyperparameters, read_settings
 from ncf.presets import PRESETS, configure
 from ncf.train_command import train

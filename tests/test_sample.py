@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ncf.sample import CATALOGUES, FAVOURITE, MAX_INTERACTIONS, MIN_INTERACTIONS, generate
+from ncf.data.sample import CATALOGUES, FAVOURITE, MAX_INTERACTIONS, MIN_INTERACTIONS, generate
 from tests.conftest import run_ncf
 
 

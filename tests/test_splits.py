@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ncf.data.interactions import IdIndex, Interactions, read_interactions
+from ncf.data.k_core import core_of, k_core
+from ncf.data.splits import HeldOut, Split, leave_one_out, load_split, random_order, read_paper_folder
 from ncf.errors import InputError
-from ncf.interactions import IdIndex, Interactions, read_interactions
-from ncf.k_core import core_of, k_core
-from ncf.splits import HeldOut, Split, leave_one_out, load_split, random_order, read_paper_folder
 
 
 def paper_folder(folder: Path, **files: str) -> Path:

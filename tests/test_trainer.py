@@ -9,14 +9,14 @@ import torch
 
 from ncf import recipe
 from ncf.config import EXACT, TrainConfig
+from ncf.data.prepare import prepare
+from ncf.data.splits import load_split
 from ncf.distributed import World
 from ncf.errors import InputError
 from ncf.evaluate import evaluate
 from ncf.negatives import SeenItems
-from ncf.prepare import prepare
 from ncf.presets import configure
 from ncf.sampled import Positives, SampledTraining, epoch_batches
-from ncf.splits import load_split
 from ncf.trainer import Epoch, Watch
 from tests.conftest import QUICK
 from tests.training import CPU, train

@@ -9,7 +9,7 @@ import torch
 
 from ncf import recipe
 from ncf.config import TrainConfig
-from ncf.splits import Split
+from ncf.data.splits import Split
 from ncf.trainer import TrainResult, Watch
 
 CPU = torch.device("cpu")

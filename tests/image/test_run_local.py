@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ncf.sample import CATALOGUES, generate
+from ncf.data.sample import CATALOGUES, generate
 from tests.image.docker import CPU
 from tests.serving import free_port
 

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ncf.columns import (
+from ncf.data.interactions import SUFFIXES, Columns, IdIndex, has_column, no_rows, readable, scan
+from ncf.data.values import (
     as_ids,
     check_times,
     check_weights,
@@ -25,7 +26,6 @@ from ncf.columns import (
     weight_of,
 )
 from ncf.errors import InputError
-from ncf.interactions import SUFFIXES, Columns, IdIndex, has_column, no_rows, readable, scan
 
 BATCH = 2**18  # rows
 

@@ -1,7 +1,7 @@
 """Prepare data of any size for training: streamed in, split, and written as arrays that are mapped.
 
 The rows pass three times: for the ids; for their indices, on which they go to files by ranges of users, each of a size
-to be sorted in memory; and from those, range by range, into the arrays of ncf/prepared.py.
+to be sorted in memory; and from those, range by range, into the arrays of ncf/data/prepared.py.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ncf.interactions import Columns, IdIndex, count_indices, require_two
-from ncf.k_core import Mask, core_of, with_minima
-from ncf.prepared import ArrayFile, Manifest, new_folder, write_manifest
-from ncf.source import Source, open_source
-from ncf.splits import check_options, latest_rows, random_order, require_held_out
+from ncf.data.interactions import Columns, IdIndex, count_indices, require_two
+from ncf.data.k_core import Mask, core_of, with_minima
+from ncf.data.prepared import ArrayFile, Manifest, new_folder, write_manifest
+from ncf.data.splits import check_options, latest_rows, random_order, require_held_out
+from ncf.data.stream import Source, open_source
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ def in_core(ranges: Iterable[Rows], users: Mask, items: Mask) -> Iterator[Rows]:
 def write_arrays(
     folder: Path, ranges: Iterable[Rows], num_users: int, with_weight: bool, seed: int, held_out: int
 ) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
-    """Split the rows and write the arrays of ncf/prepared.py; the items of each user [num_users], and the lengths."""
+    """Split the rows and write the arrays of ncf/data/prepared.py; the items of each user [num_users], and the lengths."""
     of_user, in_train = (np.zeros(num_users, np.int64) for _ in range(2))
     lengths = dict.fromkeys(("train", "held_out", "validation"), 0)
     with ExitStack() as stack:

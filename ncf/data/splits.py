@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ncf.errors import InputError
-from ncf.interactions import (
+from ncf.data.interactions import (
     Columns,
     IdIndex,
     IntArray,
@@ -23,8 +22,9 @@ from ncf.interactions import (
     read_interactions,
     require_two,
 )
-from ncf.k_core import k_core, with_minima
-from ncf.prepared import is_prepared, open_prepared
+from ncf.data.k_core import k_core, with_minima
+from ncf.data.prepared import is_prepared, open_prepared
+from ncf.errors import InputError
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ncf.data.interactions import IntArray, Interactions, count_indices
 from ncf.errors import InputError
-from ncf.interactions import IntArray, Interactions, count_indices
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ncf.columns import (
+from ncf.data.values import (
     as_ids,
     check_times,
     check_weights,

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import polars as pl
 from numpy.lib import format as npy
 
+from ncf.data.interactions import IdIndex
 from ncf.errors import InputError
-from ncf.interactions import IdIndex
 
 MANIFEST = "prepared.json"
 FORMAT = "interactions prepared by ncf"

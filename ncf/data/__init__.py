@@ -1,0 +1,1 @@
+"""From files and frames to a `Split`: ids, interactions, hold-outs, prepared folders, columns of items."""
