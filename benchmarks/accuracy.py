@@ -13,11 +13,11 @@ import torch
 
 from ncf import recipe
 from ncf.baselines import Factors, ItemItem, Popularity, Scorer
-from ncf.closed_form import ease, ials
 from ncf.data.splits import Split, load_split
 from ncf.evaluate import rank_held_out
 from ncf.metrics import paired_test
-from ncf.negatives import SeenItems
+from ncf.models.closed_form import ease, ials
+from ncf.models.seen import SeenItems
 from ncf.presets import PRESETS, configure
 from ncf.train import choose_device
 from ncf.trainer import Watch

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ncf.export import MAX_BATCH_SIZE_TOPK
 from ncf.exported_modules import TotalScorer
-from ncf.models import build_model
+from ncf.models.neural import build_model
 
 SECTION = "in_process"
 BATCHES = (1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576)

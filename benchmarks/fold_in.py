@@ -26,9 +26,9 @@ from ncf.data.sample import CATALOGUES, generate
 from ncf.data.splits import HeldOut, Split, leave_one_out, load_split
 from ncf.errors import InputError
 from ncf.evaluate import Candidates, Popularity, Scorer, evaluate_full, evaluate_sampled
-from ncf.fold_in import FoldIn, fit_fold_in
-from ncf.models import NCF, GMFBranch, MLPBranch
-from ncf.negatives import SeenItems, seen_positions
+from ncf.models.fold_in import FoldIn, fit_fold_in
+from ncf.models.neural import NCF, GMFBranch, MLPBranch
+from ncf.models.seen import SeenItems, seen_positions
 from ncf.presets import PRESETS, configure
 from ncf.progress import TrainingProgress
 from ncf.trainer import Watch

@@ -14,8 +14,8 @@ from rich.table import Table
 from topk_rig import SEEN_EACH
 
 from ncf.exported_modules import TopK
-from ncf.models import MLPCatalogue, build_model
-from ncf.negatives import SeenItems
+from ncf.models.neural import MLPCatalogue, build_model
+from ncf.models.seen import SeenItems
 
 POWERS = (14, 16, 17, 18, 19, 20, 22)
 USERS_AT_ONCE = (1, 2, 8, 16, 64)

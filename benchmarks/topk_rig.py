@@ -26,8 +26,8 @@ from ncf.checkpoint import Run
 from ncf.config import TrainConfig
 from ncf.data.interactions import IdIndex
 from ncf.export import ExportedModel, export
-from ncf.models import build_model
-from ncf.negatives import SeenItems
+from ncf.models.neural import build_model
+from ncf.models.seen import SeenItems
 from serve.supervisor.ports import LOOPBACK
 from serve.triton.runtime import NGC_SERVER
 

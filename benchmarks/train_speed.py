@@ -21,7 +21,7 @@ from ncf.distributed import World
 from ncf.evaluate import Candidates, evaluate_sampled
 from ncf.exact import ExactTraining
 from ncf.method import Method, uses_bf16
-from ncf.models import MLPBranch
+from ncf.models.neural import MLPBranch
 from ncf.sampled import SampledTraining, epoch_batches
 from ncf.train import choose_device
 from ncf.trainer import start_model

@@ -14,8 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ncf.closed_form import ease, ials, scores
-from ncf.negatives import SeenItems
+from ncf.models.closed_form import ease, ials, scores
+from ncf.models.seen import SeenItems
 
 EASE_MAX_ITEMS = 20_000  # three matrices of items × items at a time: 4.8 GB of float32
 IALS_FACTORS = (96, 64, 32, 16)  # the first that is within the bound

@@ -26,8 +26,8 @@ from ncf.data.interactions import IdIndex
 from ncf.data.splits import Split
 from ncf.errors import InputError
 from ncf.evaluate import known_items
-from ncf.models import NCF, build_model
-from ncf.negatives import SeenItems
+from ncf.models.neural import NCF, build_model
+from ncf.models.seen import SeenItems
 from ncf.trainer import TrainResult
 
 log = logging.getLogger(__name__)

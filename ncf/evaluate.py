@@ -14,8 +14,8 @@ from ncf.baselines import Scorer as Scorer
 from ncf.baselines import fit_baselines
 from ncf.data.splits import HeldOut, Split
 from ncf.metrics import Margin, by_group, curves, paired_test, rank_of_positive, summarise
-from ncf.models import NCF, SCORES_AT_ONCE
-from ncf.negatives import NUM_EVALUATION_NEGATIVES, SeenItems, seen_positions
+from ncf.models.neural import NCF, SCORES_AT_ONCE
+from ncf.models.seen import NUM_EVALUATION_NEGATIVES, SeenItems, seen_positions
 
 PROTOCOLS = {
     "sampled": "held-out item among its negatives",

@@ -23,8 +23,8 @@ from torch.nn.functional import softplus
 from ncf.config import TrainConfig
 from ncf.data.interactions import Interactions
 from ncf.method import OnStep, learning_rate_at, relative_weight, seed_epoch, uses_bf16
-from ncf.models import NCF
-from ncf.negatives import SeenItems, seen_positions
+from ncf.models.neural import NCF
+from ncf.models.seen import SeenItems, seen_positions
 from ncf.work import tower_floats, users_of_a_step
 
 BETAS = (0.9, 0.99)

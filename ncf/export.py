@@ -19,9 +19,9 @@ from ncf.config import DEFAULT_K
 from ncf.data.item_columns import ItemColumn
 from ncf.errors import InputError
 from ncf.exported_modules import TopK, TotalScorer
-from ncf.fold_in import fit_fold_in
 from ncf.id_file import write_column, write_counts, write_id_file
-from ncf.models import SCORES_AT_ONCE
+from ncf.models.fold_in import fit_fold_in
+from ncf.models.neural import SCORES_AT_ONCE
 from ncf.publish import check_request, free_version, part_names, place_config, place_warmup, publish, staging_folder
 from ncf.query import Query
 from ncf.serving_settings import PARTS, PartSettings

@@ -8,8 +8,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from ncf.models import NCF, SCORES_AT_ONCE
-from ncf.negatives import SeenItems, seen_positions
+from ncf.models.neural import NCF, SCORES_AT_ONCE
+from ncf.models.seen import SeenItems, seen_positions
 
 
 class TotalScorer(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor
 from ncf.config import TrainConfig
 from ncf.data.interactions import Interactions
 from ncf.distributed import World
-from ncf.models import NCF
+from ncf.models.neural import NCF
 
 OnStep = Callable[[int, int, int, float, float], None]
 

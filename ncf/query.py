@@ -8,8 +8,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from ncf.models import SCORES_AT_ONCE, Catalogue
-from ncf.negatives import SeenItems, seen_positions
+from ncf.models.neural import SCORES_AT_ONCE, Catalogue
+from ncf.models.seen import SeenItems, seen_positions
 
 
 class Query(nn.Module):

@@ -9,15 +9,15 @@ from functools import partial
 import numpy as np
 import torch
 
-from ncf.closed_form import edlae, scores
 from ncf.config import TrainConfig
 from ncf.data.interactions import Interactions
 from ncf.data.splits import HeldOut, Split, leave_one_out
 from ncf.errors import InputError
 from ncf.evaluate import Candidates, evaluate_sampled
-from ncf.fold import Blend, Scores, fold
-from ncf.models import NCF
-from ncf.negatives import SeenItems
+from ncf.models.blend import Blend, Scores, fold
+from ncf.models.closed_form import edlae, scores
+from ncf.models.neural import NCF
+from ncf.models.seen import SeenItems
 from ncf.trainer import CUT_SHORT, INTERRUPTED, OUT_OF_TIME, TrainResult, Watch, start_model, train_stage
 from ncf.undisturbed import undisturbed
 from ncf.work import choose_negatives

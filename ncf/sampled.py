@@ -15,8 +15,8 @@ from ncf.config import TrainConfig
 from ncf.data.interactions import Interactions
 from ncf.distributed import World
 from ncf.method import OnStep, learning_rate_at, relative_weight, seed_epoch, uses_bf16
-from ncf.models import NCF
-from ncf.negatives import SeenItems
+from ncf.models.neural import NCF
+from ncf.models.seen import SeenItems
 
 ROWS_AT_ONCE = 2**21  # positives whose negatives are drawn in one call: tens of megabytes, whatever the data
 

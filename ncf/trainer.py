@@ -18,7 +18,7 @@ from ncf.errors import InputError
 from ncf.evaluate import Candidates, evaluate_sampled
 from ncf.exact import ExactTraining, initialise
 from ncf.method import Method, OnStep
-from ncf.models import NCF, build_model
+from ncf.models.neural import NCF, build_model
 from ncf.resume import Checkpoints
 from ncf.sampled import SampledTraining
 

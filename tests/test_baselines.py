@@ -9,7 +9,7 @@ from ncf import baselines
 from ncf.baselines import Baselines, Popularity, fit_baselines
 from ncf.data.splits import Split, load_split
 from ncf.evaluate import Candidates, evaluate_full, evaluate_sampled
-from ncf.negatives import SeenItems
+from ncf.models.seen import SeenItems
 
 CPU = torch.device("cpu")
 

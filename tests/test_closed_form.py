@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncf import closed_form
-from ncf.closed_form import dense_rows, ease, edlae, gram, ials, scores, solve_rows
-from ncf.negatives import SeenItems
+from ncf.models import closed_form
+from ncf.models.closed_form import dense_rows, ease, edlae, gram, ials, scores, solve_rows
+from ncf.models.seen import SeenItems
 
 NUM_USERS, NUM_ITEMS = 40, 12
 

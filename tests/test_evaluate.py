@@ -21,8 +21,8 @@ from ncf.evaluate import (
     known_items,
     rank_held_out,
 )
-from ncf.models import build_model
-from ncf.negatives import SeenItems
+from ncf.models.neural import build_model
+from ncf.models.seen import SeenItems
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ from ncf.data.splits import load_split
 from ncf.distributed import World
 from ncf.evaluate import evaluate
 from ncf.exact import ExactTraining, RowAdam
-from ncf.models import NCF
+from ncf.models.neural import NCF
 from ncf.sampled import Positives, epoch_batches
 from ncf.trainer import start_model
 from tests.training import CPU, train

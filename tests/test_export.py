@@ -22,8 +22,8 @@ from ncf.config import MODEL_NAMES
 from ncf.errors import InputError
 from ncf.export import export, query_config, score_config, topk_config
 from ncf.exported_modules import TopK, TotalScorer
-from ncf.models import build_model
-from ncf.negatives import SeenItems
+from ncf.models.neural import build_model
+from ncf.models.seen import SeenItems
 from ncf.publish import part_names, rollback
 from ncf.query import Query
 from ncf.serving_settings import PartSettings, read_serving

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ncf import fold as folding
 from ncf.config import TrainConfig
 from ncf.data.splits import load_split
 from ncf.errors import InputError
 from ncf.evaluate import evaluate
-from ncf.fold import Blend, fold, standardise
-from ncf.models import build_model
+from ncf.models import blend as folding
+from ncf.models.blend import Blend, fold, standardise
+from ncf.models.neural import build_model
 from ncf.recipe import joined
 from tests.training import CPU, train
 

@@ -8,7 +8,7 @@ import torch
 from ncf.config import MODEL_NAMES, TrainConfig
 from ncf.data.interactions import IdIndex, Interactions
 from ncf.data.splits import HeldOut, Split
-from ncf.models import build_model
+from ncf.models.neural import build_model
 from tests.training import train
 
 

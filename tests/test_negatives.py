@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 import torch
 
-import ncf.negatives
+import ncf.models.seen
 from ncf.data.interactions import IdIndex, Interactions
-from ncf.negatives import SeenItems
+from ncf.models.seen import SeenItems
 
 # User 0 has seen 1, 3, 4 of 6; user 1 nothing; user 2 everything; user 3 the first and last
 USERS = torch.tensor([0, 0, 0, 2, 2, 2, 2, 2, 2, 3, 3])
@@ -73,7 +73,7 @@ def sorted_interactions() -> Interactions:
 
 def test_sorted_rows_need_neither_sort_nor_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     data = sorted_interactions()
-    monkeypatch.setattr(ncf.negatives, "USERS_AT_ONCE", 3)
+    monkeypatch.setattr(ncf.models.seen, "USERS_AT_ONCE", 3)
     table = SeenItems.of_interactions(data)
     assert table.items.data_ptr() == data.item_index.ctypes.data
     expected = seen()

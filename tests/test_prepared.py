@@ -13,7 +13,7 @@ from ncf.data.prepare import prepare
 from ncf.data.prepared import MANIFEST
 from ncf.data.splits import load_split
 from ncf.errors import InputError
-from ncf.negatives import SeenItems
+from ncf.models.seen import SeenItems
 from tests.test_prepare import table, write
 
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncf.config import MODEL_NAMES
-from ncf.fold_in import fit_fold_in
-from ncf.models import NCF, build_model
-from ncf.negatives import SeenItems
+from ncf.models.fold_in import fit_fold_in
+from ncf.models.neural import NCF, build_model
+from ncf.models.seen import SeenItems
 from ncf.query import Query
 
 NUM_USERS, NUM_ITEMS, K = 9, 30, 12

@@ -14,7 +14,7 @@ from ncf.data.splits import load_split
 from ncf.distributed import World
 from ncf.errors import InputError
 from ncf.evaluate import evaluate
-from ncf.negatives import SeenItems
+from ncf.models.seen import SeenItems
 from ncf.presets import configure
 from ncf.sampled import Positives, SampledTraining, epoch_batches
 from ncf.trainer import Epoch, Watch

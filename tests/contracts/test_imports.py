@@ -73,15 +73,15 @@ ROOMS = {
 }
 # Pure modules: no I/O of any kind, and nothing that drags one in.
 PURE = {
-    "ncf.models",
+    "ncf.models.neural",
     "ncf.exported_modules",
     "ncf.metrics",
-    "ncf.closed_form",
+    "ncf.models.closed_form",
     "ncf.baselines",
-    "ncf.negatives",
+    "ncf.models.seen",
     "ncf.triton_config",
     "ncf.query",
-    "ncf.fold_in",
+    "ncf.models.fold_in",
     "serve.formats.registry",
     "serve.http1.compression",
     "serve.recommend.asks",

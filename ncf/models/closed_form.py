@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ncf.models import SCORES_AT_ONCE
-from ncf.negatives import SeenItems, seen_positions
+from ncf.models.neural import SCORES_AT_ONCE
+from ncf.models.seen import SeenItems, seen_positions
 
 
 def dense_rows(seen: SeenItems, user_index: Tensor) -> Tensor:

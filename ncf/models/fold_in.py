@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, pad
 
-from ncf.models import Catalogue
-from ncf.negatives import SeenItems, seen_positions
+from ncf.models.neural import Catalogue
+from ncf.models.seen import SeenItems, seen_positions
 
 MIXTURES = 256
 # Strength of the ridge penalty: each feature's variance counts as if there were this many users more. In variances, it

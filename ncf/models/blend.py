@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ncf.models import NCF, SCORES_AT_ONCE, build_model
+from ncf.models.neural import NCF, SCORES_AT_ONCE, build_model
 
 Scores = Callable[[Tensor], Tensor]
 
