@@ -12,10 +12,10 @@ import orjson
 import torch
 
 from ncf import recipe
-from ncf.baselines import Factors, ItemItem, Popularity, Scorer
 from ncf.data.splits import Split, load_split
-from ncf.evaluate import rank_held_out
-from ncf.metrics import paired_test
+from ncf.evaluation.baselines import Factors, ItemItem, Popularity, Scorer
+from ncf.evaluation.metrics import paired_test
+from ncf.evaluation.ranking import rank_held_out
 from ncf.models.closed_form import ease, ials
 from ncf.models.seen import SeenItems
 from ncf.presets import PRESETS, configure

@@ -25,7 +25,7 @@ from ncf.data.interactions import IntArray, from_table
 from ncf.data.sample import CATALOGUES, generate
 from ncf.data.splits import HeldOut, Split, leave_one_out, load_split
 from ncf.errors import InputError
-from ncf.evaluate import Candidates, Popularity, Scorer, evaluate_full, evaluate_sampled
+from ncf.evaluation.ranking import Candidates, Popularity, Scorer, evaluate_full, evaluate_sampled
 from ncf.models.fold_in import FoldIn, fit_fold_in
 from ncf.models.neural import NCF, GMFBranch, MLPBranch
 from ncf.models.seen import SeenItems, seen_positions

@@ -18,7 +18,7 @@ from ncf.config import MODEL_NAMES, TrainConfig
 from ncf.data.interactions import IdIndex, Interactions
 from ncf.data.splits import load_split
 from ncf.distributed import World
-from ncf.evaluate import Candidates, evaluate_sampled
+from ncf.evaluation.ranking import Candidates, evaluate_sampled
 from ncf.exact import ExactTraining
 from ncf.method import Method, uses_bf16
 from ncf.models.neural import MLPBranch

@@ -25,7 +25,7 @@ from ncf.config import TrainConfig
 from ncf.data.interactions import IdIndex
 from ncf.data.splits import Split
 from ncf.errors import InputError
-from ncf.evaluate import known_items
+from ncf.evaluation.ranking import known_items
 from ncf.models.neural import NCF, build_model
 from ncf.models.seen import SeenItems
 from ncf.trainer import TrainResult

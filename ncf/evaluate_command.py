@@ -42,12 +42,12 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path |
       ncf evaluate --run runs/first --data ratings.csv --json > first.json
     """
     from ncf.checkpoint import held_out_name, load_run
-    from ncf.evaluate import compare
+    from ncf.evaluation.ranking import compare
     from ncf.train import choose_device, split_of
 
     run = load_run(run_directory, choose_device(device))
     if report_file is not None:
-        from ncf.report import check_writable, write_report
+        from ncf.evaluation.page import check_writable, write_report
 
         check_writable(report_file)
     split = split_of(data, run.config)
@@ -74,8 +74,8 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path |
 
 
 def print_tables(document: dict[str, Any]) -> None:
-    from ncf.evaluate import PROTOCOLS
-    from ncf.report import CLEAR, label, margin_text, scorers, settings_text
+    from ncf.evaluation.page import CLEAR, label, margin_text, scorers, settings_text
+    from ncf.evaluation.ranking import PROTOCOLS
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     for protocol, title in PROTOCOLS.items():

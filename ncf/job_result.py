@@ -80,7 +80,7 @@ def evaluate_run(run_directory: Path, output: Path, settings: JobSettings, data:
 def evaluation(run_directory: Path, device: str, data: Path) -> dict[str, Any]:
     """The document of `ncf evaluate --json`."""
     from ncf.checkpoint import load_run
-    from ncf.evaluate import compare
+    from ncf.evaluation.ranking import compare
     from ncf.train import choose_device, split_of
 
     run = load_run(run_directory, choose_device(device))

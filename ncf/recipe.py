@@ -13,7 +13,7 @@ from ncf.config import TrainConfig
 from ncf.data.interactions import Interactions
 from ncf.data.splits import HeldOut, Split, leave_one_out
 from ncf.errors import InputError
-from ncf.evaluate import Candidates, evaluate_sampled
+from ncf.evaluation.ranking import Candidates, evaluate_sampled
 from ncf.models.blend import Blend, Scores, fold
 from ncf.models.closed_form import edlae, scores
 from ncf.models.neural import NCF

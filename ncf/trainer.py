@@ -15,7 +15,7 @@ from ncf.config import TrainConfig
 from ncf.data.interactions import Interactions
 from ncf.distributed import World
 from ncf.errors import InputError
-from ncf.evaluate import Candidates, evaluate_sampled
+from ncf.evaluation.ranking import Candidates, evaluate_sampled
 from ncf.exact import ExactTraining, initialise
 from ncf.method import Method, OnStep
 from ncf.models.neural import NCF, build_model

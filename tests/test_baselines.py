@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ncf import baselines
-from ncf.baselines import Baselines, Popularity, fit_baselines
 from ncf.data.splits import Split, load_split
-from ncf.evaluate import Candidates, evaluate_full, evaluate_sampled
+from ncf.evaluation import baselines
+from ncf.evaluation.baselines import Baselines, Popularity, fit_baselines
+from ncf.evaluation.ranking import Candidates, evaluate_full, evaluate_sampled
 from ncf.models.seen import SeenItems
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import torch
 from ncf.checkpoint import FILES, Run, load_run
 from ncf.data.splits import load_split
 from ncf.errors import InputError
-from ncf.evaluate import evaluate
+from ncf.evaluation.ranking import evaluate
 from ncf.train import Life, train_run
 from tests.conftest import QUICK
 

@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 import torch
 
-from ncf import evaluate as module
 from ncf.data.interactions import IdIndex, Interactions
 from ncf.data.splits import HeldOut, Split
-from ncf.evaluate import (
+from ncf.evaluation import ranking as module
+from ncf.evaluation.ranking import (
     Candidates,
     Popularity,
     compare,

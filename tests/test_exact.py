@@ -13,7 +13,7 @@ from ncf.config import TrainConfig
 from ncf.data.interactions import IdIndex, Interactions
 from ncf.data.splits import load_split
 from ncf.distributed import World
-from ncf.evaluate import evaluate
+from ncf.evaluation.ranking import evaluate
 from ncf.exact import ExactTraining, RowAdam
 from ncf.models.neural import NCF
 from ncf.sampled import Positives, epoch_batches

@@ -8,7 +8,7 @@ import torch
 from ncf.config import TrainConfig
 from ncf.data.splits import load_split
 from ncf.errors import InputError
-from ncf.evaluate import evaluate
+from ncf.evaluation.ranking import evaluate
 from ncf.models import blend as folding
 from ncf.models.blend import Blend, fold, standardise
 from ncf.models.neural import build_model

@@ -14,7 +14,7 @@ from ncf.config import TrainConfig
 from ncf.data.interactions import IntArray, from_table
 from ncf.data.sample import Catalogue, generate
 from ncf.data.splits import HeldOut, Split, leave_one_out
-from ncf.evaluate import Popularity, Scorer, evaluate_full
+from ncf.evaluation.ranking import Popularity, Scorer, evaluate_full
 from ncf.models.fold_in import FoldIn, features, fit_fold_in, random_items
 from ncf.models.neural import NCF, GMFBranch, MLPBranch, build_model
 from ncf.models.seen import SeenItems

@@ -5,7 +5,7 @@ from math import erfc, log2, nan, sqrt
 import pytest
 import torch
 
-from ncf.metrics import (
+from ncf.evaluation.metrics import (
     by_group,
     curves,
     hit_rate_at_k,

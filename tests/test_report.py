@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from ncf.checkpoint import Run
 from ncf.cli import cli
 from ncf.errors import InputError
-from ncf.report import check_writable, page, read_epochs, verdict, write_report
+from ncf.evaluation.page import check_writable, page, read_epochs, verdict, write_report
 
 ABOUT = {"run": "runs/a", "data": "a.csv", "evaluated": "2026-11-21 12:00 UTC"}
 EPOCH = {"epoch": 1, "loss": 0.5, "samples_per_second": 1.0, "seconds": 1.0}
@@ -140,7 +140,7 @@ def test_a_report_that_cannot_be_written_is_said_before_anything_is_evaluated(
     name: str, message: str, food_run: Run, food_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "folder.html").mkdir()
-    monkeypatch.setattr("ncf.evaluate.compare", lambda *arguments: pytest.fail("it was evaluated"))
+    monkeypatch.setattr("ncf.evaluation.ranking.compare", lambda *arguments: pytest.fail("it was evaluated"))
     arguments = ["--run", str(food_run.path), "--data", str(food_csv), "--report", str(tmp_path / name)]
     ended = CliRunner().invoke(cli, ["evaluate", *arguments])
     assert isinstance(ended.exception, InputError)
@@ -149,7 +149,7 @@ def test_a_report_that_cannot_be_written_is_said_before_anything_is_evaluated(
 
 
 def test_without_matplotlib_a_report_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncf.report.find_spec", lambda name: None)
+    monkeypatch.setattr("ncf.evaluation.page.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install -r requirements.txt"):
         check_writable(tmp_path / "a.html")
 

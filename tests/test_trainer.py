@@ -13,7 +13,7 @@ from ncf.data.prepare import prepare
 from ncf.data.splits import load_split
 from ncf.distributed import World
 from ncf.errors import InputError
-from ncf.evaluate import evaluate
+from ncf.evaluation.ranking import evaluate
 from ncf.models.seen import SeenItems
 from ncf.presets import configure
 from ncf.sampled import Positives, SampledTraining, epoch_batches

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncf.baselines import Popularity as Popularity
-from ncf.baselines import Scorer as Scorer
-from ncf.baselines import fit_baselines
 from ncf.data.splits import HeldOut, Split
-from ncf.metrics import Margin, by_group, curves, paired_test, rank_of_positive, summarise
+from ncf.evaluation.baselines import Popularity as Popularity
+from ncf.evaluation.baselines import Scorer as Scorer
+from ncf.evaluation.baselines import fit_baselines
+from ncf.evaluation.metrics import Margin, by_group, curves, paired_test, rank_of_positive, summarise
 from ncf.models.neural import NCF, SCORES_AT_ONCE
 from ncf.models.seen import NUM_EVALUATION_NEGATIVES, SeenItems, seen_positions
 

@@ -15,7 +15,7 @@ from ncf.errors import InputError
 
 if TYPE_CHECKING:
     from ncf.checkpoint import Run
-    from ncf.report_plots import Plot
+    from ncf.evaluation.plots import Plot
 
 LABELS = {"popularity": "popularity", "ease": "EASE", "ials": "iALS"}
 CLEAR = 2.0  # a |z| beyond which a difference is hardly chance: p below .05
@@ -92,8 +92,8 @@ def page(
     document: dict[str, Any], epochs: Sequence[dict[str, Any]], about: dict[str, str], config: dict[str, Any]
 ) -> str:
     """The HTML: a verdict, the summary, the plots, the figures behind them, and the settings of the run."""
-    from ncf.evaluate import PROTOCOLS
-    from ncf.report_plots import draw
+    from ncf.evaluation.plots import draw
+    from ncf.evaluation.ranking import PROTOCOLS
 
     title = f"{document['model_kind']} on {Path(about['data']).name}"
     parts = [
