@@ -11,16 +11,16 @@ import numpy as np
 import orjson
 import torch
 
-from ncf import recipe
 from ncf.data.splits import Split, load_split
 from ncf.evaluation.baselines import Factors, ItemItem, Popularity, Scorer
 from ncf.evaluation.metrics import paired_test
 from ncf.evaluation.ranking import rank_held_out
 from ncf.models.closed_form import ease, ials
 from ncf.models.seen import SeenItems
-from ncf.presets import PRESETS, configure
-from ncf.train import choose_device
-from ncf.trainer import Watch
+from ncf.training import recipe
+from ncf.training.loop import Watch
+from ncf.training.presets import PRESETS, configure
+from ncf.training.run import choose_device
 
 BASELINES = ("popularity", "EASE, l2 1320", "iALS, 192 factors, 12 epochs")
 PROTOCOLS = ("sampled", "full")

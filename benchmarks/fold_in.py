@@ -19,8 +19,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ncf import recipe
-from ncf.config import MODEL_NAMES, TrainConfig
 from ncf.data.interactions import IntArray, from_table
 from ncf.data.sample import CATALOGUES, generate
 from ncf.data.splits import HeldOut, Split, leave_one_out, load_split
@@ -29,9 +27,11 @@ from ncf.evaluation.ranking import Candidates, Popularity, Scorer, evaluate_full
 from ncf.models.fold_in import FoldIn, fit_fold_in
 from ncf.models.neural import NCF, GMFBranch, MLPBranch
 from ncf.models.seen import SeenItems, seen_positions
-from ncf.presets import PRESETS, configure
-from ncf.progress import TrainingProgress
-from ncf.trainer import Watch
+from ncf.training import recipe
+from ncf.training.config import MODEL_NAMES, TrainConfig
+from ncf.training.loop import Watch
+from ncf.training.presets import PRESETS, configure
+from ncf.training.progress import TrainingProgress
 
 CPU = torch.device("cpu")
 METRICS = (("sampled", "HR@10"), ("sampled", "NDCG@10"), ("full", "HR@10"), ("full", "NDCG@10"))

@@ -110,11 +110,11 @@ def train(prepared: Path, steps: int, batch_size: int, num_factors: int) -> None
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `ncf` does
     import torch
 
-    from ncf import recipe
-    from ncf.config import TrainConfig
     from ncf.data.splits import load_split
-    from ncf.sampled import SampledTraining, epoch_batches
-    from ncf.trainer import start_model
+    from ncf.training import recipe
+    from ncf.training.config import TrainConfig
+    from ncf.training.loop import start_model
+    from ncf.training.sampled import SampledTraining, epoch_batches
 
     began, device = time.perf_counter(), torch.device("cpu")
     split = load_split(prepared)

@@ -24,8 +24,8 @@ from topk_rig import (
     timed,
 )
 
-from ncf.config import DEFAULT_K
 from ncf.export import MAX_BATCH_SIZE_TOPK
+from ncf.training.config import DEFAULT_K
 from serve.supervisor.ports import LOOPBACK
 from serve.triton import tensors
 from serve.triton.address import TritonAddress

@@ -28,7 +28,7 @@ from topk_rig import (
     timed,
 )
 
-from ncf.config import DEFAULT_K
+from ncf.training.config import DEFAULT_K
 from serve.supervisor.ports import LOOPBACK
 from serve.triton.address import TritonAddress
 from serve.triton.pool import TritonPool

@@ -22,12 +22,12 @@ import polars as pl
 import torch
 from rich.progress import Progress
 
-from ncf.checkpoint import Run
-from ncf.config import TrainConfig
 from ncf.data.interactions import IdIndex
 from ncf.export import ExportedModel, export
 from ncf.models.neural import build_model
 from ncf.models.seen import SeenItems
+from ncf.training.config import TrainConfig
+from ncf.training.run_directory import Run
 from serve.supervisor.ports import LOOPBACK
 from serve.triton.runtime import NGC_SERVER
 

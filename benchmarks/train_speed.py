@@ -14,18 +14,18 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ncf.config import MODEL_NAMES, TrainConfig
 from ncf.data.interactions import IdIndex, Interactions
 from ncf.data.splits import load_split
-from ncf.distributed import World
 from ncf.evaluation.ranking import Candidates, evaluate_sampled
-from ncf.exact import ExactTraining
-from ncf.method import Method, uses_bf16
 from ncf.models.neural import MLPBranch
-from ncf.sampled import SampledTraining, epoch_batches
-from ncf.train import choose_device
-from ncf.trainer import start_model
-from ncf.work import multiply_adds
+from ncf.training.config import MODEL_NAMES, TrainConfig
+from ncf.training.cost import multiply_adds
+from ncf.training.exact import ExactTraining
+from ncf.training.loop import start_model
+from ncf.training.method import Method, uses_bf16
+from ncf.training.run import choose_device
+from ncf.training.sampled import SampledTraining, epoch_batches
+from ncf.training.world import World
 
 # MovieLens-1M and MovieLens-20M by their sizes; NVIDIA's tower for the latter is 256-256-128-64.
 SHAPES = {"ml-1m": (6040, 3706, 1_000_000), "ml-20m": (138_493, 26_744, 20_000_000)}

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import click
 
-from ncf.config import DEFAULT_K, DEVICES
 from ncf.data.sample import CATALOGUES
 from ncf.errors import NO_TORCH, InputError, LostProcessError
 from ncf.evaluate_command import evaluate
 from ncf.prepare_command import prepare
 from ncf.train_command import train
+from ncf.training.config import DEFAULT_K, DEVICES
 
 PATH = click.Path(path_type=Path)
 
@@ -112,10 +112,10 @@ def export(
       ncf export --run runs/second --repository model_repository --name ncf_first --items items.csv
       ncf export --run runs/first --repository tuned --name ncf_first --serving export_preset.json
     """
-    from ncf.checkpoint import load_run
     from ncf.data.item_columns import read_items
     from ncf.export import export as export_run
     from ncf.serving_settings import read_serving
+    from ncf.training.run_directory import load_run
 
     settings = read_serving(serving) if serving else None
     run = load_run(run_directory)

@@ -11,8 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ncf.config import DEVICES
 from ncf.errors import InputError
+from ncf.training.config import DEVICES
 
 PATH = click.Path(path_type=Path)
 
@@ -41,9 +41,9 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path |
       ncf evaluate --run runs/first --data ratings.csv --report first.html
       ncf evaluate --run runs/first --data ratings.csv --json > first.json
     """
-    from ncf.checkpoint import held_out_name, load_run
     from ncf.evaluation.ranking import compare
-    from ncf.train import choose_device, split_of
+    from ncf.training.run import choose_device, split_of
+    from ncf.training.run_directory import held_out_name, load_run
 
     run = load_run(run_directory, choose_device(device))
     if report_file is not None:

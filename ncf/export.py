@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ncf.checkpoint import Run
-from ncf.config import DEFAULT_K
 from ncf.data.item_columns import ItemColumn
 from ncf.errors import InputError
 from ncf.exported_modules import TopK, TotalScorer
@@ -25,6 +23,8 @@ from ncf.models.neural import SCORES_AT_ONCE
 from ncf.publish import check_request, free_version, part_names, place_config, place_warmup, publish, staging_folder
 from ncf.query import Query
 from ncf.serving_settings import PARTS, PartSettings
+from ncf.training.config import DEFAULT_K
+from ncf.training.run_directory import Run
 from ncf.triton_config import (
     INSTANCE_KINDS,
     TYPE_FP32,

@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncf.config import TrainConfig
 from ncf.errors import InputError
 from ncf.job_settings import JobSettings, read_object
+from ncf.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +61,8 @@ def processes_here(settings: JobSettings, hosts: Hosts, data: Path) -> int:
 
 def is_for_one(config: TrainConfig, data: Path) -> bool:
     """Whether one process would train in a way that only one can; what is left open is counted on the data."""
-    from ncf.train import split_of
-    from ncf.work import choose_negatives
+    from ncf.training.cost import choose_negatives
+    from ncf.training.run import split_of
 
     if config.is_folded:
         return True

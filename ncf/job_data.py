@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncf.channels import Channel, files_in, tables_in
-from ncf.config import TrainConfig
 from ncf.data.prepare import prepare
 from ncf.data.prepared import MANIFEST
 from ncf.data.splits import PAPER_FILES
 from ncf.errors import InputError
 from ncf.job_tables import one_table, prepare_with_held_out
+from ncf.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
 

@@ -28,9 +28,9 @@ def check_items(items: Path | None, item_column: str) -> None:
 
 def export_run(run_directory: Path, repository: Path, settings: JobSettings, items: Path | None) -> None:
     """Write a finished run into a model repository. Raises OSError where the disk is full, and says so."""
-    from ncf.checkpoint import load_run
     from ncf.export import export
-    from ncf.progress import metrics
+    from ncf.training.progress import metrics
+    from ncf.training.run_directory import load_run
 
     run = load_run(run_directory)
     try:
@@ -59,7 +59,7 @@ def evaluate_run(run_directory: Path, output: Path, settings: JobSettings, data:
 
     What goes wrong here is said and costs nothing more: the model is written already.
     """
-    from ncf.progress import metrics
+    from ncf.training.progress import metrics
 
     try:
         document = evaluation(run_directory, settings.device, data.path)
@@ -79,9 +79,9 @@ def evaluate_run(run_directory: Path, output: Path, settings: JobSettings, data:
 
 def evaluation(run_directory: Path, device: str, data: Path) -> dict[str, Any]:
     """The document of `ncf evaluate --json`."""
-    from ncf.checkpoint import load_run
     from ncf.evaluation.ranking import compare
-    from ncf.train import choose_device, split_of
+    from ncf.training.run import choose_device, split_of
+    from ncf.training.run_directory import load_run
 
     run = load_run(run_directory, choose_device(device))
     split = split_of(data, run.config).reindex(run.users, run.items)

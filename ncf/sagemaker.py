@@ -21,7 +21,7 @@ from ncf.job_data import JobData, gather
 from ncf.job_result import check_items, evaluate_run, export_run
 from ncf.job_settings import JobSettings, as_options, read_settings
 from ncf.launch import MASTER_PORT, launch
-from ncf.undisturbed import undisturbed
+from ncf.training.undisturbed import undisturbed
 
 log = logging.getLogger(__name__)
 
@@ -142,8 +142,8 @@ class TrainingJob:
 
     def _fit(self, settings: JobSettings, hosts: Hosts, data: JobData) -> bool:
         """Leave a finished run in the run directory of the first host; whether the job was told to stop."""
-        from ncf.train import Life, choose_device, train_run
-        from ncf.trainer import INTERRUPTED
+        from ncf.training.loop import INTERRUPTED
+        from ncf.training.run import Life, choose_device, train_run
 
         processes = processes_here(settings, hosts, data.path)
         try:

@@ -1,4 +1,4 @@
-"""`ncf train`, which is also `python -m ncf.train` for torchrun."""
+"""`ncf train`, which is also `python -m ncf.training.run` for torchrun."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from ncf.config import AMONG, DEVICES, LOSSES, MODEL_NAMES, PRECISIONS, SCHEDULES
 from ncf.errors import InputError
-from ncf.presets import PRESETS
+from ncf.training.config import AMONG, DEVICES, LOSSES, MODEL_NAMES, PRECISIONS, SCHEDULES
+from ncf.training.presets import PRESETS
 
 PATH = click.Path(path_type=Path)
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -97,12 +97,12 @@ def train(
       ncf train --data ratings.tsv --output runs/gmf --model gmf --num-factors 64 --user-column customer
       ncf train --data ml-1m/ --output runs/ml-1m --preset ml-1m-best
       ncf train --data ratings.csv --output runs/first --resume
-      torchrun --nproc-per-node 2 -m ncf.train --data ratings.csv --output runs/two --negatives 4
+      torchrun --nproc-per-node 2 -m ncf.training.run --data ratings.csv --output runs/two --negatives 4
     """
     from ncf.data.interactions import Columns
-    from ncf.presets import configure
-    from ncf.progress import metrics
-    from ncf.train import Life, choose_device, train_run
+    from ncf.training.presets import configure
+    from ncf.training.progress import metrics
+    from ncf.training.run import Life, choose_device, train_run
 
     given = {"user_id": user_column, "item_id": item_column, "weight": weight_column, "timestamp": timestamp_column}
     columns = Columns(**{name: value for name, value in given.items() if value is not None})

@@ -20,12 +20,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 
-from ncf.checkpoint import Run, load_run
-from ncf.config import TrainConfig
 from ncf.data.item_columns import ItemColumn, read_items
 from ncf.data.sample import CATALOGUES, generate
 from ncf.export import export
-from ncf.train import train_run
+from ncf.training.config import TrainConfig
+from ncf.training.run import train_run
+from ncf.training.run_directory import Run, load_run
 from tests.serving import Server
 
 BIN = Path(sys.executable).parent

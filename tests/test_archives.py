@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ncf.checkpoint import Run
 from ncf.export import export
+from ncf.training.run_directory import Run
 from serve.errors import BadRequest
 from serve.models.archives import Archive, confined
 from serve.models.view import View

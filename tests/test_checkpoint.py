@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ncf.checkpoint import FILES, Run, load_run
 from ncf.data.splits import load_split
 from ncf.errors import InputError
 from ncf.evaluation.ranking import evaluate
-from ncf.train import Life, train_run
+from ncf.training.run import Life, train_run
+from ncf.training.run_directory import FILES, Run, load_run
 from tests.conftest import QUICK
 
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ncf.checkpoint import Run, load_run
 from ncf.cli import cli, main
+from ncf.training.run_directory import Run, load_run
 from tests.conftest import BIN, run_ncf
 
 

@@ -15,7 +15,7 @@ EPOCHS = 12
 
 
 def torchrun(*arguments: object, processes: int = 2) -> list[object]:
-    return [BIN / "torchrun", "--nproc-per-node", processes, "-m", "ncf.train", *arguments]
+    return [BIN / "torchrun", "--nproc-per-node", processes, "-m", "ncf.training.run", *arguments]
 
 
 def options(data: Path, output: Path, epochs: int = EPOCHS) -> list[object]:

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ncf.config import TrainConfig
 from ncf.data.interactions import IdIndex, Interactions
 from ncf.data.splits import load_split
-from ncf.distributed import World
 from ncf.evaluation.ranking import evaluate
-from ncf.exact import ExactTraining, RowAdam
 from ncf.models.neural import NCF
-from ncf.sampled import Positives, epoch_batches
-from ncf.trainer import start_model
+from ncf.training.config import TrainConfig
+from ncf.training.exact import ExactTraining, RowAdam
+from ncf.training.loop import start_model
+from ncf.training.sampled import Positives, epoch_batches
+from ncf.training.world import World
 from tests.training import CPU, train
 
 

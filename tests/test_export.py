@@ -17,8 +17,6 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from ncf import export as export_module
-from ncf.checkpoint import Run
-from ncf.config import MODEL_NAMES
 from ncf.errors import InputError
 from ncf.export import export, query_config, score_config, topk_config
 from ncf.exported_modules import TopK, TotalScorer
@@ -27,6 +25,8 @@ from ncf.models.seen import SeenItems
 from ncf.publish import part_names, rollback
 from ncf.query import Query
 from ncf.serving_settings import PartSettings, read_serving
+from ncf.training.config import MODEL_NAMES
+from ncf.training.run_directory import Run
 
 OUTSIDE = torch.tensor([[-1], [-(2**63)], [2**63 - 1], [10**6]])
 
@@ -242,7 +242,7 @@ def test_a_failed_export_frees_the_lock(food_run: Run, tmp_path: Path, monkeypat
 def test_exports_at_the_same_time_get_a_version_each(food_run: Run, tmp_path: Path) -> None:
     script = f"""
         from pathlib import Path
-        from ncf.checkpoint import load_run
+        from ncf.training.run_directory import load_run
         from ncf.export import export
         export(load_run(Path({str(food_run.path)!r})), Path({str(tmp_path)!r}), "m")
     """
@@ -273,7 +273,7 @@ def test_a_killed_export_leaves_no_half_model(food_run: Run, tmp_path: Path) -> 
         import os, signal
         from pathlib import Path
         from ncf import export
-        from ncf.checkpoint import load_run
+        from ncf.training.run_directory import load_run
         export.write_id_file = lambda path, index: os.kill(os.getpid(), signal.SIGKILL)
         export.export(load_run(Path({str(food_run.path)!r})), Path({str(tmp_path)!r}), "m")
     """

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from ncf.config import TrainConfig
 from ncf.data.splits import load_split
 from ncf.errors import InputError
 from ncf.evaluation.ranking import evaluate
 from ncf.models import blend as folding
 from ncf.models.blend import Blend, fold, standardise
 from ncf.models.neural import build_model
-from ncf.recipe import joined
+from ncf.training.config import TrainConfig
+from ncf.training.recipe import joined
 from tests.training import CPU, train
 
 

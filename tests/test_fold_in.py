@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncf.config import TrainConfig
 from ncf.data.interactions import IntArray, from_table
 from ncf.data.sample import Catalogue, generate
 from ncf.data.splits import HeldOut, Split, leave_one_out
@@ -18,6 +17,7 @@ from ncf.evaluation.ranking import Popularity, Scorer, evaluate_full
 from ncf.models.fold_in import FoldIn, features, fit_fold_in, random_items
 from ncf.models.neural import NCF, GMFBranch, MLPBranch, build_model
 from ncf.models.seen import SeenItems
+from ncf.training.config import TrainConfig
 from tests.training import train
 
 TASTES = Catalogue(groups=tuple("abcdefgh"), items_per_group=25, num_users=600, user_prefix="", seed=3)

@@ -5,10 +5,10 @@ import polars as pl
 import pytest
 import torch
 
-from ncf.config import MODEL_NAMES, TrainConfig
 from ncf.data.interactions import IdIndex, Interactions
 from ncf.data.splits import HeldOut, Split
 from ncf.models.neural import build_model
+from ncf.training.config import MODEL_NAMES, TrainConfig
 from tests.training import train
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ncf.checkpoint import Run
 from ncf.export import export
 from ncf.publish import rollback
+from ncf.training.run_directory import Run
 from serve.models.archives import Archive
 from serve.models.repository import Repository
 

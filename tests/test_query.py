@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncf.config import MODEL_NAMES
 from ncf.models.fold_in import fit_fold_in
 from ncf.models.neural import NCF, build_model
 from ncf.models.seen import SeenItems
 from ncf.query import Query
+from ncf.training.config import MODEL_NAMES
 
 NUM_USERS, NUM_ITEMS, K = 9, 30, 12
 SEEN = {0: [3, 1, 29], 4: [7], 8: list(range(25))}

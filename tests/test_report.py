@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from ncf.checkpoint import Run
 from ncf.cli import cli
 from ncf.errors import InputError
 from ncf.evaluation.page import check_writable, page, read_epochs, verdict, write_report
+from ncf.training.run_directory import Run
 
 ABOUT = {"run": "runs/a", "data": "a.csv", "evaluated": "2026-11-21 12:00 UTC"}
 EPOCH = {"epoch": 1, "loss": 0.5, "samples_per_second": 1.0, "seconds": 1.0}

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ncf import recipe
-from ncf.config import TrainConfig
 from ncf.data.splits import Split, load_split
 from ncf.errors import InputError
-from ncf.resume import KEPT, Checkpoints, identity_of, read_checkpoint, write_checkpoint
-from ncf.train import Life, train_run
-from ncf.trainer import Epoch, TrainResult, Watch
+from ncf.training import recipe
+from ncf.training.checkpoints import KEPT, Checkpoints, identity_of, read_checkpoint, write_checkpoint
+from ncf.training.config import TrainConfig
+from ncf.training.loop import Epoch, TrainResult, Watch
+from ncf.training.run import Life, train_run
 from tests.conftest import BIN, QUICK
 from tests.training import CPU
 

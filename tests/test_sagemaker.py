@@ -170,7 +170,7 @@ def test_c101_an_unforeseen_failure_says_what_it_was(tmp_path: Path, monkeypatch
     def fail(*_: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("ncf.train.train_run", fail)
+    monkeypatch.setattr("ncf.training.run.train_run", fail)
     job = small_job(tmp_path / "ml")
     with pytest.raises(ZeroDivisionError):
         TrainingJob(job.base).run()

@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 
 from ncf.channels import read_channels
-from ncf.config import TrainConfig
 from ncf.data.prepare import prepare
 from ncf.data.splits import HeldOut, Split, load_split
 from ncf.errors import InputError
 from ncf.job_data import JobData, gather
-from ncf.train import split_of
+from ncf.training.config import TrainConfig
+from ncf.training.run import split_of
 from tests.jobs import HEADER, ROWS, Job, table
 
 Pairs = set[tuple[object, object]]

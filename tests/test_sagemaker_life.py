@@ -18,9 +18,9 @@ import torch
 
 from ncf import export
 from ncf.cli import train_verb
-from ncf.resume import read_checkpoint
 from ncf.sagemaker import STOPPED_EARLY, TrainingJob
-from ncf.undisturbed import undisturbed
+from ncf.training.checkpoints import read_checkpoint
+from ncf.training.undisturbed import undisturbed
 from tests.jobs import Job, read_until, small_job
 
 FOREVER = {"epochs": "100000", "patience": "100000"}
@@ -84,7 +84,7 @@ def test_c103_sigterm_during_the_evaluation_ends_it(
 
 
 def test_c103_sigterm_before_there_is_a_model_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncf.train.split_of", terminated(time.sleep))
+    monkeypatch.setattr("ncf.training.run.split_of", terminated(time.sleep))
     job = small_job(tmp_path / "ml")
     assert TrainingJob(job.base).run() == 1
     assert job.failure == STOPPED_EARLY
@@ -98,7 +98,7 @@ def weights(job: Job) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint after each epoch, however short they are."""
-    monkeypatch.setattr("ncf.resume.SHARE", 1e9)
+    monkeypatch.setattr("ncf.training.checkpoints.SHARE", 1e9)
 
 
 @pytest.mark.usefixtures("every_epoch")

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from ncf.config import TrainConfig
 from ncf.data.interactions import Columns
 from ncf.errors import InputError
 from ncf.job_settings import COLUMNS, JobSettings, as_options, hyperparameters, read_settings
-from ncf.presets import PRESETS, configure
 from ncf.train_command import train
+from ncf.training.config import TrainConfig
+from ncf.training.presets import PRESETS, configure
 
 # S3 of the contract: what notebook 1.2 gives its job.
 WORKSHOP = {

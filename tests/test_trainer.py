@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from ncf import recipe
-from ncf.config import EXACT, TrainConfig
 from ncf.data.prepare import prepare
 from ncf.data.splits import load_split
-from ncf.distributed import World
 from ncf.errors import InputError
 from ncf.evaluation.ranking import evaluate
 from ncf.models.seen import SeenItems
-from ncf.presets import configure
-from ncf.sampled import Positives, SampledTraining, epoch_batches
-from ncf.trainer import Epoch, Watch
+from ncf.training import recipe
+from ncf.training.config import EXACT, TrainConfig
+from ncf.training.loop import Epoch, Watch
+from ncf.training.presets import configure
+from ncf.training.sampled import Positives, SampledTraining, epoch_batches
+from ncf.training.world import World
 from tests.conftest import QUICK
 from tests.training import CPU, train
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from ncf.config import TrainConfig
 from ncf.errors import InputError
-from ncf.work import choose_negatives, count_work
+from ncf.training.config import TrainConfig
+from ncf.training.cost import choose_negatives, count_work
 
 ML_1M = (6040, 3706, 994_169)
 SPARSE = (1_000_000, 300_000, 20_000_000)

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from ncf import recipe
-from ncf.config import TrainConfig
 from ncf.data.splits import Split
-from ncf.trainer import TrainResult, Watch
+from ncf.training import recipe
+from ncf.training.config import TrainConfig
+from ncf.training.loop import TrainResult, Watch
 
 CPU = torch.device("cpu")
 

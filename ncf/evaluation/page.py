@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ncf.errors import InputError
 
 if TYPE_CHECKING:
-    from ncf.checkpoint import Run
     from ncf.evaluation.plots import Plot
+    from ncf.training.run_directory import Run
 
 LABELS = {"popularity": "popularity", "ease": "EASE", "ials": "iALS"}
 CLEAR = 2.0  # a |z| beyond which a difference is hardly chance: p below .05

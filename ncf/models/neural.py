@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ncf.config import MODEL_NAMES
+from ncf.training.config import MODEL_NAMES
 
 # Floats an intermediate of a catalogue pass may hold, for any catalogue. 1 MB stays in a core's own cache: a batch of 2
 # to 64 users takes 14-25 % less time than with 4 MB, one user alone 2-7 % more (docs/log.md).

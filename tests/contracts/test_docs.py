@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from ncf.cli import cli
-from ncf.presets import PRESETS
+from ncf.training.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -28,7 +28,7 @@ ROOMS = {
         "ncf.evaluate_command",
         "serve.supervisor.command",
     },
-    "rich": {"ncf.evaluate_command", "ncf.prepare_command", "ncf.progress"},
+    "rich": {"ncf.evaluate_command", "ncf.prepare_command", "ncf.training.progress"},
     "polars": {
         "ncf.data.interactions",
         "ncf.data.values",
@@ -37,7 +37,7 @@ ROOMS = {
         "ncf.data.prepare",
         "ncf.data.prepared",
         "ncf.job_tables",
-        "ncf.checkpoint",
+        "ncf.training.run_directory",
         "ncf.id_file",
         "ncf.data.sample",
         "ncf.data.item_columns",

@@ -15,7 +15,7 @@ import pytest
 import torch
 from jsonschema import Draft202012Validator
 
-from ncf.checkpoint import Run
+from ncf.training.run_directory import Run
 from serve.recommend.asks import ASKS
 from tests.serving import Answer, Server, children_of
 

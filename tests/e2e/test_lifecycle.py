@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from ncf.checkpoint import Run
 from ncf.export import export
+from ncf.training.run_directory import Run
 from tests.serving import SERVE, Server, children_of, free_port
 
 pytestmark = pytest.mark.e2e

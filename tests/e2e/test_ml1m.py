@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ncf.checkpoint import Run, load_run
+from ncf.training.run_directory import Run, load_run
 from tests.conftest import run_ncf
 from tests.e2e.test_serve import assert_top_is, offline_scores
 from tests.serving import Server

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from ncf.checkpoint import Run
 from ncf.export import export
+from ncf.training.run_directory import Run
 from tests.contracts.models import DOUBLE, one, write_model
 from tests.e2e.test_lifecycle import eventually
 from tests.serving import Answer, Server, children_of

@@ -18,11 +18,11 @@ import polars as pl
 import pytest
 import torch
 
-from ncf.checkpoint import Run, load_run
-from ncf.config import TrainConfig
 from ncf.export import export
 from ncf.publish import rollback
-from ncf.train import train_run
+from ncf.training.config import TrainConfig
+from ncf.training.run import train_run
+from ncf.training.run_directory import Run, load_run
 from tests.serving import Server, children_of
 
 pytestmark = pytest.mark.e2e

@@ -18,7 +18,7 @@ import pytest
 import torch
 import tritonclient.http
 
-from ncf.checkpoint import Run
+from ncf.training.run_directory import Run
 from tests.serving import Server, children_of
 
 pytestmark = pytest.mark.e2e

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncf.config import TrainConfig
 from ncf.data.interactions import Interactions
-from ncf.distributed import World
 from ncf.errors import InputError
 from ncf.evaluation.ranking import Candidates, evaluate_sampled
-from ncf.exact import ExactTraining, initialise
-from ncf.method import Method, OnStep
 from ncf.models.neural import NCF, build_model
-from ncf.resume import Checkpoints
-from ncf.sampled import SampledTraining
+from ncf.training.checkpoints import Checkpoints
+from ncf.training.config import TrainConfig
+from ncf.training.exact import ExactTraining, initialise
+from ncf.training.method import Method, OnStep
+from ncf.training.sampled import SampledTraining
+from ncf.training.world import World
 
 INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"
 CUT_SHORT = (INTERRUPTED, OUT_OF_TIME)

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ncf.config import TrainConfig
 from ncf.data.interactions import Interactions
-from ncf.method import OnStep, learning_rate_at, relative_weight, seed_epoch, uses_bf16
 from ncf.models.neural import NCF
 from ncf.models.seen import SeenItems, seen_positions
-from ncf.work import tower_floats, users_of_a_step
+from ncf.training.config import TrainConfig
+from ncf.training.cost import tower_floats, users_of_a_step
+from ncf.training.method import OnStep, learning_rate_at, relative_weight, seed_epoch, uses_bf16
 
 BETAS = (0.9, 0.99)
 EPSILON = 1e-8

@@ -21,14 +21,14 @@ import numpy as np
 import polars as pl
 import torch
 
-from ncf.config import TrainConfig
 from ncf.data.interactions import IdIndex
 from ncf.data.splits import Split
 from ncf.errors import InputError
 from ncf.evaluation.ranking import known_items
 from ncf.models.neural import NCF, build_model
 from ncf.models.seen import SeenItems
-from ncf.trainer import TrainResult
+from ncf.training.config import TrainConfig
+from ncf.training.loop import TrainResult
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 import torch
 
-from ncf.config import TrainConfig
 from ncf.data.interactions import Interactions
 from ncf.data.splits import HeldOut, Split, leave_one_out
 from ncf.errors import InputError
@@ -18,9 +17,10 @@ from ncf.models.blend import Blend, Scores, fold
 from ncf.models.closed_form import edlae, scores
 from ncf.models.neural import NCF
 from ncf.models.seen import SeenItems
-from ncf.trainer import CUT_SHORT, INTERRUPTED, OUT_OF_TIME, TrainResult, Watch, start_model, train_stage
-from ncf.undisturbed import undisturbed
-from ncf.work import choose_negatives
+from ncf.training.config import TrainConfig
+from ncf.training.cost import choose_negatives
+from ncf.training.loop import CUT_SHORT, INTERRUPTED, OUT_OF_TIME, TrainResult, Watch, start_model, train_stage
+from ncf.training.undisturbed import undisturbed
 
 PRETRAINED_SHARE = 0.5  # of either branch in the prediction (paper, section 3.4.1)
 CHOICE_ROWS = 50_000  # held-out items an epoch is judged by

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ncf.config import TrainConfig
 from ncf.data.interactions import Interactions
-from ncf.distributed import World
 from ncf.models.neural import NCF
+from ncf.training.config import TrainConfig
+from ncf.training.world import World
 
 OnStep = Callable[[int, int, int, float, float], None]
 

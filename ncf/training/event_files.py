@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ncf.errors import InputError
-from ncf.trainer import Epoch
+from ncf.training.loop import Epoch
 
 
 class EventFiles:

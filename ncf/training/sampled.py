@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ncf.config import TrainConfig
 from ncf.data.interactions import Interactions
-from ncf.distributed import World
-from ncf.method import OnStep, learning_rate_at, relative_weight, seed_epoch, uses_bf16
 from ncf.models.neural import NCF
 from ncf.models.seen import SeenItems
+from ncf.training.config import TrainConfig
+from ncf.training.method import OnStep, learning_rate_at, relative_weight, seed_epoch, uses_bf16
+from ncf.training.world import World
 
 ROWS_AT_ONCE = 2**21  # positives whose negatives are drawn in one call: tens of megabytes, whatever the data
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ncf.config import DEFAULT_NEGATIVES, EXACT, SAMPLED, TrainConfig
 from ncf.errors import InputError
+from ncf.training.config import DEFAULT_NEGATIVES, EXACT, SAMPLED, TrainConfig
 
 # Multiply-adds of a large matrix product that take as long as moving one byte: a CPU core with AVX-512 does about 50
 # billion a second beside 10 billion bytes (`make bench-train` measures both); a GPU's ratio is higher still.

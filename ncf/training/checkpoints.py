@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ncf.config import TrainConfig
 from ncf.data.interactions import Interactions
 from ncf.errors import InputError
+from ncf.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""From data to a run directory; `python -m ncf.train` is `ncf train` for torchrun."""
+"""From data to a run directory; `python -m ncf.training.run` is `ncf train` for torchrun."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 
 import torch
 
-from ncf import recipe
-from ncf.checkpoint import CHECKPOINTS, append_metrics, begin_run, finish_run, new_run_directory
-from ncf.config import TrainConfig
 from ncf.data.splits import Split, load_split
-from ncf.distributed import joined_world
 from ncf.errors import InputError
-from ncf.event_files import EventFiles
-from ncf.progress import TrainingProgress
-from ncf.resume import Checkpoints, identity_of
-from ncf.trainer import Epoch, TrainResult, Watch
-from ncf.undisturbed import undisturbed
+from ncf.training import recipe
+from ncf.training.checkpoints import Checkpoints, identity_of
+from ncf.training.config import TrainConfig
+from ncf.training.event_files import EventFiles
+from ncf.training.loop import Epoch, TrainResult, Watch
+from ncf.training.progress import TrainingProgress
+from ncf.training.run_directory import CHECKPOINTS, append_metrics, begin_run, finish_run, new_run_directory
+from ncf.training.undisturbed import undisturbed
+from ncf.training.world import joined_world
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ncf.config import TrainConfig
-from ncf.trainer import Epoch
+from ncf.training.config import TrainConfig
+from ncf.training.loop import Epoch
 
 ALWAYS_SAID = 3  # epochs from the first; then a line a second is enough, and metrics.jsonl has them all
 SECONDS_A_LINE = 1.0

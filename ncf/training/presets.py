@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ncf.config import TrainConfig
 from ncf.errors import InputError
+from ncf.training.config import TrainConfig
 
 # MovieLens-1M in the paper's format. Every number was chosen on a hold-out cut from train (docs/log.md); with the
 # settings fixed, the folded ones fit all of train.

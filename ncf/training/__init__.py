@@ -1,0 +1,1 @@
+"""From a split and a configuration to a trained model and its run directory."""
