@@ -22,8 +22,8 @@ from bench_run import FACTORS, MODEL, BenchRun
 from topk_rig import Times, share
 from torch import Tensor
 
-from ncf.export import MAX_BATCH_SIZE_TOPK
-from ncf.exported_modules import TotalScorer
+from ncf.export.export import MAX_BATCH_SIZE_TOPK
+from ncf.export.modules import TotalScorer
 from ncf.models.neural import build_model
 
 SECTION = "in_process"

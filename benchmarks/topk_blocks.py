@@ -13,7 +13,7 @@ from rich.progress import track
 from rich.table import Table
 from topk_rig import SEEN_EACH
 
-from ncf.exported_modules import TopK
+from ncf.export.modules import TopK
 from ncf.models.neural import MLPCatalogue, build_model
 from ncf.models.seen import SeenItems
 

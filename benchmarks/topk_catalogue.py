@@ -24,8 +24,8 @@ from topk_rig import (
     timed,
 )
 
-from ncf.export import MAX_BATCH_SIZE
-from ncf.query import Query
+from ncf.export.export import MAX_BATCH_SIZE
+from ncf.export.query import Query
 from ncf.training.config import DEFAULT_K
 from serve.supervisor.ports import LOOPBACK
 from serve.triton import tensors

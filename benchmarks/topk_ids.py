@@ -9,7 +9,7 @@ from pathlib import Path
 
 from topk_rig import Bench, Report, spread, text_ids
 
-from ncf.id_file import write_id_file
+from ncf.export.id_file import write_id_file
 
 PROCESS = Path(__file__).parent / "topk_id_process.py"
 

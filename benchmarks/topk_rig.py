@@ -23,7 +23,7 @@ import torch
 from rich.progress import Progress
 
 from ncf.data.interactions import IdIndex
-from ncf.export import ExportedModel, export
+from ncf.export.export import ExportedModel, export
 from ncf.models.neural import build_model
 from ncf.models.seen import SeenItems
 from ncf.training.config import TrainConfig

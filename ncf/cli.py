@@ -113,8 +113,8 @@ def export(
       ncf export --run runs/first --repository tuned --name ncf_first --serving export_preset.json
     """
     from ncf.data.item_columns import read_items
-    from ncf.export import export as export_run
-    from ncf.serving_settings import read_serving
+    from ncf.export.export import export as export_run
+    from ncf.export.serving_settings import read_serving
     from ncf.training.run_directory import load_run
 
     settings = read_serving(serving) if serving else None
@@ -140,7 +140,7 @@ def rollback(repository: Path, name: str, version: int | None) -> None:
     Example:
       ncf rollback --repository model_repository --name ncf_first
     """
-    from ncf.publish import rollback as withdraw
+    from ncf.export.repository import rollback as withdraw
 
     if not repository.is_dir():
         raise InputError(f"{repository} is no folder; --repository takes a Triton model repository")

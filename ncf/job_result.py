@@ -28,7 +28,7 @@ def check_items(items: Path | None, item_column: str) -> None:
 
 def export_run(run_directory: Path, repository: Path, settings: JobSettings, items: Path | None) -> None:
     """Write a finished run into a model repository. Raises OSError where the disk is full, and says so."""
-    from ncf.export import export
+    from ncf.export.export import export
     from ncf.training.progress import metrics
     from ncf.training.run_directory import load_run
 

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 from ncf.data.interactions import Columns
 from ncf.errors import InputError
-from ncf.publish import check_request
+from ncf.export.repository import check_request
 from ncf.train_command import seconds
 from ncf.training.config import DEFAULT_K, DEVICES, TrainConfig
 from ncf.training.presets import configure

@@ -22,7 +22,7 @@ import torch
 
 from ncf.data.item_columns import ItemColumn, read_items
 from ncf.data.sample import CATALOGUES, generate
-from ncf.export import export
+from ncf.export.export import export
 from ncf.training.config import TrainConfig
 from ncf.training.run import train_run
 from ncf.training.run_directory import Run, load_run

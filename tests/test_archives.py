@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ncf.export import export
+from ncf.export.export import export
 from ncf.training.run_directory import Run
 from serve.errors import BadRequest
 from serve.models.archives import Archive, confined

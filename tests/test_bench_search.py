@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from ncf.export import score_config, topk_config
+from ncf.export.export import score_config, topk_config
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from bench_points import Point
@@ -17,7 +17,7 @@ from bench_search import SECTION, Setting, apart, choose, median, read_config, r
 from bench_sweep import keys
 from perf_analyzer import Outcome
 
-from ncf.serving_settings import PartSettings
+from ncf.export.serving_settings import PartSettings
 
 
 @pytest.mark.parametrize("setting", [Setting(16_384, 100, 1), Setting(256, 0, 2), Setting(4, 2000, 1)])

@@ -16,15 +16,15 @@ import torch
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from ncf import export as export_module
 from ncf.errors import InputError
-from ncf.export import export, query_config, score_config, topk_config
-from ncf.exported_modules import TopK, TotalScorer
+from ncf.export import export as export_module
+from ncf.export.export import export, query_config, score_config, topk_config
+from ncf.export.modules import TopK, TotalScorer
+from ncf.export.query import Query
+from ncf.export.repository import part_names, rollback
+from ncf.export.serving_settings import PartSettings, read_serving
 from ncf.models.neural import build_model
 from ncf.models.seen import SeenItems
-from ncf.publish import part_names, rollback
-from ncf.query import Query
-from ncf.serving_settings import PartSettings, read_serving
 from ncf.training.config import MODEL_NAMES
 from ncf.training.run_directory import Run
 
@@ -243,7 +243,7 @@ def test_exports_at_the_same_time_get_a_version_each(food_run: Run, tmp_path: Pa
     script = f"""
         from pathlib import Path
         from ncf.training.run_directory import load_run
-        from ncf.export import export
+        from ncf.export.export import export
         export(load_run(Path({str(food_run.path)!r})), Path({str(tmp_path)!r}), "m")
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
@@ -272,7 +272,7 @@ def test_a_killed_export_leaves_no_half_model(food_run: Run, tmp_path: Path) -> 
     script = f"""
         import os, signal
         from pathlib import Path
-        from ncf import export
+        from ncf.export import export
         from ncf.training.run_directory import load_run
         export.write_id_file = lambda path, index: os.kill(os.getpid(), signal.SIGKILL)
         export.export(load_run(Path({str(food_run.path)!r})), Path({str(tmp_path)!r}), "m")

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from ncf.data.interactions import IdIndex
-from ncf.id_file import write_id_file
+from ncf.export.id_file import write_id_file
 from serve.recommend.id_files import IdFile
 
 

@@ -9,7 +9,7 @@ import pytest
 from ncf.data.interactions import IdIndex
 from ncf.data.item_columns import read_items
 from ncf.errors import InputError
-from ncf.id_file import write_column
+from ncf.export.id_file import write_column
 from serve.recommend.id_files import Column, Value
 
 ITEMS = IdIndex.of(pl.Series(["a", "b", "c"]))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ncf.export import export
-from ncf.publish import rollback
+from ncf.export.export import export
+from ncf.export.repository import rollback
 from ncf.training.run_directory import Run
 from serve.models.archives import Archive
 from serve.models.repository import Repository

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ncf.export.query import Query
 from ncf.models.fold_in import fit_fold_in
 from ncf.models.neural import NCF, build_model
 from ncf.models.seen import SeenItems
-from ncf.query import Query
 from ncf.training.config import MODEL_NAMES
 
 NUM_USERS, NUM_ITEMS, K = 9, 30, 12

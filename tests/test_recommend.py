@@ -10,8 +10,8 @@ import pytest
 
 from ncf.data.interactions import IdIndex
 from ncf.data.item_columns import read_items
-from ncf.id_file import write_column, write_counts, write_id_file
-from ncf.query import Query
+from ncf.export.id_file import write_column, write_counts, write_id_file
+from ncf.export.query import Query
 from serve.errors import BadRequest
 from serve.models.repository import Recommender
 from serve.recommend import plan as recommend

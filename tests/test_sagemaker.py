@@ -16,7 +16,7 @@ import torch
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from ncf.publish import free_version, part_names
+from ncf.export.repository import free_version, part_names
 from ncf.sagemaker import TrainingJob
 from serve.models import preflight
 from serve.models.repository import Recommender, Repository

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ncf import export
 from ncf.cli import train_verb
+from ncf.export import export
 from ncf.sagemaker import STOPPED_EARLY, TrainingJob
 from ncf.training.checkpoints import read_checkpoint
 from ncf.training.undisturbed import undisturbed
@@ -65,7 +65,7 @@ def test_c103_sigterm_does_not_interrupt_the_export(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("ncf.export.export", terminated(export.export))
+    monkeypatch.setattr("ncf.export.export.export", terminated(export.export))
     job = small_job(tmp_path / "ml")
     assert TrainingJob(job.base).run() == 0
     assert model_of(job).exists()

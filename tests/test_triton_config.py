@@ -3,7 +3,7 @@ from __future__ import annotations
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from ncf.triton_config import (
+from ncf.export.triton_config import (
     TYPE_FP32,
     TYPE_INT64,
     DynamicBatching,

@@ -1,6 +1,6 @@
 """Reads the files beside a version's weights, straight from where they are mapped: ids, and what is known of the items.
 
-The layouts are described in the writer, `ncf/id_file.py`. A look-up is one checksum and about one comparison; the pages
+The layouts are described in the writer, `ncf/export/id_file.py`. A look-up is one checksum and about one comparison; the pages
 are shared by all processes.
 """
 

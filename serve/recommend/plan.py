@@ -16,7 +16,7 @@ from serve.recommend.parse import CandidatesRequest, RankRequest, Request, Score
 Outputs = Mapping[str, Sequence[Any]]
 Answer = dict[str, Any]
 
-# Kinds of a query's rows, as `ncf/query.py` reads them; a test compares the two.
+# Kinds of a query's rows, as `ncf/export/query.py` reads them; a test compares the two.
 USER, HISTORY, SIMILAR, ALLOW, EXCLUDE, INCLUDE_SEEN, WHERE = 1, 2, 3, 4, 5, 6, 16
 # Queries are filled up to one of few lengths, because Triton merges requests of one shape only.
 SHORTEST_QUERY = 4

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from ncf.export import export
+from ncf.export.export import export
 from ncf.training.run_directory import Run
 from tests.contracts.models import one, sums, write_model
 from tests.contracts.test_hosting import Brief

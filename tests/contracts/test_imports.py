@@ -19,7 +19,7 @@ ROOMS = {
     "uvloop": {"serve.worker.gunicorn_worker"},
     "prometheus_client": {"serve.telemetry.prometheus"},
     "httptools": {"serve.http1.connection", "serve.triton.pool", "serve.triton.stream"},
-    "tritonclient": {"serve.triton.admin", "serve.triton.model_config", "ncf.publish"},
+    "tritonclient": {"serve.triton.admin", "serve.triton.model_config", "ncf.export.repository"},
     "subprocess": {"ncf.launch", "serve.supervisor.child", "serve.supervisor.supervisor", "serve.triton.runtime"},
     "click": {
         "ncf.cli",
@@ -38,14 +38,14 @@ ROOMS = {
         "ncf.data.prepared",
         "ncf.job_tables",
         "ncf.training.run_directory",
-        "ncf.id_file",
+        "ncf.export.id_file",
         "ncf.data.sample",
         "ncf.data.item_columns",
     },
     "matplotlib": {"ncf.evaluation.plots"},
     "ncf.evaluation.plots": {"ncf.evaluation.page"},
-    "ncf.export": {"ncf.cli", "ncf.job_result"},
-    "ncf.publish": {"ncf.export", "ncf.job_settings", "ncf.serving_settings", "ncf.cli"},
+    "ncf.export.export": {"ncf.cli", "ncf.job_result"},
+    "ncf.export.repository": {"ncf.export.export", "ncf.job_settings", "ncf.export.serving_settings", "ncf.cli"},
     "ncf.job_result": {"ncf.sagemaker"},
     "ncf.launch": {"ncf.sagemaker"},
     "ncf.sagemaker": {"ncf.cli"},
@@ -74,13 +74,13 @@ ROOMS = {
 # Pure modules: no I/O of any kind, and nothing that drags one in.
 PURE = {
     "ncf.models.neural",
-    "ncf.exported_modules",
+    "ncf.export.modules",
     "ncf.evaluation.metrics",
     "ncf.models.closed_form",
     "ncf.evaluation.baselines",
     "ncf.models.seen",
-    "ncf.triton_config",
-    "ncf.query",
+    "ncf.export.triton_config",
+    "ncf.export.query",
     "ncf.models.fold_in",
     "serve.formats.registry",
     "serve.http1.compression",
@@ -142,7 +142,7 @@ def test_pure_modules_do_no_io(module: str) -> None:
 
 
 def test_torchscript_is_known_in_one_room_only() -> None:
-    assert [name for name, path in modules().items() if "torch.jit" in path.read_text()] == ["ncf.export"]
+    assert [name for name, path in modules().items() if "torch.jit" in path.read_text()] == ["ncf.export.export"]
 
 
 @pytest.mark.parametrize("module", modules())

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ncf.export import export
+from ncf.export.export import export
 from ncf.training.run_directory import Run
 from tests.serving import SERVE, Server, children_of, free_port
 

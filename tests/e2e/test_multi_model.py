@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ncf.export import export
+from ncf.export.export import export
 from ncf.training.run_directory import Run
 from tests.contracts.models import DOUBLE, one, write_model
 from tests.e2e.test_lifecycle import eventually

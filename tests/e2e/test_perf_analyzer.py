@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
-from ncf.export import export
+from ncf.export.export import export
 from ncf.training.run_directory import Run
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))

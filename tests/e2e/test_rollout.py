@@ -18,8 +18,8 @@ import polars as pl
 import pytest
 import torch
 
-from ncf.export import export
-from ncf.publish import rollback
+from ncf.export.export import export
+from ncf.export.repository import rollback
 from ncf.training.config import TrainConfig
 from ncf.training.run import train_run
 from ncf.training.run_directory import Run, load_run

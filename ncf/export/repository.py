@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncf.errors import InputError
-from ncf.triton_config import ModelConfig
+from ncf.export.triton_config import ModelConfig
 
 
 def check_request(name: str, version: int | None, k: int) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ncf.errors import InputError
-from ncf.publish import PartNames
-from ncf.triton_config import DynamicBatching, ModelConfig
+from ncf.export.repository import PartNames
+from ncf.export.triton_config import DynamicBatching, ModelConfig
 
 PARTS = PartNames._fields
 # Smallest and largest value of each field.

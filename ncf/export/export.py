@@ -16,16 +16,20 @@ from torch import Tensor
 
 from ncf.data.item_columns import ItemColumn
 from ncf.errors import InputError
-from ncf.exported_modules import TopK, TotalScorer
-from ncf.id_file import write_column, write_counts, write_id_file
-from ncf.models.fold_in import fit_fold_in
-from ncf.models.neural import SCORES_AT_ONCE
-from ncf.publish import check_request, free_version, part_names, place_config, place_warmup, publish, staging_folder
-from ncf.query import Query
-from ncf.serving_settings import PARTS, PartSettings
-from ncf.training.config import DEFAULT_K
-from ncf.training.run_directory import Run
-from ncf.triton_config import (
+from ncf.export.id_file import write_column, write_counts, write_id_file
+from ncf.export.modules import TopK, TotalScorer
+from ncf.export.query import Query
+from ncf.export.repository import (
+    check_request,
+    free_version,
+    part_names,
+    place_config,
+    place_warmup,
+    publish,
+    staging_folder,
+)
+from ncf.export.serving_settings import PARTS, PartSettings
+from ncf.export.triton_config import (
     INSTANCE_KINDS,
     TYPE_FP32,
     TYPE_INT64,
@@ -36,7 +40,11 @@ from ncf.triton_config import (
     WarmupInput,
     Word,
 )
-from ncf.triton_config import Tensor as TensorConfig
+from ncf.export.triton_config import Tensor as TensorConfig
+from ncf.models.fold_in import fit_fold_in
+from ncf.models.neural import SCORES_AT_ONCE
+from ncf.training.config import DEFAULT_K
+from ncf.training.run_directory import Run
 
 TOLERANCE = 1e-5
 # Rows of one Triton batch. Pairs are cheap; a top-K row scores the whole catalogue.

@@ -1,0 +1,1 @@
+"""From a run directory to a version in a Triton model repository."""
