@@ -162,7 +162,7 @@ def train_verb() -> None:
     # kernel keeps the signal from process 1 of a container that has no handler for it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _prepare(logging.INFO)
-    from ncf.sagemaker import HELP, TrainingJob
+    from ncf.job.job import HELP, TrainingJob
 
     if {"-h", "--help"} & set(sys.argv[1:]):
         click.echo(HELP)

@@ -17,7 +17,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from ncf.export.repository import free_version, part_names
-from ncf.sagemaker import TrainingJob
+from ncf.job.job import TrainingJob
 from serve.models import preflight
 from serve.models.repository import Recommender, Repository
 from tests.jobs import QUICK, ROWS, Job, small_job, table

@@ -9,11 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ncf.channels import read_channels
 from ncf.data.prepare import prepare
 from ncf.data.splits import HeldOut, Split, load_split
 from ncf.errors import InputError
-from ncf.job_data import JobData, gather
+from ncf.job.channels import read_channels
+from ncf.job.data import JobData, gather
 from ncf.training.config import TrainConfig
 from ncf.training.run import split_of
 from tests.jobs import HEADER, ROWS, Job, table

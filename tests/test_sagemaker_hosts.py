@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from ncf.cause import LaunchError, cause_of
 from ncf.errors import InputError
-from ncf.hosts import Hosts, processes_here, read_hosts
-from ncf.job_settings import JobSettings
-from ncf.launch import children, environment, first_process, free_port, launch
+from ncf.job.cause import LaunchError, cause_of
+from ncf.job.hosts import Hosts, processes_here, read_hosts
+from ncf.job.launch import children, environment, first_process, free_port, launch
+from ncf.job.settings import JobSettings
 from ncf.training.config import TrainConfig
 from tests.jobs import ROWS, Job, read_until, small_job, table
 

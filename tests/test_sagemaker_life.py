@@ -18,7 +18,7 @@ import torch
 
 from ncf.cli import train_verb
 from ncf.export import export
-from ncf.sagemaker import STOPPED_EARLY, TrainingJob
+from ncf.job.job import STOPPED_EARLY, TrainingJob
 from ncf.training.checkpoints import read_checkpoint
 from ncf.training.undisturbed import undisturbed
 from tests.jobs import Job, read_until, small_job

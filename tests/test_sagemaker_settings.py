@@ -12,7 +12,7 @@ import pytest
 
 from ncf.data.interactions import Columns
 from ncf.errors import InputError
-from ncf.job_settings import COLUMNS, JobSettings, as_options, hyperparameters, read_settings
+from ncf.job.settings import COLUMNS, JobSettings, as_options, hyperparameters, read_settings
 from ncf.train_command import train
 from ncf.training.config import TrainConfig
 from ncf.training.presets import PRESETS, configure

@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ncf.cause import LaunchError
-from ncf.channels import read_channels
 from ncf.errors import NO_TORCH, InputError
-from ncf.hosts import Hosts, processes_here, read_hosts
-from ncf.job_data import JobData, gather
-from ncf.job_result import check_items, evaluate_run, export_run
-from ncf.job_settings import JobSettings, as_options, read_settings
-from ncf.launch import MASTER_PORT, launch
+from ncf.job.cause import LaunchError
+from ncf.job.channels import read_channels
+from ncf.job.data import JobData, gather
+from ncf.job.hosts import Hosts, processes_here, read_hosts
+from ncf.job.launch import MASTER_PORT, launch
+from ncf.job.result import check_items, evaluate_run, export_run
+from ncf.job.settings import JobSettings, as_options, read_settings
 from ncf.training.undisturbed import undisturbed
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 
-from ncf.cause import cause_of
-from ncf.hosts import Hosts
+from ncf.job.cause import cause_of
+from ncf.job.hosts import Hosts
 from ncf.training.undisturbed import undisturbed
 
 log = logging.getLogger(__name__)

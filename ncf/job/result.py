@@ -11,8 +11,8 @@ from typing import Any
 from ncf.data.interactions import IdIndex, id_column, read_frame
 from ncf.data.item_columns import read_items
 from ncf.errors import InputError
-from ncf.job_data import JobData
-from ncf.job_settings import JobSettings
+from ncf.job.data import JobData
+from ncf.job.settings import JobSettings
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncf.errors import InputError
-from ncf.job_settings import JobSettings, read_object
+from ncf.job.settings import JobSettings, read_object
 from ncf.training.config import TrainConfig
 
 log = logging.getLogger(__name__)

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncf.channels import Channel, files_in, tables_in
 from ncf.data.prepare import prepare
 from ncf.data.prepared import MANIFEST
 from ncf.data.splits import PAPER_FILES
 from ncf.errors import InputError
-from ncf.job_tables import one_table, prepare_with_held_out
+from ncf.job.channels import Channel, files_in, tables_in
+from ncf.job.tables import one_table, prepare_with_held_out
 from ncf.training.config import TrainConfig
 
 log = logging.getLogger(__name__)

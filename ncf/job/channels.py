@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ncf.data.interactions import SUFFIXES
 from ncf.errors import InputError
-from ncf.job_settings import read_object
+from ncf.job.settings import read_object
 
 log = logging.getLogger(__name__)
 

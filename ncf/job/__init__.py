@@ -1,0 +1,1 @@
+"""SageMaker's training contract: the folders under /opt/ml, several hosts, the failure file."""
