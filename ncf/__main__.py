@@ -1,6 +1,6 @@
 """`python -m ncf` is the `ncf` command."""
 
-from ncf.cli import main
+from ncf.commands.main import main
 
 if __name__ == "__main__":
     main()

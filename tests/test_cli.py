@@ -13,7 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ncf.cli import cli, main
+from ncf.commands.main import cli, main
 from ncf.training.run_directory import Run, load_run
 from tests.conftest import BIN, run_ncf
 

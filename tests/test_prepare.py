@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+import ncf.commands.prepare
 import ncf.data.prepare
 import ncf.data.stream
-import ncf.prepare_command
-from ncf.cli import cli
+from ncf.commands.main import cli
 from ncf.data.interactions import Columns, Interactions, read_interactions
 from ncf.data.prepare import prepare
 from ncf.data.splits import Split, leave_one_out, load_split
@@ -206,7 +206,7 @@ def test_an_interrupted_prepare_leaves_nothing(tmp_path: Path, monkeypatch: pyte
         if what == phase and done:
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(ncf.prepare_command.PrepareProgress, "__call__", interrupt)
+    monkeypatch.setattr(ncf.commands.prepare.PrepareProgress, "__call__", interrupt)
     before = signal.getsignal(signal.SIGTERM)
     result = CliRunner().invoke(cli, ["prepare", "--data", str(path), "--output", str(tmp_path / "prepared")])
     assert result.exit_code == 1

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from ncf.cli import cli
+from ncf.commands.main import cli
 from ncf.errors import InputError
 from ncf.evaluation.page import check_writable, page, read_epochs, verdict, write_report
 from ncf.training.run_directory import Run

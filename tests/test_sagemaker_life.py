@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ncf.cli import train_verb
+from ncf.commands.main import train_verb
 from ncf.export import export
 from ncf.job.job import STOPPED_EARLY, TrainingJob
 from ncf.training.checkpoints import read_checkpoint

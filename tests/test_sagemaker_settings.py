@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from ncf.commands.train import train
 from ncf.data.interactions import Columns
 from ncf.errors import InputError
 from ncf.job.settings import COLUMNS, JobSettings, as_options, hyperparameters, read_settings
-from ncf.train_command import train
 from ncf.training.config import TrainConfig
 from ncf.training.presets import PRESETS, configure
 

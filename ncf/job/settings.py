@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from ncf.commands.train import seconds
 from ncf.data.interactions import Columns
 from ncf.errors import InputError
 from ncf.export.repository import check_request
-from ncf.train_command import seconds
 from ncf.training.config import DEFAULT_K, DEVICES, TrainConfig
 from ncf.training.presets import configure
 

@@ -96,7 +96,7 @@ def train_run(
 
 
 if __name__ == "__main__":
-    from ncf.cli import main
+    from ncf.commands.main import main
 
     sys.argv[0] = "ncf"
     sys.argv.insert(1, "train")

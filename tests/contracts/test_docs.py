@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ncf.cli import cli
+from ncf.commands.main import cli
 from ncf.training.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]

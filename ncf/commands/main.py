@@ -11,11 +11,11 @@ from pathlib import Path
 
 import click
 
+from ncf.commands.evaluate import evaluate
+from ncf.commands.prepare import prepare
+from ncf.commands.train import train
 from ncf.data.sample import CATALOGUES
 from ncf.errors import NO_TORCH, InputError, LostProcessError
-from ncf.evaluate_command import evaluate
-from ncf.prepare_command import prepare
-from ncf.train_command import train
 from ncf.training.config import DEFAULT_K, DEVICES
 
 PATH = click.Path(path_type=Path)

@@ -1,0 +1,1 @@
+"""The commands `ncf …` and `train`; the only room that imports click."""
