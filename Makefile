@@ -15,12 +15,12 @@ serve: .venv/ready  ## the same, kept running until Ctrl-C
 	$(BIN)/python scripts/demo.py --keep-running
 
 test: .venv/ready-dev  ## set up and pass all tests, those of the image too where a Docker engine runs or can be started
-	$(BIN)/python -m pytest tests/contracts tests/e2e
+	$(BIN)/python -m pytest tests/contracts tests/whole
 	$(MAKE) -j2 test-units test-image
 
 # These two look at no clock, so they may share the machine.
 test-units: .venv/ready-dev  ## the tests of single modules
-	$(BIN)/python -m pytest -q --ignore=tests/contracts --ignore=tests/e2e
+	$(BIN)/python -m pytest -q --ignore=tests/contracts --ignore=tests/whole
 
 test-image: .venv/ready-dev  ## build the image and test it (scripts/ci_image.sh --help)
 	scripts/ci_image.sh

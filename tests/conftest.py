@@ -26,7 +26,7 @@ from ncf.export.export import export
 from ncf.training.config import TrainConfig
 from ncf.training.run import train_run
 from ncf.training.run_directory import Run, load_run
-from tests.serving import Server
+from tests.support.serving import Server
 
 BIN = Path(sys.executable).parent
 

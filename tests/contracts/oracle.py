@@ -22,7 +22,7 @@ from typing import Any
 
 from serve.supervisor.child import PR_SET_PDEATHSIG
 from serve.triton.runtime import find_runtime
-from tests.serving import free_port
+from tests.support.serving import free_port
 
 BINARY = "application/vnd.sagemaker-triton.binary+json"
 SECONDS = 15.0

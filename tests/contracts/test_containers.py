@@ -21,7 +21,7 @@ from ncf.export.export import export
 from ncf.training.run_directory import Run
 from tests.contracts.models import one, sums, write_model
 from tests.contracts.test_hosting import Brief
-from tests.serving import Answer, Server
+from tests.support.serving import Answer, Server
 
 pytestmark = pytest.mark.e2e
 

@@ -16,9 +16,9 @@ from types import TracebackType
 import pytest
 
 from tests.contracts.models import sums, write_model
-from tests.e2e.test_lifecycle import run_serve
-from tests.serving import Server, children_of
-from tests.small_models import slow_body, slow_model
+from tests.support.serving import Server, children_of
+from tests.support.small_models import slow_body, slow_model
+from tests.whole.test_lifecycle import run_serve
 
 pytestmark = pytest.mark.e2e
 

@@ -14,8 +14,8 @@ import pytest
 from tests.contracts.models import SHARED, asked, left, one, output, raw_tensor, sums, tensor, write_model
 from tests.contracts.oracle import BINARY
 from tests.contracts.test_hosting import Brief
-from tests.serving import Answer, Server
-from tests.small_models import words_model
+from tests.support.serving import Answer, Server
+from tests.support.small_models import words_model
 
 pytestmark = pytest.mark.e2e
 

@@ -38,7 +38,7 @@ from tests.contracts.oracle import (
     bodies,
     on_the_wire,
 )
-from tests.serving import Server
+from tests.support.serving import Server
 
 pytestmark = pytest.mark.e2e
 

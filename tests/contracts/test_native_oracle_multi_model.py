@@ -15,7 +15,7 @@ import pytest
 
 from tests.contracts.models import asked, left, one, raw_tensor, sums, write_model
 from tests.contracts.oracle import Allowed, Native, Pair, Request, assert_alike, assert_ours, binary, send
-from tests.serving import Server
+from tests.support.serving import Server
 
 pytestmark = pytest.mark.e2e
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from tests.image.docker import CPU, docker
-from tests.serving import HARDENED
+from tests.support.serving import HARDENED
 
 
 @dataclass(frozen=True)

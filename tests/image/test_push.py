@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.ecr import DOCKER_MANIFEST, REGISTRY, Clone, moto, wait_for
 from tests.image.docker import CPU, docker
-from tests.serving import free_port
+from tests.support.ecr import DOCKER_MANIFEST, REGISTRY, Clone, moto, wait_for
+from tests.support.serving import free_port
 
 PROGRAM = shutil.which("docker-registry") or shutil.which("registry")
 

@@ -16,7 +16,7 @@ import pytest
 
 from ncf.data.sample import CATALOGUES, generate
 from tests.image.docker import CPU
-from tests.serving import free_port
+from tests.support.serving import free_port
 
 ROOT = Path(__file__).parents[2]
 # So that it works on engines without a bridge, too; the port inside is then the port outside.

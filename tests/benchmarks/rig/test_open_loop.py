@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import httptools
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+
+import bench_open_loop
+from bench_open_loop import Plan, Request, Stage, closed_loop, open_loop
+from bench_open_loop_process import quantile_ms, windows
+from bench_saturation import recovery_seconds
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+LAST = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+PAIR = [Request("/invocations", b'{"user_id": "u1"}')]
+
+
+class Answers(asyncio.Protocol):
+    """Answers the body of a request with what `by_body` has for it; nothing where that is empty."""
+
+    def __init__(self, by_body: Callable[[str, bytes], bytes | None]) -> None:
+        self.by_body = by_body
+        self.parser = httptools.HttpRequestParser(self)
+        self.body = self.path = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_url(self, url: bytes) -> None:
+        self.path = url
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        answer = self.by_body(self.path.decode(), self.body)
+        self.body = b""
+        if answer is None:
+            self.transport.close()
+            return
+        assert isinstance(self.transport, asyncio.Transport)
+        self.transport.write(answer)
+        if answer in (LAST, OK[:-5]):
+            self.transport.close()
+
+
+@contextlib.contextmanager
+def server(answer: Callable[[str, bytes], bytes | None]) -> Iterator[int]:
+    """Its port."""
+    loop = asyncio.new_event_loop()
+    listening = loop.run_until_complete(loop.create_server(lambda: Answers(answer), "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        listening.close()
+        loop.run_until_complete(asyncio.sleep(0))  # so that it is closed
+        loop.close()
+
+
+def test_answers_are_counted_by_status_and_timed_apart() -> None:
+    seen = []
+
+    def answer(path: str, body: bytes) -> bytes:
+        seen.append((path, body))
+        return BUSY if body == b"busy" else OK
+
+    requests = [Request("/a", b"one"), Request("/b", b"busy"), Request("/c", b"3", "text/csv"), Request("/d", b"4")]
+    with server(answer) as port:
+        (figures,) = open_loop(port, requests, [Stage(400, 1)])
+    count = figures["requests"]
+    assert len(seen) == count
+    assert set(seen) == {("/a", b"one"), ("/b", b"busy"), ("/c", b"3"), ("/d", b"4")}
+    assert abs(count - 400) < 120  # six standard deviations
+    assert figures["offered_per_s"] == count
+    assert figures["errors"] == {"503": (count + 2) // 4}
+    assert figures["shed_share"] == pytest.approx(0.25, abs=0.01)
+    assert 0 < figures["p50_ms"] <= figures["p90_ms"] <= figures["p95_ms"] <= figures["p99_ms"] <= figures["longest_ms"]
+    assert figures["refused_p99_ms"] > 0
+    assert figures["lag_ms"] > 0
+    assert figures["generator_cores"] > 0
+
+
+def test_every_window_of_every_stage_has_its_figures() -> None:
+    with server(lambda path, body: OK) as port:
+        found = list(open_loop(port, PAIR, [Stage(400, 0.4), Stage(100, 0.4)], window=0.2))
+    assert sorted((each["stage"], each["second"]) for each in found) == [(0, 0.2), (0, 0.4), (1, 0.6), (1, 0.8)]
+    first, second = (sum(each["requests"] for each in found if each["stage"] == stage) for stage in (0, 1))
+    assert first > second > 0
+
+
+@pytest.mark.parametrize("answer", [None, OK[:-5]])
+def test_a_connection_that_is_closed_early_is_an_error_and_the_next_request_gets_another(answer: bytes | None) -> None:
+    with server(lambda path, body: answer if body == b"bad" else OK) as port:
+        (figures,) = open_loop(port, [Request("/", b"good"), Request("/", b"bad")], [Stage(200, 0.5)])
+    assert figures["errors"] == {"closed": figures["requests"] // 2}
+    assert figures["p50_ms"] > 0
+
+
+def test_a_server_that_closes_after_each_answer_loses_nothing() -> None:
+    with server(lambda path, body: LAST) as port:
+        (figures,) = open_loop(port, PAIR, [Stage(100, 0.5)])
+    assert figures["errors"] == {}
+
+
+def test_what_is_not_answered_in_time_is_a_timeout_and_what_finds_no_connection_is_counted() -> None:
+    with server(lambda path, body: b"") as port:
+        (figures,) = open_loop(port, PAIR, [Stage(100, 0.5)], connections=3, timeout=0.5)
+    assert figures["errors"]["timeout"] >= 3
+    assert figures["errors"]["no connection"] == figures["requests"] - figures["errors"]["timeout"]
+    assert figures["p50_ms"] is None
+    assert figures["requests_per_s"] == figures["accepted_per_s"] == 0
+
+
+def test_what_is_no_http_and_where_nobody_listens() -> None:
+    with server(lambda path, body: b"what?\r\n\r\n") as port:
+        (figures,) = open_loop(port, PAIR, [Stage(50, 0.3)])
+        assert figures["errors"] == {"no HTTP": figures["requests"]}
+    (figures,) = open_loop(port, PAIR, [Stage(50, 0.3)])
+    assert figures["errors"] == {"connect": figures["requests"]}
+
+
+def test_clients_that_wait_have_one_request_each_under_way() -> None:
+    with server(lambda path, body: OK) as port:
+        figures = closed_loop(port, [Request(f"/{number}", b"") for number in range(3)], 4, 0.3)
+    assert figures["requests"] > 4
+    assert figures["errors"] == {}
+
+
+def test_who_reads_no_further_ends_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with server(lambda path, body: OK) as port:
+        figures = open_loop(port, PAIR, [Stage(50, 600)], window=0.1)
+        assert next(figures)["requests"] > 0
+        figures.close()  # type: ignore[attr-defined]  # waits for the process
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise SystemExit('out of order')")
+    monkeypatch.setattr(bench_open_loop, "PROGRAM", broken)
+    with pytest.raises(click.ClickException, match="the load generator ended with 1: out of order"):
+        list(open_loop(1, PAIR, [Stage(1, 1)]))
+
+
+def test_arrivals_follow_the_clock_and_not_the_answers() -> None:
+    plan = Plan(1, [], [Stage(1000, 10), Stage(10, 10)], window=5)
+    found = list(windows(plan, 100.0))
+    assert [(each.stage, each.begin, each.end) for each in found] == [
+        (0, 100, 105), (0, 105, 110), (1, 110, 115), (1, 115, 120)
+    ]  # fmt: skip
+    for each in found:
+        assert each.pending == len(each.due)
+        assert each.begin <= each.due[0] <= each.due[-1] <= each.end
+    gaps = [late - early for early, late in zip(found[0].due, found[0].due[1:], strict=False)]
+    assert abs(len(found[0].due) - 5000) < 500
+    assert sum(gap > 0.002 for gap in gaps) / len(gaps) == pytest.approx(0.135, abs=0.03)  # e^-2 of a Poisson process
+
+
+def test_a_late_sending_is_part_of_the_wait_and_is_reported() -> None:
+    plan = Plan(1, [], [Stage(10, 10)], window=0)
+    (window,) = windows(plan, 0.0)
+    window.lags.extend([0.001] * 98 + [0.5, 0.5])
+    window.answered(200, 0.75, 12.5)
+    window.answered(503, 0.001, 3.0)
+    window.counts["closed"] += 2
+    figures = window.figures(0.0)
+    assert figures["lag_ms"] == pytest.approx(500)
+    assert figures["p99_ms"] == pytest.approx(750)
+    assert figures["refused_p99_ms"] == pytest.approx(1)
+    assert figures["accepted_per_s"] == pytest.approx(1 / 12.5)  # the last answer came after the end
+    assert figures["requests_per_s"] == pytest.approx(98 / 12.5)
+    assert figures["errors"] == {"503": 1, "closed": 2}
+    assert quantile_ms(array("d"), 99) is None
+
+
+def test_recovery_is_when_two_windows_in_turn_are_near_what_was_before() -> None:
+    assert recovery_seconds([10, 10], 10) == 0.5
+    assert recovery_seconds([900, 14, 16, 15, 14, 90], 10) == 2.0
+    assert recovery_seconds([900, None, 16], 10) is None

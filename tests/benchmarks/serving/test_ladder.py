@@ -1,0 +1,51 @@
+"""The ladder for real, a second a rung: tritonserver, its SageMaker port and `serve` answer alike, and are loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.progress import Progress
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+
+import bench_ladder
+import bench_wrk
+from bench_points import Points
+from bench_run import BenchRun
+from topk_rig import Bench
+
+pytestmark = pytest.mark.e2e
+
+# Of each tool one, for the time's sake; that all answer alike is checked for all of them.
+RUNGS = {
+    "1 pair": ["in process", "Triton gRPC", "Triton's SageMaker port", "serve, CSV"],
+    bench_ladder.TOP: ["Triton HTTP", "serve, JSON"],
+}
+SCRIPTS = Path(__file__).parents[3] / "scripts"
+
+
+def test_every_rung_answers_alike_and_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run([SCRIPTS / "get_perf_analyzer.sh"], check=True, timeout=120)
+    if bench_wrk.find_wrk() is None:
+        subprocess.run([SCRIPTS / "get_wrk.sh"], check=True, timeout=120)
+    monkeypatch.setattr(bench_ladder, "CONCURRENCY", (4,))
+    monkeypatch.setattr(bench_ladder, "ASKS", {asked: bench_ladder.ASKS[asked] for asked in RUNGS})
+    monkeypatch.setattr(bench_ladder, "names", RUNGS.__getitem__)
+    points = Points(tmp_path / "points", {})
+    bench_ladder.run(BenchRun(Bench(tmp_path, 1, 1.0, False, "cpu", Progress(disable=True)), points))
+    measured = points.of("ladder")
+    assert [point.error for point in measured if point.error] == []
+    assert {(point.key["ask"], point.key["rung"]) for point in measured} == {
+        (asked, rung) for asked, rungs in RUNGS.items() for rung in rungs
+    }
+    for point in measured:
+        figures = point.figures
+        assert figures["requests_per_s"] > 0
+        assert 0 < figures["p50_ms"] <= figures["p99_ms"]
+        assert not figures.get("errors")
+        assert figures["cpu_us"]["model"] > 0
+    served = next(point.figures for point in measured if point.key["rung"] == "serve, JSON")
+    assert set(served["memory_mb"]) == {"front", "tritonserver", "model"}

@@ -1,0 +1,151 @@
+"""Stopping and overload while many requests are under way: nothing that was accepted is lost."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.serving import Answer, Server, children_of
+from tests.support.small_models import slow_body, slow_model
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def slow_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("slow")
+    slow_model(path)
+    return path
+
+
+class Clients:
+    """Clients that each send one request after the other on a kept-alive connection, until the port is closed."""
+
+    def __init__(self, server: Server, bodies: list[dict[str, Any]], count: int) -> None:
+        self.server, self.bodies = server, [json.dumps(body).encode() for body in bodies]
+        self.statuses: Counter[int] = Counter()
+        self.lost: list[str] = []
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self._run, args=(number,)) for number in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def _run(self, number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=40)
+        while True:
+            try:
+                connection.connect()
+            except OSError:  # refused: the port is closed
+                return
+            while connection.sock is not None:
+                try:
+                    connection.request("POST", "/invocations", self.bodies[number % len(self.bodies)])
+                    response = connection.getresponse()
+                    response.read()
+                    with self.lock:
+                        self.statuses[response.status] += 1
+                    if response.will_close:
+                        connection.close()
+                except (OSError, http.client.HTTPException) as error:
+                    with self.lock:
+                        self.lost.append(repr(error))
+                    connection.close()
+
+    def join(self) -> None:
+        for thread in self.threads:
+            thread.join(60)
+
+
+def test_c005_sigterm_loses_no_request(repository: Path) -> None:
+    """200 clients at once, recommendations, pairs and pass-through; every one is answered, then the port is closed."""
+    inputs = [
+        {"name": name, "datatype": "INT64", "shape": [1, 1], "data": [1]} for name in ("user_index", "item_index")
+    ]
+    bodies: list[dict[str, Any]] = [
+        {"model": "ncf_food_model", "user_id": "u17"},
+        {"model": "ncf_food_model", "pairs": [{"user_id": "u17", "item_id": "soup-02"}]},
+        {"model": "ncf_food_model", "inputs": inputs},
+    ]
+    with Server(repository, SERVE_WORKERS="2") as server:
+        server.wait_until_ready()
+        clients = Clients(server, bodies, 200)
+        time.sleep(2)
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 25
+        clients.join()
+        server_log = server.log.read_text()
+    assert clients.lost == [], server_log
+    assert set(clients.statuses) == {200}
+    assert clients.statuses[200] > 400
+
+
+def test_c005_requests_that_wait_for_a_slow_model_are_answered(slow_repository: Path) -> None:
+    """60 requests of .1 s each on one instance are in flight when the signal comes; new connections are refused."""
+    with Server(slow_repository) as server, ThreadPoolExecutor(60) as pool:
+        server.wait_until_ready()
+        answers = [pool.submit(server.invoke, slow_body(0.1, number)) for number in range(60)]
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), timeout=5)
+        for number, answer in enumerate(answers):
+            assert answer.result().status == 200
+            assert answer.result().json["outputs"][0]["data"][0] == pytest.approx(number + 0.1, abs=1e-4)
+        assert server.process.wait(25) == 0
+
+
+def test_c003_c004_as_process_1_serve_obeys_sigterm(slow_repository: Path) -> None:
+    """In a namespace of its own `serve` is process 1, where a signal without a handler does nothing."""
+    server = Server(slow_repository)
+    server.command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *server.command]
+    with server:
+        server.wait_until_ready()
+        (inner,) = children_of(server.process.pid).values()
+        os.kill(inner, signal.SIGTERM)
+        assert server.process.wait(25) == 0
+
+
+def test_c037_overload_is_503_at_once_and_the_accepted_are_answered(slow_repository: Path) -> None:
+    """Ten places, 50 requests of .2 s: forty are turned away before the first is answered."""
+    with Server(slow_repository, SERVE_MAX_IN_FLIGHT="10", SERVE_WORKERS="1") as server:
+        server.wait_until_ready()
+        done: list[tuple[float, Answer]] = []
+
+        def ask(number: int) -> None:
+            answer = server.invoke(slow_body(0.2, number))
+            done.append((time.monotonic(), answer))
+
+        with ThreadPoolExecutor(50) as pool:
+            list(pool.map(ask, range(50)))
+        shed = [answer for _, answer in done if answer.status == 503]
+        assert Counter(answer.status for _, answer in done) == {200: 10, 503: 40}
+        assert all(answer.headers["retry-after"] == "1" and answer.json["code"] == "overloaded" for answer in shed)
+        assert server.invoke(slow_body(0, 1)).status == 200  # and it is over
+
+
+def test_c028_a_request_that_takes_too_long_is_504(slow_repository: Path) -> None:
+    with Server(slow_repository, SERVE_TIMEOUT_SECONDS="1") as server:
+        server.wait_until_ready()
+        began = time.monotonic()
+        answer = server.invoke(slow_body(4, 1))
+        assert (answer.status, answer.json["code"]) == (504, "deadline_exceeded")
+        assert "SERVE_TIMEOUT_SECONDS" in answer.json["error"]
+        assert time.monotonic() - began < 4
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as half:
+            half.sendall(b"POST /invocations HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+            assert half.recv(100).startswith(b"HTTP/1.1 408 ")
+        time.sleep(3)  # the model is busy with what nobody waits for
+        assert server.invoke(slow_body(0, 1)).status == 200
