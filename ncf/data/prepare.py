@@ -169,7 +169,7 @@ def in_core(ranges: Iterable[Rows], users: Mask, items: Mask) -> Iterator[Rows]:
 def write_arrays(
     folder: Path, ranges: Iterable[Rows], num_users: int, with_weight: bool, seed: int, held_out: int
 ) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
-    """Split the rows and write the arrays of ncf/data/prepared.py; the items of each user [num_users], and the lengths."""
+    """Split the rows and write a prepared folder's arrays; the items of each user [num_users], and the lengths."""
     of_user, in_train = (np.zeros(num_users, np.int64) for _ in range(2))
     lengths = dict.fromkeys(("train", "held_out", "validation"), 0)
     with ExitStack() as stack:

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from serve.errors import BadRequest, NotAcceptable, ServeError
-from serve.formats import csv_format as table_formats
-from serve.formats import registry as codec
+from serve.formats import csv_format, registry
 from serve.formats.csv_format import Row, RowReader, csv_request
 from serve.formats.json_format import BOM, NO_LINES, Answer, Decoded, json_line, too_long
 from serve.recommend.asks import DEFAULT_K, MAX_ID_CHARACTERS
@@ -22,7 +21,7 @@ from serve.recommend.asks import DEFAULT_K, MAX_ID_CHARACTERS
 MAX_JSON_LINE = 1_048_576
 # A pair is a fraction of the work of a request for recommendations, so there is room for more of them.
 PAIRS_PER_REQUEST = 10
-JSON_LINES_TYPE = codec.JSON_LINES.content_types[0]
+JSON_LINES_TYPE = registry.JSON_LINES.content_types[0]
 MAX_K = 10_000  # what `requests.work` counts at most
 
 
@@ -40,11 +39,11 @@ class LineSlices:
     """Cuts a body of JSON Lines or CSV into slices; where it cuts does not depend on the chunks the body comes in."""
 
     def __init__(
-        self, format: codec.Format, max_requests: int = 500, max_work: int = 50_000, max_bytes: int = 65_536
+        self, format: registry.Format, max_requests: int = 500, max_work: int = 50_000, max_bytes: int = 65_536
     ) -> None:
         """A slice has at most so many requests (of pairs ten times as many), so much work (`requests.work`), and so
         many bytes; a request that has more alone is a slice of its own."""
-        make = _CsvLines if format is codec.CSV else _JsonLines
+        make = _CsvLines if format is registry.CSV else _JsonLines
         self._reader: _CsvLines | _JsonLines = make(max_requests, max_work)
         self._max_bytes = max_bytes
         self._buffer = bytearray()
@@ -142,7 +141,7 @@ class _JsonLines:
 
 
 class _CsvLines:
-    max_line = table_formats.MAX_LINE
+    max_line = csv_format.MAX_LINE
     empty: Any = ()
 
     def __init__(self, max_requests: int, max_work: int) -> None:
@@ -164,7 +163,7 @@ class _CsvLines:
         if not self._columns:
             first = [] if blank else rows[0][1]
             assert isinstance(first, list)  # as long as the reader is strict, it returns no errors
-            self._columns, is_header = table_formats.columns_of(first)
+            self._columns, is_header = csv_format.columns_of(first)
             self._pairs = {"user_id", "item_id"} <= set(self._columns)
             if self._pairs:
                 self.most = max(1, min(self.most * PAIRS_PER_REQUEST, self._max_work // 2))
@@ -179,7 +178,7 @@ class _CsvLines:
         return _by_work(requests, self._max_work)
 
     def nothing(self) -> str:
-        return table_formats.HEADER_ONLY if self._columns else table_formats.EMPTY
+        return csv_format.HEADER_ONLY if self._columns else csv_format.EMPTY
 
     def _pairs_of(self, rows: list[Row]) -> Slice:
         """Of the first slice a failure of all is raised by `Recommenders.answer`, of others it stands in every line."""
@@ -195,9 +194,9 @@ class _CsvLines:
 class SliceAnswers:
     """Writes the answers to slices; all that it writes is together one answer in its format, a line for every line."""
 
-    def __init__(self, format: codec.Format) -> None:
+    def __init__(self, format: registry.Format) -> None:
         """Raises NotAcceptable for a format that has no room for many answers."""
-        if format not in (codec.JSON, codec.JSON_LINES, codec.CSV):
+        if format not in (registry.JSON, registry.JSON_LINES, registry.CSV):
             raise NotAcceptable(f"{format.name} has no room for answers to many lines; ask for {JSON_LINES_TYPE}")
         self._format = format
         self._columns: tuple[str, ...] = ()
@@ -206,25 +205,25 @@ class SliceAnswers:
     def write(self, part: Slice, answers: list[Answer]) -> bytes:
         """The answers to a slice, as `Recommenders.answer` gives them."""
         if part.faults is not None:
-            if self._format is codec.CSV and "scores" in answers[0] and not any(part.faults):
-                return table_formats.encode_csv(answers, False)
+            if self._format is registry.CSV and "scores" in answers[0] and not any(part.faults):
+                return csv_format.encode_csv(answers, False)
             answers = _one_a_line(part.faults, answers[0])
-        if self._format is codec.CSV:
+        if self._format is registry.CSV:
             return self._csv(answers)
-        if self._format is codec.JSON_LINES:
+        if self._format is registry.JSON_LINES:
             return self._format.encode(answers, True)
         begin, self._written = b"," if self._written else b'{"responses":[', True
         return begin + b",".join(map(orjson.dumps, answers))
 
     def end(self) -> bytes:
         """What comes after the last slice."""
-        return b"]}" if self._format is codec.JSON else b""
+        return b"]}" if self._format is registry.JSON else b""
 
     def _csv(self, answers: list[Answer]) -> bytes:
         """The columns are those of the first slice with recommendations, so that every line has the same ones."""
         if not self._columns and any(answer.get("recommendations") for answer in answers):
-            self._columns = tuple(table_formats.all_columns(answers))
-        return table_formats.encode_csv([self._fitting(answer) for answer in answers], True, self._columns)
+            self._columns = tuple(csv_format.all_columns(answers))
+        return csv_format.encode_csv([self._fitting(answer) for answer in answers], True, self._columns)
 
     def _fitting(self, answer: Answer) -> Answer:
         """The answer, or an error if it does not fit into CSV."""
@@ -294,7 +293,7 @@ def _pair_fault(number: int, row: list[str] | ServeError, columns: tuple[str, ..
     if isinstance(row, ServeError):
         return row
     if len(row) != 2 or not row[0] or not row[1]:
-        return table_formats.row_fault(number, row, columns)
+        return csv_format.row_fault(number, row, columns)
     if len(row[0]) > MAX_ID_CHARACTERS or len(row[1]) > MAX_ID_CHARACTERS:
         column = columns[len(row[0]) <= MAX_ID_CHARACTERS]
         return BadRequest(f"line {number}: {column} has more than {MAX_ID_CHARACTERS:,} characters; no id has more")

@@ -1,6 +1,6 @@
 """Loads and unloads models while others answer: what SageMaker's multi-model mode asks of a container.
 
-What is loaded stands in one file (serve/models/served.py) that every worker reads and, one at a time, changes. Whoever loads
+What is loaded stands in one file (models/served.py) that every worker reads and, one at a time, changes. Whoever loads
 or unloads a model writes a claim on its name first, so it is done once, whichever workers were asked; Triton does the
 work outside of the lock, and nobody waits but who asked. What a process that died has left is taken away by the
 supervisor (`watch`).

@@ -1,7 +1,7 @@
 """Puts versions of recommenders live: at the start, when a new one is exported, and when one is withdrawn.
 
 Triton sees a folder of links, the view. A new version is linked in beside the old one and loaded; when all parts of the
-recommender are ready, one write of the served file (serve/models/served.py) changes every worker over; the old version is
+recommender are ready, one write of the served file (models/served.py) changes every worker over; the old version is
 unloaded when the requests that still use it have had time to end. A version that cannot be loaded is unlinked again,
 and the one before stays.
 """

@@ -1,7 +1,7 @@
 """Reads the files beside a version's weights, straight from where they are mapped: ids, and what is known of the items.
 
-The layouts are described in the writer, `ncf/export/id_file.py`. A look-up is one checksum and about one comparison; the pages
-are shared by all processes.
+`ncf/export/id_file.py` describes the layouts and writes them. A look-up is one checksum and about one comparison; the
+pages are shared by all processes.
 """
 
 from __future__ import annotations

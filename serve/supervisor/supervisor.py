@@ -1,6 +1,6 @@
 """Starts tritonserver and gunicorn, watches both, and stops them in order.
 
-Either one that dies is started again (serve/supervisor/child.py); when that has been too often, or when it never came up at all,
+Either one that dies is started again (child.py); when that has been too often, or when it never came up at all,
 everything stops with exit code 1 (why: docs/decisions.md). The public socket belongs to this process, so a port
 that is taken is known before anything starts, and a restarting gunicorn loses no connection.
 """

@@ -1,6 +1,6 @@
 """Finds a tritonserver and makes it runnable: the NGC image's, else the one in the nvidia-pytriton wheel.
 
-The wheel's server has no libtorch backend, so `serve/triton/backends/pytorch` stands in for it under the same name: a model
+The wheel's server has no libtorch backend, so `backends/pytorch` stands in for it under the same name: a model
 repository runs on either without a change. `python3 -m serve.triton.runtime` lays the wheel's backends out for good,
 as an image does: then a start copies nothing, and nothing in /tmp needs to be executable.
 """

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # Triton's stub runs these in a process of its own; nothing of `serve` imports them.
-BACKENDS = ROOT / "serve" / "backends"
+BACKENDS = ROOT / "serve" / "triton" / "backends"
 
 # What only the named modules may import: one room for one outside world.
 ROOMS = {

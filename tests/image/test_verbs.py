@@ -18,7 +18,7 @@ from tests.support.serving import HARDENED, Server, free_port, in_container
 
 @pytest.fixture(scope="module")
 def server(trained: Path) -> Iterator[Server]:
-    """Hardened, as in every test that asks a Server of tests/support/serving.py: as nobody, nothing to write to but /tmp."""
+    """Hardened, as in every test that asks a Server: as nobody, nothing to write to but /tmp."""
     with Server(trained) as running:
         running.wait_until_ready()
         yield running
