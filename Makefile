@@ -22,8 +22,8 @@ test: .venv/ready-dev  ## set up and pass all tests, those of the image too wher
 test-units: .venv/ready-dev  ## the tests of single modules
 	$(BIN)/python -m pytest -q --ignore=tests/contracts --ignore=tests/whole
 
-test-image: .venv/ready-dev  ## build the image and test it (scripts/ci_image.sh --help)
-	scripts/ci_image.sh
+test-image: .venv/ready-dev  ## build the image and test it (.ci/image.sh --help)
+	.ci/image.sh
 
 lint: .venv/ready-dev  ## ruff, mypy --strict, hadolint and shellcheck
 	$(BIN)/ruff check .
@@ -34,11 +34,11 @@ lint: .venv/ready-dev  ## ruff, mypy --strict, hadolint and shellcheck
 
 image: .venv/image/ready  ## ncf-triton:cpu, and the list of what is in it (CycloneDX); ARGS="--build-arg …"
 	docker build --target cpu --tag ncf-triton:cpu --build-arg VERSION=$(VERSION) $(ARGS) .
-	.venv/image/bin/python scripts/sbom.py ncf-triton:cpu --output build/sbom-cpu.cdx.json
+	.venv/image/bin/python scripts/image/sbom.py ncf-triton:cpu --output build/sbom-cpu.cdx.json
 
 image-gpu: .venv/image/ready  ## ncf-triton:gpu on NVIDIA's Triton image, and its list; ARGS="--build-arg BASE_IMAGE=…"
 	docker build --target gpu --tag ncf-triton:gpu --build-arg VERSION=$(VERSION) $(ARGS) .
-	.venv/image/bin/python scripts/sbom.py ncf-triton:gpu --output build/sbom-gpu.cdx.json
+	.venv/image/bin/python scripts/image/sbom.py ncf-triton:gpu --output build/sbom-gpu.cdx.json
 
 bench: .venv/ready bench-tools  ## everything, in about an hour, into build/bench; interrupted, it goes on where it was; ARGS="--help"
 	$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -24,8 +24,8 @@ Examples:
 END
 }
 
-fail() { printf 'package_model.sh: %s\n' "$*" >&2; exit 2; }
-quoted() { case $1 in *[!A-Za-z0-9_./:=@%+-]* | '') printf "'%s'" "${1//\'/\'\\\'\'}" ;; *) printf %s "$1" ;; esac; }
+# shellcheck source=scripts/common.sh
+source "${BASH_SOURCE[0]%"${BASH_SOURCE[0]##*/}"}common.sh"
 
 output=model.tar.gz force='' given=()
 while [ $# -gt 0 ]; do

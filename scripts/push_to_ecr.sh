@@ -33,12 +33,10 @@ Examples:
 END
 }
 
-say() { printf '== %s\n' "$*"; }
-fail() { printf 'push_to_ecr.sh: %s\n' "$2"; exit "$1"; }  # exit code, message
-quoted() { case $1 in *[!A-Za-z0-9_./:=@%,+-]* | '') printf "'%s'" "${1//\'/\'\\\'\'}" ;; *) printf %s "$1" ;; esac; }
-show() { local word; printf '+'; for word; do printf ' %s' "$(quoted "$word")"; done; printf '\n'; }
-change() { show "$@"; [ -n "$dry_run" ] || "$@"; }
-value() { [ $# -gt 1 ] || fail 2 "$1 takes a value; see --help"; }
+# shellcheck source=scripts/common.sh
+source "${BASH_SOURCE[0]%"${BASH_SOURCE[0]##*/}"}common.sh"
+# Runs a command that changes something, and prints it also where this is no dry run.
+show_and_change() { show "$@"; [ -n "$dry_run" ] || "$@"; }
 
 target=cpu repository=ncf-triton tag='' image='' accepted=' ' scan_timeout=600 dry_run='' more=()
 exec 3>&1 >&2  # stdout is for the URI
@@ -53,32 +51,32 @@ while [ $# -gt 0 ]; do
     --scan-timeout) value "$@"; scan_timeout=$2; shift ;;
     --dry-run) dry_run=yes ;;
     --) shift; more=("$@"); break ;;
-    *) fail 2 "there is no option $1; see --help" ;;
+    *) fail "there is no option $1; see --help" ;;
   esac
   shift
 done
-case $target in cpu | gpu) ;; *) fail 2 "--target is '$target'; choose cpu or gpu" ;; esac
-case $scan_timeout in '' | *[!0-9]*) fail 2 "--scan-timeout is '$scan_timeout'; it must be a number of seconds" ;; esac
+case $target in cpu | gpu) ;; *) fail "--target is '$target'; choose cpu or gpu" ;; esac
+case $scan_timeout in '' | *[!0-9]*) fail "--scan-timeout is '$scan_timeout'; it must be a number of seconds" ;; esac
 
 cd "$(dirname "$0")/.."
-for command in git aws docker; do command -v $command >/dev/null || fail 2 "$command is missing; install it"; done
+for command in git aws docker; do command -v $command >/dev/null || fail "$command is missing; install it"; done
 if [ -z "$tag" ]; then
-  [ -z "$image" ] || fail 2 "--image needs --tag: nothing here says which commit $image was built from"
-  changes=$(git status --porcelain) || fail 2 "this is no git repository; give the image a name with --tag"
-  [ -z "$changes" ] || fail 2 "no commit says what would be in the image; commit these changes, or give it a name with --tag
+  [ -z "$image" ] || fail "--image needs --tag: nothing here says which commit $image was built from"
+  changes=$(git status --porcelain) || fail "this is no git repository; give the image a name with --tag"
+  [ -z "$changes" ] || fail "no commit says what would be in the image; commit these changes, or give it a name with --tag
 $changes"
   tag=$(git describe --tags --exact-match 2>/dev/null || git rev-parse --short=12 HEAD)-$target
 fi
-[[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || fail 2 "'$tag' is no tag; give one of letters, digits, '.', '_' and '-' with --tag"
+[[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || fail "'$tag' is no tag; give one of letters, digits, '.', '_' and '-' with --tag"
 [ -n "$dry_run" ] || docker info >/dev/null 2>&1 ||
-  fail 2 "no Docker engine answers${DOCKER_HOST:+ at $DOCKER_HOST}; start it (\`docker info\` says more)"
+  fail "no Docker engine answers${DOCKER_HOST:+ at $DOCKER_HOST}; start it (\`docker info\` says more)"
 if [ -n "$image" ]; then
   platform=$(docker image inspect --format '{{.Os}}/{{.Architecture}}' "$image" 2>/dev/null) ||
-    fail 2 "there is no image $image here; \`docker image ls\` lists those there are"
+    fail "there is no image $image here; \`docker image ls\` lists those there are"
   case $(docker image inspect --format '{{.Descriptor.MediaType}}' "$image" 2>/dev/null || true) in
-    application/vnd.oci.*) fail 2 "$image is in OCI's form, and SageMaker takes Docker's only; leave out --image, and it is built in that" ;;
+    application/vnd.oci.*) fail "$image is in OCI's form, and SageMaker takes Docker's only; leave out --image, and it is built in that" ;;
   esac
-  [ "$platform" = linux/amd64 ] || fail 2 "$image is for $platform, and SageMaker takes linux/amd64; build it for that"
+  [ "$platform" = linux/amd64 ] || fail "$image is for $platform, and SageMaker takes linux/amd64; build it for that"
 fi
 
 scratch=$(mktemp -d)
@@ -86,17 +84,17 @@ trap 'rm -rf "$scratch"' EXIT
 # A call that reads, so that a dry run makes it, too: -> $answer; if it fails, the reason is in a file.
 ask() { [ -z "$dry_run" ] || show aws "$@"; answer=$(aws "$@" --output text 2>"$scratch/error"); }
 refused() { grep -q "$1" "$scratch/error"; }
-fail_as_refused() { fail "$1" "$(grep . "$scratch/error" | tail -n 1)${2:+; $2}"; }
+fail_as_refused() { fail "$(grep . "$scratch/error" | tail -n 1)${2:+; $2}" "$1"; }  # exit code, remedy
 
 region=${AWS_REGION:-${AWS_DEFAULT_REGION:-$(aws configure get region || true)}}
-[ -n "$region" ] || fail 2 "no region is set; set AWS_REGION, such as AWS_REGION=eu-central-1"
+[ -n "$region" ] || fail "no region is set; set AWS_REGION, such as AWS_REGION=eu-central-1"
 export AWS_REGION=$region AWS_DEFAULT_REGION=$region  # version 1 of the command reads the second only
 ask sts get-caller-identity --query Account || fail_as_refused 2 "set AWS_PROFILE, or run \`aws configure\`"
 say "$repository:$tag in account $answer, region $region"
 
 if ask ecr describe-repositories --repository-names "$repository" --query 'repositories[0].[repositoryUri,imageTagMutability]'; then
   read -r uri mutability <<<"$answer"
-  [ "$mutability" = IMMUTABLE ] || fail 2 "in the repository $repository a tag can be moved to another image; to end that:
+  [ "$mutability" = IMMUTABLE ] || fail "in the repository $repository a tag can be moved to another image; to end that:
 aws ecr put-image-tag-mutability --repository-name $repository --image-tag-mutability IMMUTABLE"
 elif refused RepositoryNotFoundException; then
   create=(aws ecr create-repository --repository-name "$repository" --image-tag-mutability IMMUTABLE
@@ -118,7 +116,7 @@ pushed() {
     --query 'imageDetails[0].[imageDigest,imageManifestMediaType]'
 }
 if pushed; then
-  fail 2 "the tag $tag is there already, and tags cannot be moved: $uri@${answer%%$'\t'*}; take that, or choose another --tag"
+  fail "the tag $tag is there already, and tags cannot be moved: $uri@${answer%%$'\t'*}; take that, or choose another --tag"
 fi
 refused 'ImageNotFoundException\|RepositoryNotFoundException' || fail_as_refused 1
 
@@ -129,15 +127,15 @@ echo "+ aws ecr get-login-password | docker login --username AWS --password-stdi
 build=(--platform linux/amd64 --target "$target" --build-arg "VERSION=$(git describe --tags --always --dirty 2>/dev/null)"
   --label "org.opencontainers.image.revision=$(git rev-parse HEAD 2>/dev/null)" ${more[@]+"${more[@]}"})
 if [ -n "$image" ]; then
-  change docker tag "$image" "$name"
-  change docker push "$name"
+  show_and_change docker tag "$image" "$name"
+  show_and_change docker push "$name"
 elif docker buildx version >/dev/null 2>&1; then
   # SageMaker takes Docker's media types, not OCI's, and one image, not an index of an image and its attestations.
-  change docker buildx build "${build[@]}" --provenance=false --sbom=false \
+  show_and_change docker buildx build "${build[@]}" --provenance=false --sbom=false \
     --output "type=image,name=$name,oci-mediatypes=false,push=true" .
 else
-  change env DOCKER_BUILDKIT=1 docker build "${build[@]}" --tag "$name" .
-  change docker push "$name"
+  show_and_change env DOCKER_BUILDKIT=1 docker build "${build[@]}" --tag "$name" .
+  show_and_change docker push "$name"
 fi
 
 scan=(ecr describe-image-scan-findings --repository-name "$repository" --image-id)
@@ -150,8 +148,8 @@ fi
 unfit="the image is in ECR, and not for use: aws ecr batch-delete-image --repository-name $repository --image-ids imageTag=$tag"
 pushed || fail_as_refused 1
 IFS=$'\t' read -r digest media_type <<<"$answer"
-[ "$media_type" = application/vnd.docker.distribution.manifest.v2+json ] || fail 1 "the manifest is $media_type, and SageMaker
-takes Docker's only; push with docker buildx, or from an engine without the containerd image store; $unfit"
+[ "$media_type" = application/vnd.docker.distribution.manifest.v2+json ] || fail "the manifest is $media_type, and SageMaker
+takes Docker's only; push with docker buildx, or from an engine without the containerd image store; $unfit" 1
 
 status='' started='' deadline=$((SECONDS + scan_timeout))
 until [ "$status" = COMPLETE ] || [ "$status" = ACTIVE ]; do  # ACTIVE is a scan that goes on for as long as the image is there
@@ -168,16 +166,16 @@ until [ "$status" = COMPLETE ] || [ "$status" = ACTIVE ]; do  # ACTIVE is a scan
   case $status in
     COMPLETE | ACTIVE) ;;
     PENDING | IN_PROGRESS)
-      [ "$SECONDS" -lt "$deadline" ] || fail 1 "the scan is $status after $scan_timeout s; look at it later: aws ${scan[*]} imageDigest=$digest"
+      [ "$SECONDS" -lt "$deadline" ] || fail "the scan is $status after $scan_timeout s; look at it later: aws ${scan[*]} imageDigest=$digest" 1
       say "scan: $status, $((deadline - SECONDS)) s left"
       sleep 3 ;;
-    *) fail 1 "the scan is $status: $description; $unfit" ;;
+    *) fail "the scan is $status: $description; $unfit" 1 ;;
   esac
 done
 ask "${scan[@]}" "imageDigest=$digest" --query "$severe" || fail_as_refused 1
 findings=$(awk -F '\t' -v accepted="$accepted" 'NF > 1 && index(accepted, " " $2 " ") == 0' <<<"$answer")
-[ -z "$findings" ] || fail 1 "the scan found what is HIGH or CRITICAL:
+[ -z "$findings" ] || fail "the scan found what is HIGH or CRITICAL:
 $findings
-update what has it and commit, or, after a look at each, push again with --accept; $unfit"
+update what has it and commit, or, after a look at each, push again with --accept; $unfit" 1
 say "scan: $status, and nothing HIGH or CRITICAL that was not accepted"
 printf '%s@%s\n' "$uri" "$digest" >&3

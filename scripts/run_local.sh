@@ -33,12 +33,8 @@ Examples:
 END
 }
 
-say() { printf '== %s\n' "$*"; }
-fail() { printf 'run_local.sh: %s\n' "$1" >&2; exit "${2:-2}"; }
-quoted() { case $1 in *[!A-Za-z0-9_./:=@%+-]* | '') printf "'%s'" "${1//\'/\'\\\'\'}" ;; *) printf %s "$1" ;; esac; }
-show() { local word; printf '+'; for word; do printf ' %s' "$(quoted "$word")"; done; printf '\n'; }
-change() { if [ -n "$dry_run" ]; then show "$@"; else "$@"; fi; }
-value() { [ $# -gt 1 ] || fail "$1 takes a value; see --help"; }
+# shellcheck source=scripts/common.sh
+source "${BASH_SOURCE[0]%"${BASH_SOURCE[0]##*/}"}common.sh"
 
 verb='' paths=() image=ncf-triton:cpu port=8080 output='' dry_run='' environment=() hyperparameters='' more=()
 while [ $# -gt 0 ]; do

@@ -62,7 +62,7 @@ class Clone:
         self.folder, self.aws = folder / "a clone", aws
         self.post("reset")
         (self.folder / "scripts").mkdir(parents=True)
-        for name in ("push_to_ecr.sh", "ecr_lifecycle.json"):
+        for name in ("push_to_ecr.sh", "common.sh", "ecr_lifecycle.json"):
             shutil.copy(ROOT / "scripts" / name, self.folder / "scripts")
         (folder / "bin").mkdir()
         (folder / "bin" / "docker").write_text(docker)

@@ -5,16 +5,16 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'HELP'
-usage: scripts/ci_image.sh [--build-only] [PYTEST ARGUMENT…]
+usage: .ci/image.sh [--build-only] [PYTEST ARGUMENT…]
 
 Builds both images (the gpu one on a stand-in for NVIDIA's) and runs tests/image and the contract's tests
 against them. Takes the engine that is running; where none is, root on Debian or Ubuntu gets one for as long as this takes.
 Where the registry cannot be reached, a base is made by debootstrap and the wheels come from this machine's own pip.
 Where no engine can start at all, it says so and ends with exit code 0: the other tests stand for themselves.
 
-  scripts/ci_image.sh                             everything
-  scripts/ci_image.sh -k sigterm -x               of tests/image those that pytest selects, and no others
-  scripts/ci_image.sh --build-only                build into the engine that is running, and leave the images there
+  .ci/image.sh                             everything
+  .ci/image.sh -k sigterm -x               of tests/image those that pytest selects, and no others
+  .ci/image.sh --build-only                build into the engine that is running, and leave the images there
 HELP
 }
 build_only=false
@@ -24,7 +24,7 @@ case "${1:-}" in
 esac
 
 began=$SECONDS
-step() { echo "ci_image: [$((SECONDS - began)) s] $*"; }
+step() { echo "image: [$((SECONDS - began)) s] $*"; }
 python=.venv/bin/python
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/ncf-triton
 # Not /tmp, which is memory on some machines: an engine keeps its images here.
@@ -33,7 +33,7 @@ cpu=localhost/ncf-ci-cpu gpu=localhost/ncf-ci-gpu stage=localhost/ncf-ci-cpu-bui
 own_engine=false
 cleanup() {
   if $own_engine; then
-    scripts/docker_engine.sh stop "$work/engine"
+    .ci/docker_engine.sh stop "$work/engine"
   elif ! $build_only; then
     docker image rm "$cpu" "$gpu" "$stage" "$ngc" > /dev/null 2>&1 || true
   fi
@@ -44,10 +44,10 @@ trap 'exit 130' INT TERM
 
 # --- an engine. Debian's client builds with BuildKit by itself, where another on PATH may want a plug-in for it.
 if ! docker info > /dev/null 2>&1; then
-  if $build_only; then echo "ci_image: no engine answers; --build-only needs one that runs on" >&2; exit 2; fi
+  if $build_only; then echo "image: no engine answers; --build-only needs one that runs on" >&2; exit 2; fi
   own_engine=true status=0
-  scripts/docker_engine.sh start "$work/engine" || status=$?
-  [ "$status" = 3 ] && { echo "ci_image: the image is NOT tested here"; exit 0; }
+  .ci/docker_engine.sh start "$work/engine" || status=$?
+  [ "$status" = 3 ] && { echo "image: the image is NOT tested here"; exit 0; }
   [ "$status" = 0 ] || exit "$status"
   export DOCKER_HOST=unix://$work/engine/docker.sock
   if [ -x /usr/bin/docker ]; then mkdir "$work/bin"; ln -s /usr/bin/docker "$work/bin/docker"; export PATH=$work/bin:$PATH; fi
@@ -91,7 +91,7 @@ build "$cpu" "$context" --target cpu
 build "$stage" "$context" --target cpu-build
 build "$ngc" tests/image/ngc_stand_in --build-arg "BASE=$base" --build-arg "CPU_BUILD=$stage"
 build "$gpu" "$context" --target gpu --build-arg WITH_TORCH=0 --build-arg "BASE_IMAGE=$ngc"
-"$python" scripts/sbom.py "$cpu" --output "$work/sbom.json"
+"$python" scripts/image/sbom.py "$cpu" --output "$work/sbom.json"
 if $build_only; then exit; fi
 
 if ! command -v docker-registry > /dev/null && [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then

@@ -18,7 +18,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-LIST_PARTS = Path(__file__).parent / "image" / "list_parts.py"
+LIST_PARTS = Path(__file__).with_name("list_parts.py")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,7 +29,7 @@ def sbom(image: str, output: Path) -> None:
 
     \b
     Example:
-      scripts/sbom.py ncf-triton:cpu -o build/sbom-cpu.cdx.json
+      scripts/image/sbom.py ncf-triton:cpu -o build/sbom-cpu.cdx.json
     """
     described = json.loads(docker("image", "inspect", image))[0]
     entry = ("run", "--rm", "--network=none", "--entrypoint=/opt/venv/bin/python3")

@@ -7,14 +7,14 @@ set -euo pipefail
 
 usage() {
   cat <<'HELP'
-usage: scripts/docker_engine.sh start|stop FOLDER
+usage: .ci/docker_engine.sh start|stop FOLDER
 
 Needs root on Debian or Ubuntu; installs docker.io where dockerd is missing. Where it cannot start, the reason is
 printed and the exit code is 3.
 
-  scripts/docker_engine.sh start /tmp/engine
+  .ci/docker_engine.sh start /tmp/engine
   DOCKER_HOST=unix:///tmp/engine/docker.sock docker info
-  scripts/docker_engine.sh stop /tmp/engine
+  .ci/docker_engine.sh stop /tmp/engine
 HELP
 }
 
