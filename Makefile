@@ -6,13 +6,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VERSION := $(shell git describe --tags --always 2>/dev/null || echo 0.0.0)
 export DOCKER_BUILDKIT := 1
 
-.PHONY: demo serve test test-units test-image lint image image-gpu bench bench-quick bench-report bench-tools bench-clients bench-topk bench-train clean
+.PHONY: demo serve help test test-units test-image lint image image-gpu bench bench-quick bench-report bench-tools bench-clients bench-topk bench-train clean
 
-demo: .venv/ready  ## set up, train two models, serve them, ask, print, stop
+demo: .venv/ready  ## set up, train two models, serve them, ask both, print the answers, stop
 	$(BIN)/python scripts/demo.py
 
-serve: .venv/ready  ## the same, kept running until Ctrl-C
+serve: .venv/ready  ## as `make demo`, but serve until Ctrl-C
 	$(BIN)/python scripts/demo.py --keep-running
+
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: .venv/ready-dev  ## set up and pass all tests, those of the image too where a Docker engine runs or can be started
 	$(BIN)/python -m pytest tests/contracts tests/whole
@@ -30,13 +33,13 @@ lint: .venv/ready-dev  ## ruff, mypy --strict, hadolint and shellcheck
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile tests/image/ngc_stand_in/Dockerfile
-	$(BIN)/shellcheck scripts/*.sh scripts/image/*.sh
+	$(BIN)/shellcheck --external-sources $$(git ls-files '*.sh') .ci/run tests/image/ngc_stand_in/serve tests/image/ngc_stand_in/tritonserver
 
-image: .venv/image/ready  ## ncf-triton:cpu, and the list of what is in it (CycloneDX); ARGS="--build-arg …"
+image: .venv/image/ready  ## build ncf-triton:cpu and write the list of its parts (CycloneDX); ARGS="--build-arg …"
 	docker build --target cpu --tag ncf-triton:cpu --build-arg VERSION=$(VERSION) $(ARGS) .
 	.venv/image/bin/python scripts/image/sbom.py ncf-triton:cpu --output build/sbom-cpu.cdx.json
 
-image-gpu: .venv/image/ready  ## ncf-triton:gpu on NVIDIA's Triton image, and its list; ARGS="--build-arg BASE_IMAGE=…"
+image-gpu: .venv/image/ready  ## build ncf-triton:gpu on NVIDIA's Triton image, and write its list; ARGS="--build-arg BASE_IMAGE=…"
 	docker build --target gpu --tag ncf-triton:gpu --build-arg VERSION=$(VERSION) $(ARGS) .
 	.venv/image/bin/python scripts/image/sbom.py ncf-triton:gpu --output build/sbom-gpu.cdx.json
 
@@ -93,5 +96,6 @@ bench-train: .venv/ready  ## training beside the bare products and gathers it is
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	touch $@
 
-clean:  ## forget the environment, the demo's data and what it exported
-	rm -rf .venv .demo build model_repository/ncf_food_model* model_repository/ncf_fashion_model*
+clean:  ## delete .venv, .demo and build; models in model_repository stay
+	rm -rf .venv .demo build
+	@echo "model_repository/ stays as it is, because models of yours may lie there; delete folders in it by hand"

@@ -1,6 +1,7 @@
 """Two generated catalogues to two served recommenders: train, export, serve, ask, show.
 
-What an earlier run made (`.demo/`, `model_repository/`) is used again; `make clean` forgets it.
+Data, trained runs and exported models of an earlier run (`.demo/`, `model_repository/`) are used again. `make clean`
+deletes `.demo/`; models are deleted by hand.
 """
 
 from __future__ import annotations

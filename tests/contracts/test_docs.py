@@ -12,20 +12,69 @@ from click.testing import CliRunner
 
 from ncf.commands.main import cli
 from ncf.training.presets import PRESETS
+from serve.settings import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), ROOT / "model_repository" / "README.md"]
+FOLDERS = ("ncf", "serve", "benchmarks", "tests", "scripts", r"\.ci", "docs")
 
 
-def test_settings_and_tree_in_the_readme_are_the_codes() -> None:
-    if not (ROOT / ".git").exists():
-        pytest.skip("the tree is read from git, and this is no git checkout")
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        from update_readme import updated
-    finally:
-        sys.path.pop(0)
-    assert updated(README) == README, "run: python scripts/update_readme.py"
+def test_the_settings_page_is_made_from_the_settings() -> None:
+    command = [sys.executable, str(ROOT / ".ci" / "settings_page.py")]
+    page = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert page == (ROOT / "docs" / "settings.md").read_text(), "run: python .ci/settings_page.py > docs/settings.md"
+    named = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert sorted(named) == sorted(setting.name for setting in SETTINGS)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 200
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    """Relative links only: a link to another site can be right today and wrong tomorrow."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, heading = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), f"{page.relative_to(ROOT)} links to {target}, which does not exist"
+        if heading:
+            assert heading in anchors(file.read_text()), f"{page.relative_to(ROOT)} links to {target}: no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_path_of_ours_that_is_named_exists(page: Path) -> None:
+    """Names in code quotes that begin with one of our folders, as a command's first word too. docs/log.md tells history and may name what is gone."""
+    if page.name == "log.md":
+        pytest.skip("names of its time")
+    for name in re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)[` ]", page.read_text()):
+        assert (ROOT / name).exists(), f"{page.relative_to(ROOT)} names {name}, which does not exist"
+
+
+def test_decisions_are_numbered_and_those_that_are_cited_exist() -> None:
+    decisions = (ROOT / "docs" / "decisions.md").read_text()
+    numbers = [int(number) for number in re.findall(r"^- \*\*D(\d+)\. ", decisions, re.MULTILINE)]
+    assert len(numbers) == len(re.findall(r"^- ", decisions, re.MULTILINE)), "a decision without a number"
+    assert len(set(numbers)) == len(numbers), "a number given twice"
+    code = [path for folder in ("ncf", "serve", "benchmarks", "scripts", ".ci") for path in (ROOT / folder).rglob("*")]
+    for path in [*PAGES, ROOT / "Makefile", ROOT / "Dockerfile", *code]:
+        if path.suffix in (".py", ".sh", ".md", "") and path.is_file():
+            for cited in re.findall(r"\bD(\d+)\b", path.read_text()):
+                assert int(cited) in numbers, f"{path.relative_to(ROOT)} cites D{cited}, which docs/decisions.md lacks"
+
+
+def without_code(text: str) -> str:
+    """Markdown without its code, in which brackets are no links."""
+    return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+
+
+def anchors(text: str) -> set[str]:
+    """The names that a page's headings have in links."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 def test_every_make_target_in_the_readme_exists() -> None:
