@@ -8,7 +8,7 @@ PAGE = """# Settings of serve
 
 `serve` reads its settings from environment variables, once, when it starts. An empty variable counts as not set.
 A value that cannot be used ends the start with exit code 2 and one line that names the variable, the value and the
-values that are possible.
+values that are possible (1 for `SAGEMAKER_TRITON_INFERENCE_TYPE`, as in Triton's own container).
 
 This page is made by `python .ci/settings_page.py > docs/settings.md` from the table that `serve` reads.
 """

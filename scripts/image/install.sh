@@ -15,7 +15,7 @@ left_out=none
 for package; do [ -z "$package" ] || left_out+="|$package"; done
 grep -vE "^($left_out)==" "$folder/requirements.txt" > "$folder/chosen.txt"
 [ "${WITH_NVIDIA_PYINDEX:-0}" = 0 ] || install nvidia-pyindex
-# Of nvidia-pytriton only the files are used (docs/decisions.md), so the packages that its Python code wants stay away.
+# Of nvidia-pytriton only the files are used (D85 in docs/decisions.md), so the packages that its Python code wants stay away.
 grep -v '^nvidia-pytriton==' "$folder/chosen.txt" > "$folder/with-dependencies.txt"
 install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r "$folder/with-dependencies.txt"
 if grep '^nvidia-pytriton==' "$folder/chosen.txt" > "$folder/files-only.txt"; then
