@@ -6,16 +6,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VERSION := $(shell git describe --tags --always 2>/dev/null || echo 0.0.0)
 export DOCKER_BUILDKIT := 1
 
-.PHONY: demo serve help test test-units test-image lint image image-gpu bench bench-quick bench-report bench-tools bench-clients bench-topk bench-train clean
+.PHONY: demo serve test test-units test-image lint image image-gpu bench bench-quick bench-report bench-tools bench-clients bench-topk bench-train clean
 
 demo: .venv/ready  ## set up, train two models, serve them, ask both, print the answers, stop
 	$(BIN)/python scripts/demo.py
 
 serve: .venv/ready  ## as `make demo`, but serve until Ctrl-C
 	$(BIN)/python scripts/demo.py --keep-running
-
-help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: .venv/ready-dev  ## set up and pass all tests, those of the image too where a Docker engine runs or can be started
 	$(BIN)/python -m pytest tests/contracts tests/whole
@@ -95,6 +92,10 @@ bench-train: .venv/ready  ## training beside the bare products and gathers it is
 .venv/ready-dev: .venv/ready requirements-dev.txt
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	touch $@
+
+.PHONY: help
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 clean:  ## delete .venv, .demo and build; models in model_repository stay
 	rm -rf .venv .demo build
