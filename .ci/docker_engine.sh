@@ -1,16 +1,16 @@
 #!/bin/bash
-# A Docker engine of one's own, for machines that have none: started in a folder, stopped without a trace.
+# Starts a Docker engine in a folder, for machines that have none, and removes everything when it stops it.
 #
-# While it runs it has a network bridge of its own, without firewall rules or forwarding: containers can be reached through
-# published ports, and reach nothing beyond this machine. Where dockerd is missing, Debian's packages are installed, and stay.
+# While it runs it has its own network bridge, without firewall rules or forwarding: containers can be reached through published
+# ports and reach nothing beyond this machine. If dockerd is missing, Debian's packages are installed and stay.
 set -euo pipefail
 
 usage() {
   cat <<'HELP'
 usage: .ci/docker_engine.sh start|stop FOLDER
 
-Needs root on Debian or Ubuntu; installs docker.io where dockerd is missing. Where it cannot start, the reason is
-printed and the exit code is 3.
+Needs root on Debian or Ubuntu; installs docker.io if dockerd is missing. If it cannot start, it prints the reason and
+the exit code is 3.
 
   .ci/docker_engine.sh start /tmp/engine
   DOCKER_HOST=unix:///tmp/engine/docker.sock docker info
@@ -50,7 +50,7 @@ start() {
     [ -z "$policy" ] || rm -f "$policy"
     [ "$installed" = yes ] || cannot "apt-get install docker.io failed: $(tail -1 "$folder/apt.log")"
   fi
-  # Its address is set, because else it changes with the containers on it, and those that stay talk to nobody for seconds.
+  # The bridge gets a fixed MAC address. Otherwise it changes with the containers, which then lose the network for seconds.
   ip link add "$bridge" address 02:42:ac:1e:ff:01 type bridge 2> "$folder/ip.log" \
     || cannot "no network bridge can be made: $(cat "$folder/ip.log")"
   echo "$bridge" > "$folder/bridge"
@@ -67,7 +67,7 @@ start() {
       sleep 0.1
     done
     if [ "$attempt" = 2 ] || kill -0 $! 2> /dev/null; then break; fi
-    driver=vfs  # where the file system below cannot be overlaid: slower, and larger
+    driver=vfs  # overlay2 does not work on every file system; vfs is slower and needs more space
   done
   reason=$(grep -aE 'level=(error|fatal)|failed' "$folder/dockerd.log" | tail -1) || true
   stop
@@ -86,6 +86,6 @@ stop() {
   rm -rf --one-file-system "$folder"
 }
 
-# Debian's client first: it builds with BuildKit by itself, where others want a plug-in.
+# Debian's client is preferred, because it has BuildKit built in; others need a plug-in.
 docker=$([ -x /usr/bin/docker ] && echo /usr/bin/docker || echo docker)
 "$1"

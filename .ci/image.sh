@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds the image with a real engine, runs it hardened, and tests it: what `make test` does after the ordinary tests.
+# Builds the images with a real Docker engine, runs them hardened, and tests them: `make test-image`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,12 +8,12 @@ usage() {
 usage: .ci/image.sh [--build-only] [PYTEST ARGUMENT…]
 
 Builds both images (the gpu one on a stand-in for NVIDIA's) and runs tests/image and the contract's tests
-against them. Takes the engine that is running; where none is, root on Debian or Ubuntu gets one for as long as this takes.
-Where the registry cannot be reached, a base is made by debootstrap and the wheels come from this machine's own pip.
-Where no engine can start at all, it says so and ends with exit code 0: the other tests stand for themselves.
+against them. Uses the engine that is running. If none runs, root on Debian or Ubuntu gets one until the script ends.
+If the registry cannot be reached, debootstrap makes a base, and the wheels come from this machine's own pip.
+If no engine can start, the script prints that the image is not tested and ends with exit code 0.
 
   .ci/image.sh                             everything
-  .ci/image.sh -k sigterm -x               of tests/image those that pytest selects, and no others
+  .ci/image.sh -k sigterm -x               only the tests of tests/image that pytest selects
   .ci/image.sh --build-only                build into the engine that is running, and leave the images there
 HELP
 }
@@ -42,7 +42,7 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# --- an engine. Debian's client builds with BuildKit by itself, where another on PATH may want a plug-in for it.
+# --- an engine. Debian's client has BuildKit built in; another client on PATH may need a plug-in for it.
 if ! docker info > /dev/null 2>&1; then
   if $build_only; then echo "image: no engine answers; --build-only needs one that runs on" >&2; exit 2; fi
   own_engine=true status=0
@@ -55,7 +55,7 @@ if ! docker info > /dev/null 2>&1; then
 fi
 export DOCKER_BUILDKIT=1
 
-# --- the base, and what is built from
+# --- the base and the build's context
 # A secret that must not be found in any layer.
 printf '# ncf-ci-secret\n[global]\nretries = 1\n' > "$work/pip.conf"
 arguments=(--network host --secret "id=pip_conf,src=$work/pip.conf" --build-arg "VERSION=$(git describe --tags --always 2> /dev/null || echo 0.0.0)")
@@ -102,9 +102,9 @@ export NCF_IMAGE=$cpu NCF_GPU_IMAGE=$gpu
 "$python" -m pytest tests/image "$@"
 step "tests/image passed"
 [ $# = 0 ] || exit 0
-# What needs to see the processes of `serve` from outside, or starts it in its own way, is no test of the image.
+# Tests that look at the processes of `serve` from outside, or start it in another way, cannot run against an image.
 "$python" -m pytest tests/contracts/test_invocations.py tests/contracts/test_hosting.py \
   -k "not c014 and not c023_without and not environment"
 step "the contract's tests passed against the cpu image"
 NCF_IMAGE=$gpu "$python" -m pytest tests/contracts/test_hosting.py -k "c007_what or c021 or c025 or c026"
-step "and some of them against the gpu image on its stand-in"
+step "some of them passed against the gpu image on its stand-in"

@@ -1,4 +1,4 @@
-"""Two generated catalogues to two served recommenders: train, export, serve, ask, show.
+"""From two generated catalogues to two served recommenders: train, export, serve, ask, show the answers.
 
 Data, trained runs and exported models of an earlier run (`.demo/`, `model_repository/`) are used again. `make clean`
 deletes `.demo/`; models are deleted by hand.
@@ -45,7 +45,7 @@ def demo(keep_running: bool, port: int) -> None:
       make serve SAGEMAKER_BIND_TO_PORT=8081
     """
     require_free(port)
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: whatever ends this script also stops the server
+    for number in (signal.SIGTERM, signal.SIGHUP):  # treated like Ctrl-C, so that the server is stopped as well
         signal.signal(number, signal.default_int_handler)
     for name in CATALOGUES:
         prepare(name)
@@ -76,7 +76,7 @@ def step(text: str) -> None:
 
 
 def prepare(name: str) -> None:
-    """Data, run and export of one catalogue, each made only if it is not there."""
+    """Make data, run and export of one catalogue, each only if it does not exist."""
     data, run, model = WORK / f"{name}.csv", WORK / f"run_{name}", f"ncf_{name}_model"
     if not data.exists():
         ncf("sample", name, "--output", data)
@@ -116,7 +116,7 @@ def start_server(port: int) -> subprocess.Popen[bytes]:
         "SAGEMAKER_BIND_TO_PORT": str(port),
     }
     step(" ".join(f"{key}={value.replace(f'{ROOT}/', '')}" for key, value in mine.items()) + " serve")
-    # A session of its own: Ctrl-C is for this script, which then stops the server and shows its exit code.
+    # The server gets its own session, so that Ctrl-C reaches this script only, which stops it and shows its exit code.
     return subprocess.Popen([BIN / "serve"], env={**os.environ, **mine}, start_new_session=True)
 
 
@@ -163,7 +163,7 @@ def ask_and_show(url: str) -> None:
     )
     show(answer, "the same user, soups only, with their titles")
     answer = ask(url, {"model": "ncf_food_model", "history": ["sushi-01", "sushi-05", "poke-02"], "k": 3})
-    show(answer, f"somebody the model was not trained with ({answer['reason']})")
+    show(answer, f"a new user, whom the model was not trained with ({answer['reason']})")
     answer = ask(url, {"model": "ncf_fashion_model", "item_id": "boots-01", "k": 3})
     show(answer, f"items like boots-01 ({answer['reason']})")
     answer = ask(url, {"model": "ncf_food_model", "user_id": "nobody", "k": 3})
@@ -177,7 +177,7 @@ def ask_and_show(url: str) -> None:
 
 
 def history(name: str, user: str | int) -> str:
-    """What a user has had most, by group of items: the planted taste the answer should match."""
+    """The groups of items that a user has had most; the generated taste, which the answer should match."""
     frame = pl.read_csv(WORK / f"{name}.csv", infer_schema=False).filter(pl.col("user_id") == str(user))
     groups = frame["item_id"].str.split("-").list.first().value_counts(sort=True).head(3)
     return ", ".join(f"{count} × {group}" for group, count in groups.iter_rows())

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Fetches the libpython that Triton's Python stub needs, which Debian and Ubuntu leave out of python3, if it is missing:
-# the one library of the distribution's own package goes into the virtual environment, nothing else on the machine changes.
+# Fetches the libpython that Triton's Python stub needs if it is missing: Debian and Ubuntu do not install it with python3.
+# The library of the distribution's own package goes into the virtual environment; nothing else on the machine changes.
 set -eu
 case "${1:-}" in
   ""|-h|--help) echo "usage: scripts/ensure_libpython.sh .venv/bin/python   (needs apt-get where libpython is missing)"; exit 0 ;;
 esac
 python=$1
 
-# Prints the library's name, and exits with 1 if no loader would find it where serve looks (see triton_runtime.py).
+# Prints the library's name, and exits with 1 if it is not where serve looks for it (serve/triton/runtime.py).
 library=$("$python" - <<'PY'
 import ctypes, pathlib, sys, sysconfig
 name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"

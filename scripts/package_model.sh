@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the model.tar.gz that SageMaker unpacks, and looks at what comes out of it before it gets its name.
+# Makes the model.tar.gz that SageMaker unpacks, and checks its content before it gets its final name.
 set -euo pipefail
 export LC_ALL=C
 
@@ -49,7 +49,7 @@ command -v "$tar" >/dev/null || fail "GNU tar is missing; on macOS: brew install
 
 scratch=$(mktemp -d) partial=$(dirname "$output")/.$(basename "$output").$$
 trap 'rm -rf "$scratch" "$partial"' EXIT
-stage=$scratch/stage unpacked=$scratch/unpacked  # stage: a link to every model to pack
+stage=$scratch/stage unpacked=$scratch/unpacked  # $stage holds a link to every model to pack
 mkdir "$stage" "$unpacked"
 
 versions() { find -L "$1" -mindepth 1 -maxdepth 1 -type d | sed 's|.*/||' | grep -Ex '[1-9][0-9]{0,9}' | sort -rn || true; }
@@ -109,7 +109,7 @@ for link in "$stage"/*; do
   done
 done
 
-staged() {  # what find is to do with what is to be packed
+staged() {  # find's actions for the files and folders to pack
   (cd "$stage" && find -L -- * ${leave_out[@]+"${leave_out[@]}"} \( -name '.*' -o -name __pycache__ -o -name __MACOSX \) -prune -o "$@")
 }
 dangling=$(staged -type l -print)
@@ -118,8 +118,8 @@ staged \( -type f -o -type d \) -print0 | sort -z >"$scratch/entries"
 staged -type f -print0 | sort -z >"$scratch/files"
 checksums() { (cd "$1" && xargs -0 cksum <"$scratch/files"); }
 checksums "$stage" >"$scratch/packed"
-# One time for all files, made from what is in them: serve tells files of one name apart by size and time, and with a
-# time that is always the same a second archive unpacked over a first could pass for it.
+# All files get one time, which is computed from their contents. serve distinguishes files of one name by size and time; with a
+# constant time it could take files of a second archive, unpacked over the first, for the first archive's.
 time=$((1000000000 + $(cksum <"$scratch/packed" | cut -d' ' -f1) % 500000000))
 "$tar" --create --format=gnu --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' --mtime="@$time" --dereference \
   --hard-dereference --directory="$stage" --no-recursion --null --files-from="$scratch/entries" | gzip -n >"$partial"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts the image into ECR in the form SageMaker takes, under its commit's name, and has ECR's scan look at it.
+# Pushes the image to ECR in the form that SageMaker accepts, with a tag that names its commit, and waits for ECR's scan.
 set -euo pipefail
 export LC_ALL=C AWS_PAGER=''
 
@@ -8,23 +8,23 @@ usage() {
 usage: scripts/push_to_ecr.sh [options]
 
 Builds the image for linux/amd64, pushes it to ECR as TAG-TARGET (v0.1.0-cpu: the commit's git tag, or else its short hash),
-waits for ECR's scan, and prints the image's URI by digest, the only line on stdout. A repository that is not there is made:
-tags cannot be moved, every push is scanned, and old images go by scripts/ecr_lifecycle.json.
+waits for ECR's scan, and prints the image's URI by digest, the only line on stdout. A repository that does not exist is made:
+its tags cannot be moved, every push is scanned, and scripts/ecr_lifecycle.json decides which old images are deleted.
 
   --target cpu|gpu         what to build [default: cpu]
   --repository NAME        of ECR [default: ncf-triton]
   --tag TAG                another tag, for a tree with changes that are not committed
-  --image IMAGE --tag TAG  push an image that is there, such as the one that was tested, and build nothing
-  --accept CVE             a finding that somebody has looked into, and that shall not count; may be given several times
+  --image IMAGE --tag TAG  push an existing image, such as the one that was tested, and build nothing
+  --accept CVE             a finding that was examined and is accepted; may be given several times
   --scan-timeout SECONDS   [default: 600]
-  --dry-run                print every call of aws and docker, and make only those that read
+  --dry-run                print every call of aws and docker, and make only the calls that change nothing
   -- OPTION...             anything else for `docker build`, such as --build-arg BASE_IMAGE=...
 
-AWS_PROFILE, AWS_REGION and so on say where. ECR_REGISTRY is the host to push through where the registry has another name
-than ECR gives it (a VPC endpoint, a proxy); the URI that is printed has ECR's own.
+AWS_PROFILE, AWS_REGION and so on choose account and region. Set ECR_REGISTRY to the host to push through if the registry is
+reached under another name than ECR's (a VPC endpoint, a proxy); the printed URI has ECR's name.
 
-Exit codes: 2 is a mistake in the call, or a tag that is there already; 1 is all else: a finding of HIGH or CRITICAL, no scan
-in time, a manifest that SageMaker refuses.
+Exit codes: 2 for a mistake in the call or a tag that exists already; 1 for every other failure: a finding of HIGH or CRITICAL,
+no scan in time, a manifest that SageMaker refuses.
 
 Examples:
   URI=$(scripts/push_to_ecr.sh)
@@ -61,9 +61,9 @@ case $scan_timeout in '' | *[!0-9]*) fail "--scan-timeout is '$scan_timeout'; it
 cd "$(dirname "$0")/.."
 for command in git aws docker; do command -v $command >/dev/null || fail "$command is missing; install it"; done
 if [ -z "$tag" ]; then
-  [ -z "$image" ] || fail "--image needs --tag: nothing here says which commit $image was built from"
+  [ -z "$image" ] || fail "--image needs --tag, because the commit that $image was built from is unknown"
   changes=$(git status --porcelain) || fail "this is no git repository; give the image a name with --tag"
-  [ -z "$changes" ] || fail "no commit says what would be in the image; commit these changes, or give it a name with --tag
+  [ -z "$changes" ] || fail "the working tree has changes, so no commit describes the image; commit these changes, or name the image with --tag
 $changes"
   tag=$(git describe --tags --exact-match 2>/dev/null || git rev-parse --short=12 HEAD)-$target
 fi
@@ -81,7 +81,7 @@ fi
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-# A call that reads, so that a dry run makes it, too: -> $answer; if it fails, the reason is in a file.
+# A call that changes nothing, so a dry run makes it too. Its output is in $answer; the reason of a failure is in a file.
 ask() { [ -z "$dry_run" ] || show aws "$@"; answer=$(aws "$@" --output text 2>"$scratch/error"); }
 refused() { grep -q "$1" "$scratch/error"; }
 fail_as_refused() { fail "$(grep . "$scratch/error" | tail -n 1)${2:+; $2}" "$1"; }  # exit code, remedy
@@ -105,7 +105,7 @@ elif refused RepositoryNotFoundException; then
 else
   fail_as_refused 1
 fi
-if ! ask ecr get-lifecycle-policy --repository-name "$repository" --query registryId; then  # what is there stays as it is
+if ! ask ecr get-lifecycle-policy --repository-name "$repository" --query registryId; then  # an existing policy stays as it is
   refused 'LifecyclePolicyNotFoundException\|RepositoryNotFoundException' || fail_as_refused 1
   put=(aws ecr put-lifecycle-policy --repository-name "$repository" --lifecycle-policy-text file://scripts/ecr_lifecycle.json)
   show "${put[@]}"
@@ -116,7 +116,7 @@ pushed() {
     --query 'imageDetails[0].[imageDigest,imageManifestMediaType]'
 }
 if pushed; then
-  fail "the tag $tag is there already, and tags cannot be moved: $uri@${answer%%$'\t'*}; take that, or choose another --tag"
+  fail "the tag $tag exists already, and tags cannot be moved: $uri@${answer%%$'\t'*}; use that image, or choose another --tag"
 fi
 refused 'ImageNotFoundException\|RepositoryNotFoundException' || fail_as_refused 1
 
@@ -145,19 +145,19 @@ if [ -n "$dry_run" ]; then
   show aws "${scan[@]}" imageDigest=DIGEST
   exit 0
 fi
-unfit="the image is in ECR, and not for use: aws ecr batch-delete-image --repository-name $repository --image-ids imageTag=$tag"
+unfit="do not use the image, which is in ECR already; to delete it: aws ecr batch-delete-image --repository-name $repository --image-ids imageTag=$tag"
 pushed || fail_as_refused 1
 IFS=$'\t' read -r digest media_type <<<"$answer"
 [ "$media_type" = application/vnd.docker.distribution.manifest.v2+json ] || fail "the manifest is $media_type, and SageMaker
 takes Docker's only; push with docker buildx, or from an engine without the containerd image store; $unfit" 1
 
 status='' started='' deadline=$((SECONDS + scan_timeout))
-until [ "$status" = COMPLETE ] || [ "$status" = ACTIVE ]; do  # ACTIVE is a scan that goes on for as long as the image is there
+until [ "$status" = COMPLETE ] || [ "$status" = ACTIVE ]; do  # ACTIVE: ECR scans as long as the image exists
   if ask "${scan[@]}" "imageDigest=$digest" --no-paginate --query 'imageScanStatus.[status, description]'; then
     IFS=$'\t' read -r status description <<<"$answer"
   elif refused ScanNotFoundException; then
     status=PENDING
-    # For a repository that does not scan on push; refused where the scan has only not begun yet, which is no matter.
+    # Needed if the repository does not scan on push. ECR refuses it if a scan is about to begin, which does no harm.
     [ -n "$started" ] || aws ecr start-image-scan --repository-name "$repository" --image-id "imageDigest=$digest" >/dev/null 2>&1 || true
     started=yes
   else
@@ -174,8 +174,8 @@ until [ "$status" = COMPLETE ] || [ "$status" = ACTIVE ]; do  # ACTIVE is a scan
 done
 ask "${scan[@]}" "imageDigest=$digest" --query "$severe" || fail_as_refused 1
 findings=$(awk -F '\t' -v accepted="$accepted" 'NF > 1 && index(accepted, " " $2 " ") == 0' <<<"$answer")
-[ -z "$findings" ] || fail "the scan found what is HIGH or CRITICAL:
+[ -z "$findings" ] || fail "the scan found vulnerabilities that are HIGH or CRITICAL:
 $findings
-update what has it and commit, or, after a look at each, push again with --accept; $unfit" 1
-say "scan: $status, and nothing HIGH or CRITICAL that was not accepted"
+update the packages and commit, or examine each finding and push again with --accept; $unfit" 1
+say "scan: $status, without a HIGH or CRITICAL finding that is not accepted"
 printf '%s@%s\n' "$uri" "$digest" >&3

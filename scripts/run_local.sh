@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the image on this machine as SageMaker would: the same verbs, folders, user and signals.
+# Runs the image on this machine as SageMaker does: with the same verbs, folders, user and signals.
 set -euo pipefail
 export LC_ALL=C
 
@@ -10,7 +10,7 @@ usage: scripts/run_local.sh serve MODEL [options]
        scripts/run_local.sh train DATA --output DIR [options]
 
 serve        MODEL is a model repository, or a model.tar.gz, which is unpacked first; read-only at /opt/ml/model
-multi-model  every ARCHIVE is unpacked at /opt/ml/models/<hash>/model, to be loaded by the curl lines that are printed
+multi-model  every ARCHIVE is unpacked at /opt/ml/models/<hash>/model; the printed curl lines load the models
 train        DATA is a file, or a folder, for the channel `train`; DIR is made, and gets the job's /opt/ml/model and
              /opt/ml/output
 
@@ -23,7 +23,7 @@ train        DATA is a file, or a folder, for the channel `train`; DIR is made, 
   -- OPTION...                 anything else for `docker run`, such as --memory 2g
 
 Ctrl-C stops the container as SageMaker does: SIGTERM, and SIGKILL after 30 seconds (120 in training). The exit code is the
-container's; 2 is a mistake in the call. --gpus all is added where nvidia-smi works and Docker has the nvidia runtime.
+container's, or 2 for a mistake in the call. --gpus all is added if nvidia-smi works and Docker has the nvidia runtime.
 
 Examples:
   scripts/run_local.sh serve model_repository
@@ -48,7 +48,7 @@ while [ $# -gt 0 ]; do
       value "$@"
       case $2 in ?*=*) ;; *) fail "--hyperparameter is '$2'; it must be NAME=VALUE, such as epochs=5" ;; esac
       pair=${2//\\/\\\\} pair=${pair//\"/\\\"}
-      hyperparameters+="${hyperparameters:+, }\"${pair%%=*}\": \"${pair#*=}\""  # SageMaker hands every value on as a text
+      hyperparameters+="${hyperparameters:+, }\"${pair%%=*}\": \"${pair#*=}\""  # SageMaker passes every value on as text
       shift ;;
     --dry-run) dry_run=yes ;;
     --) shift; more=("$@"); break ;;
@@ -90,7 +90,7 @@ fi
 
 absolute() { if [ -d "$1" ]; then (cd "$1" && pwd); else printf '%s/%s' "$(cd "$(dirname "$1")" && pwd)" "${1##*/}"; fi; }
 options=(--user 0:0)  # SageMaker runs containers as root
-mount() {  # a path here, its place in the container
+mount() {  # a path on this machine, its path in the container
   case $1 in *,*) fail "$1 has a comma, which docker's --mount cannot take; rename it" ;; esac
   options+=(--mount "type=bind,source=$1,target=$2,readonly")
 }
@@ -98,7 +98,7 @@ unpack() {  # an archive, a folder to make
   change mkdir -p "$2"
   change tar -xzf "$1" -C "$2" || fail "$1 is no .tar.gz that SageMaker could unpack; scripts/package_model.sh makes them"
 }
-hash_of() { printf '%032x' "$(printf %s "$1" | cksum | cut -d' ' -f1)"; }  # SageMaker's have 32 such digits, too
+hash_of() { printf '%032x' "$(printf %s "$1" | cksum | cut -d' ' -f1)"; }  # 32 digits, as in SageMaker's names
 write() { if [ -n "$dry_run" ]; then echo "+ write $scratch/config/$1: $2"; else printf '%s\n' "$2" >"$scratch/config/$1"; fi; }
 
 case $verb in
@@ -173,8 +173,8 @@ stop() {
   docker stop -t "$grace" "$name" >/dev/null 2>&1 || true
 }
 trap stop INT TERM HUP
-"${run[@]}" >/dev/null || exit  # docker has said why
-set -m  # a process group of its own: Ctrl-C is for this script, and the log goes on to the container's end
+"${run[@]}" >/dev/null || exit  # docker has printed the reason
+set -m  # the log gets a process group of its own, so Ctrl-C does not end it before the container ends
 docker logs --follow "$name" &
 set +m
 running() { [ "$(docker inspect --format '{{.State.Running}}' "$name" 2>/dev/null)" = true ]; }
@@ -191,7 +191,7 @@ if [ "$verb" = train ]; then
     collect
     say "next: scripts/run_local.sh serve $(quoted "$output/model")"
   else
-    (set +e; collect 2>/dev/null)  # as far as the job came
+    (set +e; collect 2>/dev/null)  # the files that the job wrote before it failed
     [ ! -s "$output/output/failure" ] || say "FailureReason: $(cat "$output/output/failure")"
   fi
 elif [ -n "$late" ]; then

@@ -1,6 +1,6 @@
 #!/bin/bash
-# A base for the cpu image where no registry can be reached: Debian bookworm by debootstrap, as the tar file TARGET.
-# The mirror is the one this machine's apt uses; nothing else of the machine goes in.
+# Makes a base for the cpu image if no registry can be reached: Debian bookworm by debootstrap, as the tar file TARGET.
+# It uses the mirror of this machine's apt, and nothing else of this machine.
 set -euo pipefail
 target=$1
 root=$(mktemp -d /tmp/debian-base.XXXXXX)

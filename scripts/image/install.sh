@@ -1,5 +1,5 @@
 #!/bin/bash
-# Inside a build of either image: the packages of requirements.txt in /opt/venv, without what nothing here runs.
+# Runs in the build of both images: installs the packages of requirements.txt into /opt/venv, without files that nothing uses.
 #
 #   install.sh FOLDER [PACKAGE…]    FOLDER holds requirements.txt and, if there are any, wheels to take instead of
 #                                   downloading them; the PACKAGEs of requirements.txt are left out
@@ -7,7 +7,7 @@ set -euo pipefail
 folder=$1; shift
 venv=/opt/venv
 
-# pip itself stays outside: an image needs none.
+# pip itself is not installed, because an image does not need it.
 python3 -m venv --without-pip "$venv"
 install() { python3 -m pip --python "$venv/bin/python3" install --no-cache-dir --find-links "$folder" "$@"; }
 
@@ -15,7 +15,7 @@ left_out=none
 for package; do [ -z "$package" ] || left_out+="|$package"; done
 grep -vE "^($left_out)==" "$folder/requirements.txt" > "$folder/chosen.txt"
 [ "${WITH_NVIDIA_PYINDEX:-0}" = 0 ] || install nvidia-pyindex
-# Of nvidia-pytriton only the files are used (D85 in docs/decisions.md), so the packages that its Python code wants stay away.
+# Of nvidia-pytriton only the files are used (D85 in docs/decisions.md), so the packages that its Python code needs are not installed.
 grep -v '^nvidia-pytriton==' "$folder/chosen.txt" > "$folder/with-dependencies.txt"
 install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r "$folder/with-dependencies.txt"
 if grep '^nvidia-pytriton==' "$folder/chosen.txt" > "$folder/files-only.txt"; then
@@ -30,9 +30,9 @@ find "$site"/{numpy,sympy,networkx,mpmath} -type d -name tests -prune -exec rm -
 version=$("$venv/bin/python3" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 find "$site"/pytriton/tritonserver/python_backend_stubs -mindepth 1 -maxdepth 1 ! -name "$version" -exec rm -rf {} + 2> /dev/null || true
 [ "$version" = 3.13 ] || rm -f "$site"/nvidia_pytriton.libs/libpython3-*.13.so*
-# Symbols for debuggers, a sixth of everything. What wheels bundle in *.libs was patched and does not survive it.
+# Symbols for debuggers are a sixth of everything. Libraries in *.libs were patched by auditwheel, and stripping breaks them.
 if [ "${STRIP:-0}" = 1 ]; then
   find "$site" -name '*.so*' -type f -size +1M ! -path '*.libs/*' -exec strip --strip-unneeded {} +
 fi
-# The app lies beside the environment, so that a change to it is a small layer.
+# ncf and serve are beside the environment, so that a change to them is a small layer.
 echo /opt/ncf-triton > "$site/ncf-triton.pth"

@@ -1,11 +1,11 @@
 #!/bin/bash
-# Inside a build of either image: ncf and serve from FOLDER into /opt/ncf-triton, checked to be what the verbs run.
+# Runs in the build of both images: installs ncf and serve from FOLDER into /opt/ncf-triton and checks that the verbs run them.
 set -euo pipefail
 python=/opt/venv/bin/python3
 
 python3 -m pip --python "$python" install --no-cache-dir --no-deps --find-links /build/wheels --target /opt/ncf-triton "$1"
 export PATH=/opt/ncf-triton/bin:$PATH
-# Triton loads its backends from here; laid out at a start they would need a /tmp that programs may be run from.
+# Triton loads its backends from here. Laid out at each start instead, they would need a /tmp without noexec.
 if "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("pytriton") is None)'; then
   "$python" -m serve.triton.runtime
   "$python" -m compileall -q --invalidation-mode unchecked-hash /opt/venv/share/ncf-triton

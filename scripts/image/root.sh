@@ -1,8 +1,8 @@
 #!/bin/bash
-# Inside a build of the cpu image: the files of a few Debian packages, and nothing else, in the folder TARGET.
+# Runs in the build of the cpu image: copies the files of a few Debian packages, and nothing else, into the folder TARGET.
 #
-# What is not there cannot be attacked and need not be patched: no package manager, no perl, no coreutils, nothing setuid.
-# bash stays, and is sh, too: Triton starts the processes of its Python backend through both.
+# A file that is not there cannot be attacked and needs no patch: there is no package manager, no perl, no coreutils and no
+# setuid file. bash stays, and is sh as well, because Triton starts the processes of its Python backend through both.
 set -euo pipefail
 target=$1
 
@@ -17,14 +17,14 @@ mkdir -p "$target"/{dev,proc,sys,run,tmp,opt,root,etc,usr/bin,usr/sbin,usr/lib,u
 chmod 1777 "$target/tmp" "$target/var/tmp"
 for folder in bin sbin lib lib64; do ln -s "usr/$folder" "$target/$folder"; done
 
-# Manuals, and what a container's engine writes itself, stay behind; copyright files do not.
+# Manuals, and files that a container's engine writes itself, are left out; copyright files are kept.
 dpkg -L "${packages[@]}" | sort -u | while read -r file; do
   case "$file" in
     /usr/share/man/*|/usr/share/info/*|/usr/share/locale/*|/usr/share/lintian/*|/etc/hosts|/etc/hostname) continue ;;
   esac
   if [ -L "$file" ] || [ -f "$file" ]; then cp -a --parents "$file" "$target"; fi
 done
-# Compiled here once: on a read-only root every process would do it again.
+# Compiled here once, because on a read-only root every process would compile again.
 python3 -m compileall -q --invalidation-mode unchecked-hash -s "$target" "$target/usr/lib/python3.11"
 ln -s bash "$target/usr/bin/sh"
 # Scanners and the list of parts read the packages' versions here.

@@ -105,7 +105,7 @@ def test_a_git_tag_names_the_image_and_a_second_push_stops(clone: Pushed) -> Non
     assert "VERSION=v1.2.0" in build
     second = clone.push("--target", "gpu")
     assert (second.returncode, second.stdout) == (2, "")
-    assert f"the tag v1.2.0-gpu is there already, and tags cannot be moved: {first.stdout.strip()};" in second.stderr
+    assert f"the tag v1.2.0-gpu exists already, and tags cannot be moved: {first.stdout.strip()};" in second.stderr
     assert clone.calls() == []
 
 
@@ -151,7 +151,7 @@ def test_findings_count_unless_they_are_accepted(clone: Pushed) -> None:
     clone.scan("COMPLETE", ("HIGH", "CVE-1"), ("CRITICAL", "CVE-22"), ("MEDIUM", "CVE-333"))
     ended = clone.push("--tag", "first", "--accept", "CVE-1", "--accept", "CVE-2")
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert "the scan found what is HIGH or CRITICAL:\nCRITICAL\tCVE-22\thttps://cve/CVE-22\nupdate" in ended.stderr
+    assert "found vulnerabilities that are HIGH or CRITICAL:\nCRITICAL\tCVE-22\thttps://cve/CVE-22\nupdate" in ended.stderr
     remove = "aws ecr batch-delete-image --repository-name ncf-triton --image-ids imageTag=first"
     assert ended.stderr.endswith(f"{remove}\n")
 
@@ -171,7 +171,8 @@ def test_a_scan_that_fails_gives_no_uri(clone: Pushed) -> None:
     ended = clone.push()
     assert (ended.returncode, ended.stdout) == (1, "")
     assert (
-        "push_to_ecr.sh: the scan is UNSUPPORTED_IMAGE: as ECR says; the image is in ECR, and not for use: aws "
+        "push_to_ecr.sh: the scan is UNSUPPORTED_IMAGE: as ECR says; do not use the image, which is in ECR already; "
+        "to delete it: aws "
         in ended.stderr
     )
 
@@ -207,7 +208,7 @@ def test_a_repository_with_tags_that_move_is_refused(clone: Pushed) -> None:
         (("--target", "tpu"), {}, "--target is 'tpu'; choose cpu or gpu"),
         (("--tag", "a/b"), {}, "'a/b' is no tag; give one of letters, digits, '.', '_' and '-' with --tag"),
         (("--scan-timeout", "soon"), {}, "--scan-timeout is 'soon'; it must be a number of seconds"),
-        (("--image", "x"), {}, "--image needs --tag: nothing here says which commit x was built from"),
+        (("--image", "x"), {}, "--image needs --tag, because the commit that x was built from is unknown"),
         (("--image", "x", "--tag", "y"), {"FAILS": "image inspect"}, "there is no image x here; `docker image ls`"),
         (
             ("--image", "x", "--tag", "y"),
@@ -232,5 +233,5 @@ def test_a_tree_with_changes_needs_a_name_of_its_own(clone: Pushed) -> None:
     (clone.folder / "new.txt").write_text("")
     ended = clone.push()
     assert ended.returncode == 2
-    assert "commit these changes, or give it a name with --tag\n?? new.txt\n" in ended.stderr
+    assert "commit these changes, or name the image with --tag\n?? new.txt\n" in ended.stderr
     assert clone.push("--tag", "tried-out", "--dry-run").returncode == 0
