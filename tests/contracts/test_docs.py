@@ -47,7 +47,7 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_path_of_ours_that_is_named_exists(page: Path) -> None:
-    """Paths in code quotes, also as the first word of a command. docs/log.md is history and may name files that are gone."""
+    """Paths in code quotes, also as the first word of a command. docs/log.md is history and keeps old names."""
     if page.name == "log.md":
         pytest.skip("the log keeps the names of its time")
     for name in re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)[` ]", page.read_text()):

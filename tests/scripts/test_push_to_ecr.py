@@ -151,7 +151,7 @@ def test_findings_count_unless_they_are_accepted(clone: Pushed) -> None:
     clone.scan("COMPLETE", ("HIGH", "CVE-1"), ("CRITICAL", "CVE-22"), ("MEDIUM", "CVE-333"))
     ended = clone.push("--tag", "first", "--accept", "CVE-1", "--accept", "CVE-2")
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert "found vulnerabilities that are HIGH or CRITICAL:\nCRITICAL\tCVE-22\thttps://cve/CVE-22\nupdate" in ended.stderr
+    assert "vulnerabilities that are HIGH or CRITICAL:\nCRITICAL\tCVE-22\thttps://cve/CVE-22\nupdate" in ended.stderr
     remove = "aws ecr batch-delete-image --repository-name ncf-triton --image-ids imageTag=first"
     assert ended.stderr.endswith(f"{remove}\n")
 
