@@ -172,8 +172,7 @@ def test_a_scan_that_fails_gives_no_uri(clone: Pushed) -> None:
     assert (ended.returncode, ended.stdout) == (1, "")
     assert (
         "push_to_ecr.sh: the scan is UNSUPPORTED_IMAGE: as ECR says; do not use the image, which is in ECR already; "
-        "to delete it: aws "
-        in ended.stderr
+        "to delete it: aws " in ended.stderr
     )
 
 
