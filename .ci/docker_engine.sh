@@ -38,7 +38,7 @@ start() {
     export DEBIAN_FRONTEND=noninteractive
     packages=(docker.io iproute2 iptables)
     apt-get update > "$folder/apt.log" 2>&1 || cannot "apt-get update failed: $(tail -1 "$folder/apt.log")"
-    # Newer distributions have the client, and what it builds with, in packages of their own.
+    # Newer distributions have separate packages for the client and for building.
     for package in docker-cli docker-buildx; do
       if apt-cache show "$package" > /dev/null 2>&1; then packages+=("$package"); fi
     done

@@ -71,7 +71,7 @@ if ! timeout 60 docker pull "$base" > "$work/pull.log" 2>&1; then
   if [ -z "$(find "$cache/debian.tar" -mtime -7 2> /dev/null)" ]; then scripts/image/debian_base.sh "$cache/debian.tar"; fi
   docker import -c 'CMD ["bash"]' "$cache/debian.tar" "$base" > /dev/null
   step "the registry cannot be reached: a base made by debootstrap"
-  # pip's own cache has what this machine has installed; 3.11 is the Python of that Debian.
+  # pip's cache already holds the wheels that are installed on this machine; 3.11 is the Python of that Debian.
   grep -v '^nvidia-pytriton==' requirements.txt > "$work/with-dependencies.txt"
   grep '^nvidia-pytriton==' requirements.txt > "$work/files-only.txt"
   for what in "-r $work/with-dependencies.txt setuptools==80.9.0" "--no-deps -r $work/files-only.txt"; do

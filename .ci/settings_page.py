@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def section(heading: str, prefix: str, introduction: str) -> str:
-    rows = ["| variable | default | value | what for |", "|---|---|---|---|"]
+    rows = ["| variable | default | value | purpose |", "|---|---|---|---|"]
     for setting in SETTINGS:
         if prefix_of(setting.name) == prefix:
             default = f"`{setting.default}`" if setting.default else "not set"

@@ -127,7 +127,7 @@ def require_free(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            step(f"port {port} is in use; stop what uses it, or: make demo SAGEMAKER_BIND_TO_PORT={port + 1}")
+            step(f"port {port} is in use; stop its program, or: make demo SAGEMAKER_BIND_TO_PORT={port + 1}")
             sys.exit(2)
 
 

@@ -15,7 +15,7 @@ are packed with all their versions.
   -f, --force            write it even if it exists
 
 The same files give the same archive, byte for byte: sorted, owned by 0:0, links replaced by what they point to. Hidden
-files (withdrawn versions, what a killed export left, .DS_Store), __pycache__ and older versions are left out.
+files (withdrawn versions, the remains of a killed export, .DS_Store), __pycache__ and older versions are left out.
 
 Examples:
   scripts/package_model.sh model_repository/ncf_food_model                  one endpoint, one recommender

@@ -11,7 +11,7 @@ Builds the image for linux/amd64, pushes it to ECR as TAG-TARGET (v0.1.0-cpu: th
 waits for ECR's scan, and prints the image's URI by digest, the only line on stdout. A repository that does not exist is made:
 its tags cannot be moved, every push is scanned, and scripts/ecr_lifecycle.json decides which old images are deleted.
 
-  --target cpu|gpu         what to build [default: cpu]
+  --target cpu|gpu         the image to build [default: cpu]
   --repository NAME        of ECR [default: ncf-triton]
   --tag TAG                another tag, for a tree with changes that are not committed
   --image IMAGE --tag TAG  push an existing image, such as the one that was tested, and build nothing

@@ -82,7 +82,7 @@ if [ -z "$dry_run" ]; then
   docker image inspect "$image" >/dev/null 2>&1 ||
     fail "there is no image $image here; \`make image\` builds ncf-triton:cpu, \`docker pull\` fetches others"
   if [ "$verb" != train ] && (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-    fail "port $port is in use; stop what uses it, or choose another, such as --port $((port + 1))"
+    fail "port $port is in use; stop the program that uses it, or choose another, such as --port $((port + 1))"
   fi
   scratch=$(mktemp -d)
   trap 'docker rm --force "$name" >/dev/null 2>&1 || true; rm -rf "$scratch"' EXIT

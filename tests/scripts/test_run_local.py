@@ -199,7 +199,8 @@ def test_a_port_in_use_is_said_before_anything_is_started(machine: Machine) -> N
         code, _, errors = machine.run("serve", "models", "--port", port)
     assert code == 2
     assert errors == (
-        f"run_local.sh: port {port} is in use; stop what uses it, or choose another, such as --port {port + 1}\n"
+        f"run_local.sh: port {port} is in use; stop the program that uses it, or choose another, "
+        f"such as --port {port + 1}\n"
     )
     assert machine.calls() == []
 
