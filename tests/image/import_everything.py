@@ -10,7 +10,9 @@ import ncf
 import serve
 
 packages = (ncf, serve)
-names = [f"{package.__name__}.{found.name}" for package in packages for found in pkgutil.iter_modules(package.__path__)]
+names = [
+    found.name for package in packages for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+]
 for name in names:
     if not name.endswith("__main__"):
         importlib.import_module(name)
