@@ -7,7 +7,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -115,12 +115,13 @@ def new_folder(output: Path) -> Iterator[Path]:
     partial = output.parent / f".{output.name}.{secrets.token_hex(4)}"
     try:
         partial.mkdir(parents=True)
-        yield partial
-        partial.rename(output)
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, partial, ignore_errors=True)  # nothing is there once it has its final name
+            yield partial
+            partial.rename(output)
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror or error}; choose another --output") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)  # it has another name by now if all went well
         with suppress(OSError):  # one that holds the output stays, and so do those above it
             for parent in new_parents:
                 parent.rmdir()

@@ -51,13 +51,14 @@ def check_writable(path: Path) -> None:
         raise InputError("--report draws with matplotlib, which is not installed here: pip install -r requirements.txt")
     if path.suffix.lower() != ".html":
         raise InputError(f"--report {path}: a report is an HTML file; give a name that ends in .html")
-    there = path.exists()
     try:
-        path.open("ab").close()
+        if path.exists() or path.is_symlink():
+            path.open("ab").close()
+        else:
+            path.open("xb").close()
+            path.unlink()
     except OSError as error:
         raise InputError(f"--report {path} cannot be written: {error.strerror}; choose another file") from error
-    if not there:
-        path.unlink()
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:

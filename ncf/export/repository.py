@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ import numpy as np
 
 from ncf.errors import InputError
 from ncf.export.triton_config import ModelConfig
+
+log = logging.getLogger(__name__)
 
 
 def check_request(name: str, version: int | None, k: int) -> None:
@@ -68,7 +71,7 @@ def staging_folder(repository: Path) -> Iterator[Path]:
     """A folder on the repository's own file system; serve and Triton ignore it.
 
     One export at a time works on a repository: the others wait for its lock, which the system frees when a process
-    dies. The staging folder that a killed export left is cleared first; what has a model's name is never touched.
+    dies. The folder of an export that was killed is only named in a warning: its name alone does not prove whose it is.
     """
     with ExitStack() as undo:
         try:
@@ -77,7 +80,7 @@ def staging_folder(repository: Path) -> Iterator[Path]:
             undo.callback(os.close, lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
             for left in repository.glob(".export-*"):
-                shutil.rmtree(left, ignore_errors=True)
+                log.warning("%s is left over from an export that was killed; delete it if it is not yours", left)
             staging = Path(tempfile.mkdtemp(prefix=".export-", dir=repository))
         except OSError as error:
             reason = f"cannot write into {repository}: {error.strerror}; choose another --repository"
@@ -123,9 +126,10 @@ def _parse(config: Path | str) -> Any:
 def publish(staged: Path, target: Path, version: int) -> None:
     """Make a staged model visible by one rename: the whole directory, or a version in one that is there."""
     if target.exists():
-        for beside in ("warmup", "config.pbtxt", str(version)):
-            if (staged / beside).exists():
+        for beside in ("warmup", "config.pbtxt"):
+            if (staged / beside).exists() and not (target / beside).exists():
                 (staged / beside).rename(target / beside)
+        (staged / str(version)).rename(target / str(version))
     else:
         staged.chmod(0o755)
         staged.rename(target)

@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import re
+import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ import torch
 from ncf.data.interactions import Interactions
 from ncf.errors import InputError
 from ncf.training.config import TrainConfig
+from ncf.training.own_files import OwnFiles
 
 log = logging.getLogger(__name__)
 
@@ -33,17 +35,21 @@ SHARE = 0.05  # of the time may go into writing; a long epoch is saved every tim
 
 @dataclass
 class Checkpoints:
-    """The checkpoints of one run in a folder; `identity` says which run, and `resume` whether to go on with it."""
+    """The checkpoints of one run in a folder; `identity` names the run, `resume` says whether to continue it.
+
+    Checkpoints that are not in `own` were written by another process: they are read, but never replaced or removed.
+    """
 
     folder: Path
     identity: dict[str, str]
     resume: bool
+    own: OwnFiles = field(default_factory=OwnFiles)
     written: float = field(default=-float("inf"), init=False)
     cost: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.own.make_folder(self.folder)
         except OSError as error:
             raise InputError(f"cannot make the checkpoint folder {self.folder}: {error.strerror}") from error
 
@@ -53,24 +59,29 @@ class Checkpoints:
         return sorted(path for path in self.folder.iterdir() if pattern.fullmatch(path.name))
 
     def save(self, stage: str, epoch: int, state: dict[str, Any], best: int, stopped: str) -> None:
-        """Write the state after an epoch, if it is time to; of older ones the newest and the best are kept.
+        """Write the state after an epoch if the last write is long enough ago, and remove superseded checkpoints.
 
-        A disk that is full costs this checkpoint and a warning, not the run and not the checkpoint before.
+        The newest checkpoints and the best epoch's stay. On a full disk this checkpoint is left out with a warning;
+        the training and the checkpoint before it go on.
         """
         now = time.monotonic()
         if not stopped and epoch > 1 and now - self.written < self.cost / SHARE:
             return
         path = self.folder / f"{_name(stage)}-{epoch:06}.ckpt"
+        if not self.own.claim(path):
+            log.warning("%s is there already and was not written by this process; this epoch is not saved", path)
+            return
         try:
             write_checkpoint(path, {"identity": self.identity, **state})
         except OSError as error:
+            self.own.files.discard(path)
             log.warning("cannot write %s: %s; the checkpoint before it stays", path, error.strerror)
             return
         self.written = time.monotonic()
         self.cost = self.written - now
         keep = {*self.files(stage)[-KEPT:], self.folder / f"{_name(stage)}-{best:06}.ckpt"}
         for old in self.files(stage):
-            if old not in keep:
+            if old not in keep and old in self.own.files:
                 old.unlink(missing_ok=True)
 
     def latest(self, stage: str) -> dict[str, Any] | None:
@@ -129,21 +140,21 @@ def fingerprint(fit: Interactions) -> str:
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a file whole or not at all. Raises OSError."""
+    """Write a file whole or not at all: under another name first, then renamed. Raises OSError."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
-    beside = path.with_suffix(".ckpt.part")
-    try:
-        with beside.open("wb") as file:
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    with part.open("xb") as file:
+        try:
             file.write(MAGIC + hashlib.blake2b(content, digest_size=32).digest())
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        beside.rename(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+            part.rename(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sys
 import time
 from contextlib import suppress
@@ -69,13 +68,13 @@ def train_run(
                 recipe.train(plan, device, Watch(world=world))
             return None
         with (
-            new_run_directory(output, life.resume),
+            new_run_directory(output, plan.config, life.resume) as own,
             EventFiles(life.tensorboard) as events,
             TrainingProgress(plan.config) as progress,
         ):
-            checkpoints = Checkpoints(life.checkpoints or output / CHECKPOINTS, identity, life.resume)
+            checkpoints = Checkpoints(life.checkpoints or output / CHECKPOINTS, identity, life.resume, own)
             checkpoints.require_own()
-            begin_run(output, plan.config, data, device)
+            begin_run(output, own, plan.config, data, device)
 
             def on_restored(epoch: Epoch) -> None:
                 append_metrics(output, epoch.to_dict())
@@ -89,9 +88,11 @@ def train_run(
             watch = Watch(progress.on_step, on_epoch, on_restored, progress.say, checkpoints, deadline, world)
             result = recipe.train(plan, device, watch)
             with undisturbed("the run"):
-                finish_run(output, split, result)
+                finish_run(output, own, split, result)
                 if life.checkpoints is None:
-                    shutil.rmtree(output / CHECKPOINTS)  # a finished run has nothing to go on with
+                    own.remove(inside=output / CHECKPOINTS)  # a finished run has nothing to go on with
+                    if (output / CHECKPOINTS).exists():
+                        progress.say(f"{output / CHECKPOINTS} holds files of an earlier process; they may be deleted")
     return result
 
 

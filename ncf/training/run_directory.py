@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import platform
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from ncf.models.neural import NCF, build_model
 from ncf.models.seen import SeenItems
 from ncf.training.config import TrainConfig
 from ncf.training.loop import TrainResult
+from ncf.training.own_files import OwnFiles
 
 log = logging.getLogger(__name__)
 
@@ -73,34 +73,59 @@ class Run:
 
 
 @contextmanager
-def new_run_directory(path: Path, resume: bool = False) -> Iterator[Path]:
-    """Make a run directory; remove it again if nothing worth keeping, such as a checkpoint, came of it.
+def new_run_directory(path: Path, config: TrainConfig, resume: bool = False) -> Iterator[OwnFiles]:
+    """Make a run directory. If the training fails before its first checkpoint, the files this process wrote go again.
 
-    Raises InputError if something is there already; an unfinished run is fine where it is to be resumed.
+    Raises InputError if something is there already; with `resume` an unfinished run of the same configuration may be.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        unfinished = (path / "config.json").exists() and not (path / "result.json").exists()
-        if not (resume and unfinished):
-            hint = "; --resume goes on with its unfinished run" if unfinished else ""
+        there = unfinished_run(path)
+        if not (resume and there):
+            hint = "; --resume goes on with its unfinished run" if there else ""
             raise InputError(
                 f"{path} exists already; choose another --output, or delete it if its run is not needed{hint}"
             )
-    was_there = path.exists()
+        _require_same(path, there, config)
+    own = OwnFiles()
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        own.make_folder(path)
     except OSError as error:
         raise InputError(f"cannot make the run directory {path}: {error.strerror}; choose another --output") from error
     try:
-        yield path
+        yield own
     finally:
-        if not (path / "result.json").exists() and not any(path.rglob("*.ckpt")):
-            for left in [*path.iterdir()] if was_there else [path]:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        if not (path / "result.json").exists() and not any(file.suffix == ".ckpt" for file in own.files):
+            own.remove()
 
 
-def begin_run(path: Path, config: TrainConfig, data: Path, device: torch.device) -> None:
-    """Write what is known before the first epoch; a run that goes on tells its epochs again."""
-    (path / "metrics.jsonl").unlink(missing_ok=True)
+def unfinished_run(path: Path) -> TrainConfig | None:
+    """The configuration of the unfinished run in a folder; None if the folder holds anything else."""
+    if (path / "result.json").exists():
+        return None
+    try:
+        values = json.loads((path / "config.json").read_bytes())
+        if not {"model", "num_factors", "negatives", "seed", "data"} <= values.keys():
+            return None
+        return TrainConfig.from_dict(values)
+    except (OSError, ValueError, TypeError, AttributeError, InputError):
+        return None
+
+
+def _require_same(path: Path, there: TrainConfig, config: TrainConfig) -> None:
+    own, others = config.to_dict(), there.to_dict()
+    for name, value in own.items():
+        if name != "columns" and others[name] != value:
+            raise InputError(
+                f"{path} holds the unfinished run with {name} {others[name]}, this one has {value}; give what that run "
+                "was given, or another --output"
+            )
+
+
+def begin_run(path: Path, own: OwnFiles, config: TrainConfig, data: Path, device: torch.device) -> None:
+    """Write what is known before the first epoch; a resumed run writes the lines of its restored epochs again."""
+    for name in ("metrics.jsonl", "config.json", "versions.json"):
+        own.claim(path / name)
+    (path / "metrics.jsonl").write_text("")
     _write_json(path / "config.json", {**config.to_dict(), "data": str(data)})
     _write_json(
         path / "versions.json",
@@ -123,17 +148,23 @@ def append_metrics(path: Path, values: dict[str, Any]) -> None:
         log.warning("cannot write %s: %s", path / "metrics.jsonl", error.strerror)
 
 
-def finish_run(path: Path, split: Split, result: TrainResult) -> None:
-    """Write ids, interactions, weights and, last, the result. Raises InputError where they cannot be written."""
+def finish_run(path: Path, own: OwnFiles, split: Split, result: TrainResult) -> None:
+    """Write ids, interactions, weights and, last, the result. Raises InputError where they cannot be written.
+
+    A README.md that this process did not write is the user's, and stays.
+    """
+    for name in FILES:
+        own.claim(path / name)
     try:
-        _write_results(path, split, result)
+        _write_results(path, split, result, readme=own.claim(path / "README.md"))
     except OSError as error:
+        (path / "result.json").unlink(missing_ok=True)  # this process wrote it: a run with a result is not resumed
         raise InputError(
             f"cannot write the run into {path}: {error.strerror}; make room, and --resume goes on from its checkpoints"
         ) from error
 
 
-def _write_results(path: Path, split: Split, result: TrainResult) -> None:
+def _write_results(path: Path, split: Split, result: TrainResult, readme: bool) -> None:
     train, held_out = split.train, split.held_out
     for name, ids in (("user", train.users.ids), ("item", train.items.ids)):
         with _written(path / f"{name}s.parquet") as buffer:
@@ -144,7 +175,8 @@ def _write_results(path: Path, split: Split, result: TrainResult) -> None:
     with _written(path / "weights.pt") as buffer:
         torch.save({name: value.cpu() for name, value in result.model.state_dict().items()}, buffer)
     best = result.best
-    (path / "README.md").write_text(_readme(path, train.num_users, train.num_items, result))
+    if readme:
+        (path / "README.md").write_text(_readme(path, train.num_users, train.num_items, result))
     _write_json(
         path / "result.json",
         {

@@ -148,6 +148,15 @@ def test_a_report_that_cannot_be_written_is_said_before_anything_is_evaluated(
     assert [path.name for path in tmp_path.iterdir()] == ["folder.html"]
 
 
+def test_checking_a_report_removes_only_what_it_made(tmp_path: Path) -> None:
+    link = tmp_path / "link.html"
+    link.symlink_to(tmp_path / "not yet.html")
+    check_writable(link)
+    assert link.is_symlink()
+    check_writable(tmp_path / "new.html")
+    assert not (tmp_path / "new.html").exists()
+
+
 def test_without_matplotlib_a_report_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ncf.evaluation.page.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install -r requirements.txt"):
