@@ -76,12 +76,31 @@ def test_of_two_at_the_same_time_the_later_row_is_held_out(tmp_path: Path) -> No
     assert split.train.items.decode(split.held_out.item_index) == ["x", "y"]
 
 
-def test_the_random_order_knows_pair_and_seed_only() -> None:
+def test_without_timestamps_the_choice_depends_on_ids_and_seed_only(tmp_path: Path) -> None:
+    """Neither on the order of the rows, nor on rows of other pairs, as long as the same ids are in the data."""
+    path = tmp_path / "d.csv"
+
+    def held_out(rows: list[tuple[str, str]], seed: int = 0) -> dict[object, object]:
+        path.write_text("user_id,item_id\n" + "".join(f"{user},{item}\n" for user, item in rows))
+        split = load_split(path, seed=seed)
+        users, items = split.train.users, split.train.items
+        return dict(zip(users.decode(split.held_out.user_index), items.decode(split.held_out.item_index), strict=True))
+
+    rows = [(f"user {u}", f"item {i}") for u in range(40) for i in range(u % 3, 30)]
+    chosen = held_out(rows)
+    assert len(chosen) == 40
+    shuffled = [rows[place] for place in np.random.default_rng(1).permutation(len(rows))]
+    assert held_out(shuffled) == chosen
+    fewer = [(user, item) for user, item in shuffled if chosen[user] == item or int(item[5:]) % 2 or user == "user 0"]
+    assert len(fewer) < len(rows) - 400
+    assert held_out(fewer) == chosen
+    assert held_out(rows, seed=2**63 - 1) != chosen
+
+
+def test_the_random_order_is_different_for_each_pair_and_even() -> None:
     user, item = np.repeat(np.arange(300), 300), np.tile(np.arange(300), 300)
     order = random_order(user, item, 0)
     assert len(np.unique(order)) == len(order)
-    assert np.array_equal(order[::-1], random_order(user[::-1].astype(np.int32), item[::-1].astype(np.int32), 0))
-    assert not np.array_equal(order, random_order(user, item, 2**63 - 1))
     # Each place is a user's largest equally often: the chi-square over 300 items stays within five deviations.
     chosen = np.bincount(order.reshape(300, 300).argmax(1), minlength=300)
     assert abs(((chosen - 1) ** 2).sum() - 299) < 5 * (2 * 299) ** 0.5

@@ -10,6 +10,7 @@ import torch
 from ncf.data.interactions import IdIndex, Interactions
 from ncf.data.splits import HeldOut, Split
 from ncf.evaluation import ranking as module
+from ncf.evaluation.metrics import gains
 from ncf.evaluation.ranking import (
     Candidates,
     Popularity,
@@ -136,21 +137,42 @@ def test_ranks_of_several_scorers_have_the_same_rows_and_make_the_report() -> No
 
 
 def test_details_agree_with_the_summary() -> None:
+    """With several held-out rows of one user: figures are means over rows, margins means over users."""
     torch.manual_seed(0)
-    comparison = compare(build_model("gmf", 3, 5, 4), small_split())
+    num_users, num_items = 6, 40
+    pairs = np.array([(user, item) for user in range(num_users) for item in range(user, num_items, 7)])
+    users, items = (IdIndex.of(pl.Series(range(n))) for n in (num_users, num_items))
+    rows = [(user, item) for user in range(num_users) for item in range(user + 1, num_items, 7)][: 4 * num_users]
+    rows = [row for number, row in enumerate(rows) if row[0] < 2 or number % 5 == 0]  # users 0 and 1 have many
+    held = HeldOut(*(np.array(index) for index in zip(*rows, strict=True)))
+    split = Split(Interactions(users, items, pairs[:, 0], pairs[:, 1]), held)
+    per_user = np.bincount(held.user_index)
+    assert len(set(per_user[per_user > 0])) > 1  # else means over rows and over users are the same
+    comparison = compare(build_model("gmf", num_users, num_items, 4), split)
     report, details = comparison.report(), json.loads(json.dumps(comparison.details()))
     assert set(details["margins"]) == {"popularity", "ease", "ials"}
+
+    def mean_over_users(name: str, way: str) -> float:
+        gain = gains(comparison.ranks[name][way].rank, 10).numpy()
+        return float(np.mean([gain[held.user_index == user].mean() for user in np.unique(held.user_index)]))
+
     for name, ways in report.items():
         for way, figures in ways.items():
             assert details["by_k"][name][way]["HR"]["10"] == figures["HR@10"]
-            assert details["by_k"][name][way]["NDCG"]["20"] >= figures["NDCG@10"]
+            assert details["by_k"][name][way]["HR"]["20"] == figures["HR@20"]
+            assert details["by_k"][name][way]["NDCG"]["10"] == figures["NDCG@10"]
             for groups in (details["by_user_activity"][name][way], details["by_item_popularity"][name][way]):
-                assert sum(group["held_out"] for group in groups) == 3
-                mean = sum(group["held_out"] * group["NDCG@10"] for group in groups) / 3
+                assert sum(group["held_out"] for group in groups) == len(held)
+                mean = sum(group["held_out"] * group["NDCG@10"] for group in groups) / len(held)
                 assert mean == pytest.approx(figures["NDCG@10"])
             if name != "model":
-                margin = details["margins"][name][way]["NDCG@10"]
-                assert margin["difference"] == pytest.approx(report["model"][way]["NDCG@10"] - figures["NDCG@10"])
+                margin = details["margins"][name][way]["NDCG@10"]["difference"]
+                assert margin == pytest.approx(mean_over_users("model", way) - mean_over_users(name, way))
+    margins = [details["margins"][name]["full"]["NDCG@10"]["difference"] for name in ("popularity", "ease", "ials")]
+    over_rows = [
+        report["model"]["full"]["NDCG@10"] - report[name]["full"]["NDCG@10"] for name in ("popularity", "ease", "ials")
+    ]
+    assert margins != pytest.approx(over_rows)  # the data tell the two means apart
     assert 0 < details["coverage"]["model"] <= 1
 
 
