@@ -1,4 +1,4 @@
-"""`ncf train`, which is also `python -m ncf.training.run` for torchrun."""
+"""`ncf train`."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def train(
       ncf train --data ratings.tsv --output runs/gmf --model gmf --num-factors 64 --user-column customer
       ncf train --data ml-1m/ --output runs/ml-1m --preset ml-1m-best
       ncf train --data ratings.csv --output runs/first --resume
-      torchrun --nproc-per-node 2 -m ncf.training.run --data ratings.csv --output runs/two --negatives 4
+      torchrun --nproc-per-node 2 -m ncf train --data ratings.csv --output runs/two --negatives 4
     """
     from ncf.data.interactions import Columns
     from ncf.training.presets import configure

@@ -21,6 +21,7 @@ from ncf.job.hosts import Hosts, processes_here, read_hosts
 from ncf.job.launch import MASTER_PORT, launch
 from ncf.job.result import check_items, evaluate_run, export_run
 from ncf.job.settings import JobSettings, as_options, read_settings
+from ncf.training.cost import require_one_process
 from ncf.training.undisturbed import undisturbed
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,7 @@ class TrainingJob:
         config = self.base / "input" / "config"
         settings = read_settings(config / "hyperparameters.json", self.arguments)
         hosts = read_hosts(config / "resourceconfig.json")
+        require_one_process(settings.config, max(1, settings.processes) * len(hosts.names))
         channels = read_channels(self.base, self.environment)
         self.check_outputs()
         with tempfile.TemporaryDirectory(prefix="ncf-train-") as scratch:

@@ -44,7 +44,7 @@ def launch(
         *(sys.executable, "-m", "torch.distributed.run", f"--nnodes={len(hosts.names)}", f"--node-rank={hosts.rank}"),
         *(f"--nproc-per-node={processes}", f"--master-addr={'127.0.0.1' if alone else hosts.names[0]}"),
         *(f"--master-port={free_port() if alone else port}", f"--rdzv-conf=timeout={together_seconds}"),
-        *("--module", "ncf.training.run", *options),
+        *("--module", "ncf", "train", *options),
     ]
     log.info("%d processes on each of %s", processes, ", ".join(hosts.names))
     # Ctrl-C is for this process alone, which tells one of the others, and not all at once.

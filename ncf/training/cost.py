@@ -79,18 +79,23 @@ def count_work(config: TrainConfig, num_users: int, num_items: int, num_positive
     return Work(num_users * num_items * cell + exact_optimizer, samples * (6 * FLOAT * floats + tower) + optimizer)
 
 
+def require_one_process(config: TrainConfig, processes: int) -> None:
+    """Raises InputError where several processes are to train what only one process can."""
+    if processes > 1 and (config.negatives == "exact" or config.loss == "softmax" or config.is_folded):
+        raise InputError(
+            f"exact training and folded models are made by one process, and this training has {processes}; "
+            "run `ncf train` in one process, or give --negatives N"
+        )
+
+
 def choose_negatives(
     config: TrainConfig, num_users: int, num_items: int, num_positives: int, processes: int = 1
 ) -> tuple[str, str]:
     """`exact` or a number of negatives, and the reason in a sentence; what the user chose stays.
 
-    Exact training is for one process; raises InputError where several are to do it.
+    Raises InputError as `require_one_process` does.
     """
-    if processes > 1 and (config.negatives == "exact" or config.loss == "softmax" or config.is_folded):
-        raise InputError(
-            f"exact training and folded models are made by one process, and torchrun started {processes}; "
-            "run `ncf train` instead, or give --negatives N"
-        )
+    require_one_process(config, processes)
     work = count_work(config, num_users, num_items, num_positives)
     cells, drawn = num_users * num_items, num_positives * (1 + DEFAULT_NEGATIVES)
     if config.negatives == "exact" or config.loss == "softmax":

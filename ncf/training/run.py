@@ -1,9 +1,8 @@
-"""From data to a run directory; `python -m ncf.training.run` is `ncf train` for torchrun."""
+"""From data to a run directory."""
 
 from __future__ import annotations
 
 import math
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,12 +15,13 @@ from ncf.errors import InputError
 from ncf.training import recipe
 from ncf.training.checkpoints import Checkpoints, identity_of
 from ncf.training.config import TrainConfig
+from ncf.training.cost import require_one_process
 from ncf.training.event_files import EventFiles
 from ncf.training.loop import Epoch, TrainResult, Watch
 from ncf.training.progress import TrainingProgress
 from ncf.training.run_directory import CHECKPOINTS, append_metrics, begin_run, finish_run, new_run_directory
 from ncf.training.undisturbed import undisturbed
-from ncf.training.world import joined_world
+from ncf.training.world import joined_world, world_size
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ def train_run(
     """
     life = life or Life()
     deadline = time.monotonic() + life.max_seconds
+    require_one_process(config, world_size())
     with joined_world(device) as world:  # before reading: who finds a mistake then ends the others too
         split = split_of(data, config)
         plan = recipe.plan(split, config, device, world.size)
@@ -94,11 +95,3 @@ def train_run(
                     if (output / CHECKPOINTS).exists():
                         progress.say(f"{output / CHECKPOINTS} holds files of an earlier process; they may be deleted")
     return result
-
-
-if __name__ == "__main__":
-    from ncf.commands.main import main
-
-    sys.argv[0] = "ncf"
-    sys.argv.insert(1, "train")
-    main()

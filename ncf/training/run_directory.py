@@ -123,9 +123,10 @@ def _require_same(path: Path, there: TrainConfig, config: TrainConfig) -> None:
 
 def begin_run(path: Path, own: OwnFiles, config: TrainConfig, data: Path, device: torch.device) -> None:
     """Write what is known before the first epoch; a resumed run writes the lines of its restored epochs again."""
-    for name in ("metrics.jsonl", "config.json", "versions.json"):
+    for name in ("config.json", "versions.json"):
         own.claim(path / name)
-    (path / "metrics.jsonl").write_text("")
+    if not own.claim(path / "metrics.jsonl"):
+        (path / "metrics.jsonl").write_text("")
     _write_json(path / "config.json", {**config.to_dict(), "data": str(data)})
     _write_json(
         path / "versions.json",

@@ -43,13 +43,18 @@ class World:
         return told[0]
 
 
+def world_size() -> int:
+    """How many processes torchrun started for this training; 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def joined_world(device: torch.device) -> Iterator[World]:
     """The world torchrun made this process part of (its variables are RANK, WORLD_SIZE and so on), else a world of one.
 
     Raises LostProcessError where the others are gone.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = world_size()
     if size == 1:
         yield World()
         return

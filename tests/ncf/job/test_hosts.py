@@ -16,6 +16,7 @@ import pytest
 from ncf.errors import InputError
 from ncf.job.cause import LaunchError, cause_of
 from ncf.job.hosts import Hosts, processes_here, read_hosts
+from ncf.job.job import TrainingJob
 from ncf.job.launch import children, environment, first_process, free_port, launch
 from ncf.job.settings import JobSettings
 from ncf.training.config import TrainConfig
@@ -149,12 +150,17 @@ def test_c103_sigterm_with_two_processes_leaves_the_best_epoch(tmp_path: Path) -
     assert not (job.base / "output" / "failure").exists()
 
 
-def test_c101_what_one_process_only_can_do_reaches_the_failure_file(tmp_path: Path) -> None:
-    job = small_job(tmp_path / "ml", processes="2", negatives="exact")
-    process = job.start()
-    _, said = process.communicate(timeout=100)
-    assert process.returncode == 2, said
-    assert job.failure.startswith("exact training and folded models are made by one process")
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_c101_what_one_process_only_can_do_is_refused_before_anything_is_read_or_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hosts: int
+) -> None:
+    for name in ("launch", "gather"):
+        monkeypatch.setattr(f"ncf.job.job.{name}", lambda *_: pytest.fail("it was begun"))
+    processes = {"processes": "2"} if hosts == 1 else {}
+    job = small_job(tmp_path / "ml", negatives="exact", **processes)
+    job.write("resourceconfig.json", {"current_host": HOSTS[0], "hosts": HOSTS[:hosts]})
+    assert TrainingJob(job.base).run() == 2
+    assert job.failure.startswith("exact training and folded models are made by one process, and this training has 2")
 
 
 def two_hosts(folder: Path, **hyperparameters: str) -> tuple[list[Job], list[subprocess.Popen[str]]]:
