@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
+from ncf.commands.tables import print_tables
 from ncf.errors import InputError
 from ncf.training.config import DEVICES
 
@@ -41,16 +40,17 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path |
       ncf evaluate --run runs/first --data ratings.csv --report first.html
       ncf evaluate --run runs/first --data ratings.csv --json > first.json
     """
-    from ncf.evaluation.ranking import compare
-    from ncf.training.run import choose_device, split_of
-    from ncf.training.run_directory import held_out_name, load_run
+    from ncf.data.load import load_split
+    from ncf.evaluation.comparison import compare
+    from ncf.training.run import choose_device
+    from ncf.training.run_directory import held_out_name, load_run, read_epochs
 
     run = load_run(run_directory, choose_device(device))
     if report_file is not None:
         from ncf.evaluation.page import check_writable, write_report
 
         check_writable(report_file)
-    split = split_of(data, run.config)
+    split = load_split(data, run.config.split)
     if held_out_name(split) != run.held_out:
         warning = (
             f"{data} holds out other items than the data {run_directory} was trained on: some of them may have been "
@@ -69,29 +69,9 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path |
     else:
         print_tables(document)
     if report_file is not None:
-        write_report(report_file, document, run, data)
+        now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z").strip()
+        about = {"run": str(run_directory), "data": str(data), "evaluated": now}
+        settings = {name: value for name, value in run.config.to_dict().items() if value is not None}
+        settings.pop("columns")
+        write_report(report_file, document, read_epochs(run.path / "metrics.jsonl"), about, settings)
         stderr.print(f"written: {report_file}", soft_wrap=True)
-
-
-def print_tables(document: dict[str, Any]) -> None:
-    from ncf.evaluation.page import CLEAR, label, margin_text, scorers, settings_text
-    from ncf.evaluation.ranking import PROTOCOLS
-
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-    for protocol, title in PROTOCOLS.items():
-        table = Table("")
-        for header in (*document["model"][protocol], *(["coverage"] if protocol == "full" else [])):
-            table.add_column(header, justify="right")
-        for metric in ("HR@10", "NDCG@10"):
-            table.add_column(f"ahead in {metric}", justify="right")
-        for name in scorers(document):
-            cells = [f"{value:.4f}" for value in document[name][protocol].values()]
-            if protocol == "full":
-                cells.append(f"{document['coverage'][name]:.4f}")
-            for margin in document["margins"].get(name, {}).get(protocol, {}).values():
-                weak = abs(margin["z"]) < CLEAR
-                cells.append(f"[dim]{margin_text(margin)}[/dim]" if weak else margin_text(margin))
-            table.add_row(label(document, name), *cells)
-        console.print(f"{title} ({document['held_out']:,} items of {document['users']:,} users)")
-        console.print(table)
-    console.print(settings_text(document), soft_wrap=True)

@@ -55,13 +55,14 @@ def prepare(
     """
     from ncf.data.interactions import Columns
     from ncf.data.prepare import prepare as prepare_data
+    from ncf.data.splits import SplitOptions
 
     given = {"user_id": user_column, "item_id": item_column, "weight": weight_column, "timestamp": timestamp_column}
     columns = Columns(**{name: value for name, value in given.items() if value is not None})
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as after Ctrl-C, nothing is left behind
     try:
         with PrepareProgress() as progress:
-            made = prepare_data(data, output, columns, on_progress=progress, **options)
+            made = prepare_data(data, output, SplitOptions(columns, **options), progress)
     finally:
         signal.signal(signal.SIGTERM, before)
     click.echo(

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ncf.errors import InputError
-from ncf.training.config import AMONG, DEVICES, LOSSES, MODEL_NAMES, PRECISIONS, SCHEDULES
+from ncf.training.config import AMONG, DEVICES, LOSSES, MODEL_NAMES, PRECISIONS, SCHEDULES, seconds
 from ncf.training.presets import PRESETS
 
 PATH = click.Path(path_type=Path)
-SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
-
-
-def seconds(text: str) -> float:
-    """`90`, `90s`, `30m` or `2h` in seconds. Raises InputError for anything else."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text.strip())
-    if not match or not 0 < float(match[1]) < math.inf:
-        raise InputError(f"max_time is '{text}'; give seconds, or a number with s, m or h, such as 30m")
-    return float(match[1]) * SECONDS[match[2]]
 
 
 @click.command(short_help="Train a model and leave a run directory.")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ncf.data.values import (
-    as_ids,
-    check_times,
-    check_weights,
-    id_text,
-    missing_column,
-    reading_of_times,
-    time_of,
-    unreadable_times,
-    weight_of,
-)
 from ncf.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -31,8 +18,6 @@ log = logging.getLogger(__name__)
 IntArray = npt.NDArray[np.signedinteger[Any]]  # int64; int32 where a prepared folder is mapped
 FloatArray = npt.NDArray[np.float32]
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-SUFFIXES = (*SEPARATORS, ".parquet")
 ROWS_AT_ONCE = 2**22  # of arrays that are too large to be copied
 
 
@@ -132,40 +117,6 @@ def count_indices(index: IntArray, size: int) -> npt.NDArray[np.int64]:
     return counts
 
 
-def read_interactions(path: Path, columns: Columns | None = None) -> Interactions:
-    """Interactions from a CSV, TSV or Parquet file with a header.
-
-    Raises InputError that names the file, the column, the first bad row and the remedy.
-    """
-    columns = columns or Columns()
-    frame = read_frame(path, "--data")
-    lazy = frame.lazy()
-    values = {
-        "user": id_column(frame, columns.user_id, path, "--user-column"),
-        "item": id_column(frame, columns.item_id, path, "--item-column"),
-    }
-    if has_column(frame.columns, columns, "weight", path):
-        check_weights(lazy, columns.weight, path)
-        values["weight"] = frame.select(weight_of(columns.weight)).to_series()
-    if has_column(frame.columns, columns, "timestamp", path):
-        reading = reading_of_times([unreadable_times(lazy, columns.timestamp, path)], [path])
-        check_times(lazy, columns.timestamp, path, reading)
-        dtype = frame.schema[columns.timestamp]
-        values["timestamp"] = frame.select(time_of(columns.timestamp, dtype, reading)).to_series()
-    interactions = from_table(pl.DataFrame(values))
-    counts = count_indices(interactions.user_index, interactions.num_users)
-    require_two(interactions.users, interactions.items, counts, path)
-    return interactions
-
-
-def has_column(names: Sequence[str], columns: Columns, what: str, path: Path) -> bool:
-    """Whether the data have an optional column, weight or timestamp. Raises InputError for a named one that is not."""
-    name = getattr(columns, what)
-    if name not in names and name != getattr(Columns(), what):
-        raise missing_column(names, name, path, f"--{what}-column")
-    return name in names
-
-
 def from_table(table: pl.DataFrame, users: IdIndex | None = None, items: IdIndex | None = None) -> Interactions:
     """Interactions from columns user, item and optional weight, timestamp; of a repeated pair the latest stays."""
     rows = len(table)
@@ -184,52 +135,6 @@ def from_table(table: pl.DataFrame, users: IdIndex | None = None, items: IdIndex
         table["weight"].to_numpy().astype(np.float32) if "weight" in table.columns else None,
         table["timestamp"].to_numpy() if "timestamp" in table.columns else None,
     )
-
-
-def scan(path: Path, option: str) -> pl.LazyFrame:
-    """A CSV, TSV or Parquet file with a header, not yet read; in text files every value is text. Raises InputError."""
-    if not path.exists():
-        folder = " or a folder in the NCF paper's format" if option == "--data" else ""
-        raise InputError(f"{path} does not exist; {option} takes a file{folder}")
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"{path} ends in '{path.suffix}'; give a file that ends in {', '.join(SUFFIXES)}")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty; it needs a header and rows")
-    if suffix == ".parquet":
-        return pl.scan_parquet(path, glob=False)
-    # Every value as text: whether 007 is a number is decided for a whole column, later.
-    return pl.scan_csv(path, separator=SEPARATORS[suffix], infer_schema=False, glob=False)
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """What Polars says against a file, as an InputError."""
-    try:
-        yield
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be read as {path.suffix[1:].upper()}: {reason}") from error
-
-
-def read_frame(path: Path, option: str) -> pl.DataFrame:
-    """A CSV, TSV or Parquet file with a header; text files with every value as text. Raises InputError."""
-    with readable(path):
-        frame = scan(path, option).collect()
-    if frame.is_empty():
-        raise no_rows(frame.columns, path)
-    return frame
-
-
-def no_rows(names: Sequence[str], path: Path) -> InputError:
-    return InputError(f"{path} has a header ({', '.join(names)}) but no rows")
-
-
-def id_column(frame: pl.DataFrame, name: str, path: Path, option: str) -> pl.Series:
-    """A column of ids, Int64 if all are whole numbers, else String. Raises InputError that names the first bad row."""
-    if name not in frame.columns:
-        raise missing_column(frame.columns, name, path, option)
-    return as_ids(id_text(frame[name], name, path))
 
 
 def require_two(users: IdIndex, items: IdIndex, counts: IntArray, where: Path | str) -> None:

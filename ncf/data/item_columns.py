@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ncf.data.interactions import IdIndex, IntArray, id_column, read_frame
+from ncf.data.interactions import IdIndex, IntArray
+from ncf.data.tables import id_column, read_frame
 from ncf.errors import InputError
 
 log = logging.getLogger(__name__)

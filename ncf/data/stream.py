@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ncf.data.interactions import SUFFIXES, Columns, IdIndex, has_column, no_rows, readable, scan
+from ncf.data.interactions import Columns, IdIndex
+from ncf.data.tables import SUFFIXES, has_column, no_rows, readable, scan
 from ncf.data.values import (
     as_ids,
     check_times,

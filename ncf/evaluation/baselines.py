@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from ncf.models.closed_form import ease, ials, scores
+from ncf.models.closed_form import ease, ials
+from ncf.models.scorers import Factors, ItemItem, Popularity, Scorer
 from ncf.models.seen import SeenItems
 
 EASE_MAX_ITEMS = 20_000  # three matrices of items × items at a time: 4.8 GB of float32
@@ -22,54 +21,6 @@ IALS_FACTORS = (96, 64, 32, 16)  # the first that is within the bound
 IALS_EPOCHS = 6
 # Multiply-adds spent on one baseline: one to two minutes on two cores, seconds on a GPU.
 MAX_WORK = {"cpu": 2e12, "cuda": 2e14}
-
-
-class Scorer(Protocol):
-    """What can be evaluated: pairs (indices broadcast) and users [B] against all items [B, num_items]."""
-
-    def __call__(self, user_index: Tensor, item_index: Tensor) -> Tensor: ...
-
-    def catalogue(self) -> Callable[[Tensor], Tensor]: ...
-
-
-class Popularity:
-    """The baseline that ignores the user: an item's score is its number of interactions [num_items]."""
-
-    def __init__(self, counts: Tensor) -> None:
-        self.counts = counts.float()
-
-    def __call__(self, user_index: Tensor, item_index: Tensor) -> Tensor:
-        return self.counts[item_index]
-
-    def catalogue(self) -> Callable[[Tensor], Tensor]:
-        return lambda user_index: self.counts.expand(len(user_index), -1)
-
-
-class ItemItem:
-    """Scores under an item-item matrix [num_items, num_items], such as EASE's."""
-
-    def __init__(self, seen: SeenItems, matrix: Tensor) -> None:
-        self.seen, self.matrix = seen, matrix
-
-    def __call__(self, user_index: Tensor, item_index: Tensor) -> Tensor:
-        user, row = torch.unique(user_index, return_inverse=True)
-        return self.catalogue()(user)[row, item_index]
-
-    def catalogue(self) -> Callable[[Tensor], Tensor]:
-        return lambda user_index: scores(self.seen, user_index, self.matrix)
-
-
-class Factors:
-    """Products of factors of users [num_users, d] and items [num_items, d], such as iALS's."""
-
-    def __init__(self, users: Tensor, items: Tensor) -> None:
-        self.users, self.items = users, items
-
-    def __call__(self, user_index: Tensor, item_index: Tensor) -> Tensor:
-        return (self.users[user_index] * self.items[item_index]).sum(-1)
-
-    def catalogue(self) -> Callable[[Tensor], Tensor]:
-        return lambda user_index: self.users[user_index] @ self.items.t()
 
 
 @dataclass(frozen=True)

@@ -5,44 +5,16 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncf.errors import InputError
+from ncf.evaluation.words import CLEAR, label, margin_text, scorers, settings_text
 
 if TYPE_CHECKING:
     from ncf.evaluation.plots import Plot
-    from ncf.training.run_directory import Run
-
-LABELS = {"popularity": "popularity", "ease": "EASE", "ials": "iALS"}
-CLEAR = 2.0  # a |z| beyond which a difference is hardly chance: p below .05
-
-
-def label(document: dict[str, Any], name: str) -> str:
-    """What a scorer is called in tables and plots."""
-    return LABELS.get(name) or str(document["model_kind"])
-
-
-def scorers(document: dict[str, Any]) -> list[str]:
-    """The scorers of a document of `ncf evaluate --json`: the model, then its baselines."""
-    return ["model", *(name for name in LABELS if name in document)]
-
-
-def margin_text(margin: dict[str, float]) -> str:
-    return f"{margin['difference']:+.4f} (z {margin['z']:.1f})"
-
-
-def settings_text(document: dict[str, Any]) -> str:
-    """One line: what the baselines were fitted with, and which are left out, why."""
-    said = [
-        f"{LABELS[name]}: " + ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in settings.items())
-        for name, settings in document["settings"].items()
-    ]
-    said += [f"{LABELS[name]} is left out: {reason}" for name, reason in document["left_out"].items()]
-    return "; ".join(said)
 
 
 def check_writable(path: Path) -> None:
@@ -61,28 +33,14 @@ def check_writable(path: Path) -> None:
         raise InputError(f"--report {path} cannot be written: {error.strerror}; choose another file") from error
 
 
-def read_epochs(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl that have an epoch and a loss; what is no such line is passed over."""
-    found = []
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(values, dict) and all(isinstance(values.get(key), int | float) for key in ("epoch", "loss")):
-            found.append(values)
-    return found
-
-
-def write_report(path: Path, document: dict[str, Any], run: Run, data: Path, now: datetime | None = None) -> None:
-    """Write the page on a document of `ncf evaluate --json`. Raises InputError where it cannot be written."""
-    epochs = read_epochs(run.path / "metrics.jsonl")
-    about = {
-        "run": str(run.path),
-        "data": str(data),
-        "evaluated": (now or datetime.now().astimezone()).strftime("%Y-%m-%d %H:%M %Z").strip(),
-    }
-    config = {name: value for name, value in run.config.to_dict().items() if value is not None and name != "columns"}
+def write_report(
+    path: Path,
+    document: dict[str, Any],
+    epochs: Sequence[dict[str, Any]],
+    about: dict[str, str],
+    config: dict[str, Any],
+) -> None:
+    """Write the page on a document of `ncf evaluate --json` (see `page`). Raises InputError if that fails."""
     try:
         path.write_text(page(document, epochs, about, config), encoding="utf-8")
     except OSError as error:
@@ -92,9 +50,12 @@ def write_report(path: Path, document: dict[str, Any], run: Run, data: Path, now
 def page(
     document: dict[str, Any], epochs: Sequence[dict[str, Any]], about: dict[str, str], config: dict[str, Any]
 ) -> str:
-    """The HTML: a verdict, the summary, the plots, the figures behind them, and the settings of the run."""
+    """The HTML: a verdict, the summary, the plots, the figures behind them, and the settings of the run.
+
+    `epochs` are the lines of metrics.jsonl; `about` names the run, the data and the time of the evaluation.
+    """
+    from ncf.evaluation.comparison import PROTOCOLS
     from ncf.evaluation.plots import draw
-    from ncf.evaluation.ranking import PROTOCOLS
 
     title = f"{document['model_kind']} on {Path(about['data']).name}"
     parts = [

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ncf.evaluation.page import label, scorers
+from ncf.evaluation.words import label, scorers
 
 WIDTH, PANEL_HEIGHT, DOTS_PER_INCH = 4.8, 2.2, 170  # inches; sharp on a phone, where a plot is as wide as the screen
 WORDS = {"sampled": "sampled negatives", "full": "whole catalogue"}

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ncf.data.interactions import SUFFIXES
+from ncf.data.tables import SUFFIXES
 from ncf.errors import InputError
-from ncf.job.settings import read_object
+from ncf.job.contract import read_object
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
+from ncf.data.interactions import Columns
+from ncf.data.paper_format import PAPER_FILES
 from ncf.data.prepare import prepare
 from ncf.data.prepared import MANIFEST
-from ncf.data.splits import PAPER_FILES
+from ncf.data.stream import open_source
+from ncf.data.tables import readable
 from ncf.errors import InputError
 from ncf.job.channels import Channel, files_in, tables_in
-from ncf.job.tables import one_table, prepare_with_held_out
 from ncf.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -82,7 +86,7 @@ def _tables(tables: Sequence[Path], held_out: Sequence[Path], config: TrainConfi
     if len(tables) == 1 and not held_out:
         return tables[0]
     if not held_out and config.validation != 1:  # `prepare` cuts one item a user for the choice of epoch
-        one_table(tables, scratch / "data.parquet", config.columns)
+        one_table(tables, scratch / "data.parquet", config.split.columns)
         return scratch / "data.parquet"
     if config.validation > 1:
         raise InputError(
@@ -90,14 +94,19 @@ def _tables(tables: Sequence[Path], held_out: Sequence[Path], config: TrainConfi
             "chosen by one item a user: leave it out, or give 0 to keep the last epoch"
         )
     output = scratch / "prepared"
-    options = (config.columns, config.seed, config.held_out, config.min_user_interactions, config.min_item_interactions)
-    if held_out:
-        made = prepare_with_held_out(tables, held_out, output, *options, validation=bool(config.validation))
-    else:
-        made = prepare(tables, output, *options)
+    made = prepare(tables, output, config.split, test=held_out, validation=bool(config.validation))
     held = f"{made.num_held_out:,}"
     log.info("%d files: %s interactions to train on, %s held out", len(tables), f"{made.num_train:,}", held)
     return output
+
+
+def one_table(paths: Sequence[Path], output: Path, columns: Columns) -> None:
+    """Write the rows of several tables, one after another, as Parquet. Raises InputError for what cannot be read."""
+    source = open_source(paths, columns)
+    names = [name for name in source.names.values() if name]
+    with readable(output):
+        frames = [part.frame.select(names) for part in source.parts]
+        pl.concat(frames, how="vertical_relaxed").sink_parquet(output)
 
 
 def _items(channel: Channel | None, scratch: Path) -> Path | None:

@@ -13,14 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ncf.data.load import load_split
 from ncf.errors import NO_TORCH, InputError
 from ncf.job.cause import LaunchError
 from ncf.job.channels import read_channels
 from ncf.job.data import JobData, gather
-from ncf.job.hosts import Hosts, processes_here, read_hosts
+from ncf.job.hosts import Hosts, read_hosts
 from ncf.job.launch import MASTER_PORT, launch
 from ncf.job.result import check_items, evaluate_run, export_run
 from ncf.job.settings import JobSettings, as_options, read_settings
+from ncf.training.config import TrainConfig
 from ncf.training.cost import require_one_process
 from ncf.training.undisturbed import undisturbed
 
@@ -130,7 +132,7 @@ class TrainingJob:
         self.check_outputs()
         with tempfile.TemporaryDirectory(prefix="ncf-train-") as scratch:
             data = gather(channels, settings.config, Path(scratch), len(hosts.names))
-            check_items(data.items, settings.config.columns.item_id)
+            check_items(data.items, settings.config.split.columns.item_id)
             stopped = self._fit(settings, hosts, data)
             if hosts.rank:
                 log.info("%s writes the model", hosts.names[0])
@@ -191,3 +193,36 @@ class TrainingJob:
             (folder / "failure").write_bytes(content)
         except OSError as error:
             log.error("cannot write %s: %s", folder / "failure", error.strerror)
+
+
+def processes_here(settings: JobSettings, hosts: Hosts, data: Path) -> int:
+    """As many as were asked for, else one for each GPU of this host, else one; one for exact training.
+
+    Raises InputError where GPUs lack.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count() if settings.device != "cpu" else 0
+    if settings.processes:
+        if 0 < gpus < settings.processes:
+            raise InputError(
+                f"hyperparameter 'processes' is {settings.processes}, each takes a GPU, and this host has {gpus}; "
+                "leave it out, or give device cpu"
+            )
+        return settings.processes
+    if gpus > 1 and len(hosts.names) == 1 and is_for_one(settings.config, data):
+        log.info("one of %d GPUs is used: exact training and folded models are made by one process", gpus)
+        return 1
+    return max(1, gpus)
+
+
+def is_for_one(config: TrainConfig, data: Path) -> bool:
+    """Whether one process would train in a way that only one can; what is left open is counted on the data."""
+    from ncf.training.cost import choose_negatives
+
+    if config.is_folded:
+        return True
+    if config.negatives != "auto":
+        return config.negatives == "exact"
+    train = load_split(data, config.split).train
+    return choose_negatives(config, train.num_users, train.num_items, len(train))[0] == "exact"

@@ -8,8 +8,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ncf.data.interactions import IdIndex, id_column, read_frame
+from ncf.data.interactions import IdIndex
 from ncf.data.item_columns import read_items
+from ncf.data.load import load_split
+from ncf.data.tables import id_column, read_frame
 from ncf.errors import InputError
 from ncf.job.data import JobData
 from ncf.job.settings import JobSettings
@@ -34,7 +36,7 @@ def export_run(run_directory: Path, repository: Path, settings: JobSettings, ite
 
     run = load_run(run_directory)
     try:
-        columns = read_items(items, run.items, settings.config.columns.item_id) if items else []
+        columns = read_items(items, run.items, settings.config.split.columns.item_id) if items else []
     except InputError as error:  # a model without them is worth more than none
         log.error("the model is written without what is known of the items: %s", error)
         columns = []
@@ -79,10 +81,10 @@ def evaluate_run(run_directory: Path, output: Path, settings: JobSettings, data:
 
 def evaluation(run_directory: Path, device: str, data: Path) -> dict[str, Any]:
     """The document of `ncf evaluate --json`."""
-    from ncf.evaluation.ranking import compare
-    from ncf.training.run import choose_device, split_of
+    from ncf.evaluation.comparison import compare
+    from ncf.training.run import choose_device
     from ncf.training.run_directory import load_run
 
     run = load_run(run_directory, choose_device(device))
-    split = split_of(data, run.config).reindex(run.users, run.items)
+    split = load_split(data, run.config.split).reindex(run.users, run.items)
     return compare(run.model, split, run.config.seed).document(run.config.model)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from ncf.commands.train import seconds
 from ncf.data.interactions import Columns
+from ncf.data.splits import SplitOptions
 from ncf.errors import InputError
 from ncf.export.repository import check_request
-from ncf.training.config import DEFAULT_K, DEVICES, TrainConfig
+from ncf.job.contract import read_object
+from ncf.training.config import DEFAULT_K, DEVICES, TrainConfig, seconds
 from ncf.training.presets import configure
 
 log = logging.getLogger(__name__)
@@ -67,13 +68,13 @@ class JobSettings:
 
 
 def hyperparameters() -> dict[str, type]:
-    """Every hyper-parameter and its type: the fields of TrainConfig, and what concerns the job."""
-    fields = get_type_hints(TrainConfig)
+    """Every hyper-parameter and its type: the fields of TrainConfig and its split, and what concerns the job."""
+    fields = get_type_hints(TrainConfig) | get_type_hints(SplitOptions)
     # `int | None` is left open with None, which is what it is to leave the hyper-parameter out.
     kinds = {
         name: next((kind for kind in get_args(hint) if kind is not type(None)), hint) for name, hint in fields.items()
     }
-    return {name: kind for name, kind in kinds.items() if name != "columns"} | OF_THE_JOB
+    return {name: kind for name, kind in kinds.items() if name not in ("split", "columns")} | OF_THE_JOB
 
 
 def read_settings(path: Path, arguments: Sequence[str] = ()) -> JobSettings:
@@ -101,17 +102,6 @@ def read_settings(path: Path, arguments: Sequence[str] = ()) -> JobSettings:
         seconds(values["max_time"]) if "max_time" in values else math.inf,
         processes,
     )
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, empty where there is no file. Raises InputError for anything else."""
-    try:
-        found = json.loads(path.read_bytes()) if path.exists() else {}
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise InputError(f'{path} must hold an object, such as {{"name": "value"}}')
-    return found
 
 
 def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:
@@ -180,13 +170,13 @@ def _hint(name: str, known: Mapping[str, type]) -> str:
 
 def as_options(config: TrainConfig) -> list[str]:
     """The options of `ncf train` that say the same as a configuration."""
-    usual, options = configure(None, {}), []
+    values, usual, options = config.to_dict(), configure(None, {}).to_dict(), []
     for name in hyperparameters():
-        value = getattr(config, name, None)
-        if name in OF_THE_JOB or value == getattr(usual, name) or value is None:
+        value = values.get(name)
+        if name in OF_THE_JOB or value == usual[name] or value is None:
             continue
         option = f"--{name.replace('_', '-')}"
         options += [option] if value is True else [f"{option}={value}"]
     for name, field in COLUMNS.items():
-        options.append(f"--{name.replace('_', '-')}={getattr(config.columns, field)}")
+        options.append(f"--{name.replace('_', '-')}={values['columns'][field]}")
     return options

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ncf.data.interactions import IntArray, Interactions
+from ncf.data.splits import HeldOut, Split
 
-NUM_EVALUATION_NEGATIVES = 99
 USERS_AT_ONCE = 2**15  # where a number for each interaction would be made in between
 
 
@@ -126,3 +126,15 @@ class SeenItems:
         item.sub_(first.unsqueeze(1)).add_(rank).clamp_(max=self.num_items - 1)
         some = unseen > 0
         return key.index_copy_(0, order, item), torch.empty_like(some).index_copy_(0, order, some)
+
+
+def pairs(held_out: HeldOut, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Users and items held out, int64 [T] each."""
+    user, item = (torch.as_tensor(index, device=device) for index in (held_out.user_index, held_out.item_index))
+    return user.long(), item.long()
+
+
+def known_items(split: Split, device: torch.device) -> SeenItems:
+    """What nobody is asked to guess: the training interactions, and the validation where the data brings one."""
+    seen = SeenItems.of_interactions(split.train, device)
+    return seen if split.validation is None else seen.including(*pairs(split.validation, device))

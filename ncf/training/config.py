@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ncf.data.interactions import Columns
+from ncf.data.splits import SplitOptions
 from ncf.errors import InputError
 
 MODEL_NAMES = ("gmf", "mlp", "neumf")
@@ -16,6 +18,7 @@ SCHEDULES = ("constant", "cosine")
 AMONG = ("unseen", "all")
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "gpu")
+SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 DEFAULT_K = 100
 DEFAULT_NEGATIVES = 4  # what is drawn where sampling is the cheaper way (paper, section 4.1)
 
@@ -61,10 +64,7 @@ class TrainConfig:
     fold_factors: int = 0
     precision: str = "auto"
     seed: int = 0
-    held_out: int = 1
-    min_user_interactions: int = 1
-    min_item_interactions: int = 1
-    columns: Columns = field(default_factory=Columns)
+    split: SplitOptions = field(default_factory=SplitOptions)
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -75,9 +75,8 @@ class TrainConfig:
                 raise InputError(f"{name} is '{value}'; choose {', '.join(choices)}")
         for name, low, high in (
             ("num_factors", 1, 8192), ("num_layers", 1, 12), ("epochs", 1, 10**9), ("patience", 1, 10**9),
-            ("seed", 0, 2**63 - 1), ("batch_size", 2, 2**40), ("validation", 0, 10**6), ("held_out", 1, 10**6),
-            ("members", 1, 100), ("softmax_members", 0, 100), ("among_all_members", 0, 100), ("fold_factors", 0, 8192),
-            ("min_user_interactions", 1, 10**9), ("min_item_interactions", 1, 10**9),
+            ("seed", 0, 2**63 - 1), ("batch_size", 2, 2**40), ("validation", 0, 10**6), ("members", 1, 100),
+            ("softmax_members", 0, 100), ("among_all_members", 0, 100), ("fold_factors", 0, 8192),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
@@ -148,9 +147,25 @@ class TrainConfig:
         return replace(self, negatives=negatives, **open_)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Every setting by its name, those of the split among them; `split_seed` only where it is not `seed`."""
+        values = asdict(self)
+        split = values.pop("split")
+        split_seed = split.pop("seed")
+        return {**values, **split} | ({} if split_seed == self.seed else {"split_seed": split_seed})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        known = {name: values[name] for name in (f.name for f in fields(cls)) if name in values}
-        return cls(**{**known, "columns": Columns(**values.get("columns", {}))})
+        """The configuration that `to_dict` wrote; a setting that is missing has its default."""
+        own = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        of_split = {each.name: values[each.name] for each in fields(SplitOptions) if each.name in values}
+        of_split["columns"] = Columns(**values.get("columns", {}))
+        of_split["seed"] = values.get("split_seed", values.get("seed", 0))
+        return cls(**{**own, "split": SplitOptions(**of_split)})
+
+
+def seconds(text: str) -> float:
+    """`90`, `90s`, `30m` or `2h` in seconds. Raises InputError for anything else."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text.strip())
+    if not match or not 0 < float(match[1]) < math.inf:
+        raise InputError(f"max_time is '{text}'; give seconds, or a number with s, m or h, such as 30m")
+    return float(match[1]) * SECONDS[match[2]]

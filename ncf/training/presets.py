@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
+from ncf.data.splits import SplitOptions
 from ncf.errors import InputError
 from ncf.training.config import TrainConfig
 
@@ -34,4 +35,8 @@ def configure(preset: str | None, overrides: Mapping[str, Any]) -> TrainConfig:
     """A preset (or the defaults) with what the user set beside it; None in `overrides` means not set."""
     if preset is not None and preset not in PRESETS:
         raise InputError(f"no preset is called '{preset}'; there are {', '.join(PRESETS)}")
-    return replace(PRESETS[preset or "default"], **{k: v for k, v in overrides.items() if v is not None})
+    given = {name: value for name, value in overrides.items() if value is not None}
+    start = PRESETS[preset or "default"]
+    split = {each.name: given[each.name] for each in fields(SplitOptions) if each.name in given}
+    own = {name: value for name, value in given.items() if name not in split or name == "seed"}
+    return replace(start, split=replace(start.split, **split), **own)

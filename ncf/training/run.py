@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ncf.data.splits import Split, load_split
+from ncf.data.load import load_split
 from ncf.errors import InputError
 from ncf.training import recipe
 from ncf.training.checkpoints import Checkpoints, identity_of
@@ -41,13 +41,6 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def split_of(data: Path, config: TrainConfig) -> Split:
-    """The split of the data a run is or was trained on: its settings decide it, so that evaluation makes the same."""
-    return load_split(
-        data, config.columns, config.seed, config.held_out, config.min_user_interactions, config.min_item_interactions
-    )
-
-
 def train_run(
     data: Path, output: Path, config: TrainConfig, device: torch.device, life: Life | None = None
 ) -> TrainResult | None:
@@ -59,7 +52,7 @@ def train_run(
     deadline = time.monotonic() + life.max_seconds
     require_one_process(config, world_size())
     with joined_world(device) as world:  # before reading: who finds a mistake then ends the others too
-        split = split_of(data, config)
+        split = load_split(data, config.split)
         plan = recipe.plan(split, config, device, world.size)
         identity = identity_of(plan.config, plan.fit)
         if world.share(identity["data"]) != identity["data"]:

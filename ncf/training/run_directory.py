@@ -23,9 +23,8 @@ import torch
 from ncf.data.interactions import IdIndex
 from ncf.data.splits import Split
 from ncf.errors import InputError
-from ncf.evaluation.ranking import known_items
 from ncf.models.neural import NCF, build_model
-from ncf.models.seen import SeenItems
+from ncf.models.seen import SeenItems, known_items
 from ncf.training.config import TrainConfig
 from ncf.training.loop import TrainResult
 from ncf.training.own_files import OwnFiles
@@ -259,3 +258,16 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "unknown"
+
+
+def read_epochs(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl that have an epoch and a loss; what is no such line is passed over."""
+    found = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(values, dict) and all(isinstance(values.get(key), int | float) for key in ("epoch", "loss")):
+            found.append(values)
+    return found

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from ncf.data.splits import Split, load_split
+from ncf.data.load import load_split
+from ncf.data.splits import Split
 from ncf.training import recipe
 from ncf.training.config import TrainConfig
 from ncf.training.loop import TrainResult, Watch

@@ -5,7 +5,6 @@ import re
 from base64 import b64decode
 from collections.abc import Iterator
 from copy import deepcopy
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from click.testing import CliRunner
 from ncf.commands.main import cli
 from ncf.errors import InputError
 from ncf.evaluation import plots
-from ncf.evaluation.page import check_writable, page, read_epochs, verdict, write_report
-from ncf.training.run_directory import Run
+from ncf.evaluation.page import check_writable, page, verdict
+from ncf.training.run_directory import Run, read_epochs
 
 ABOUT = {"run": "runs/a", "data": "a.csv", "evaluated": "2026-11-21 12:00 UTC"}
 EPOCH = {"epoch": 1, "loss": 0.5, "samples_per_second": 1.0, "seconds": 1.0}
@@ -131,10 +130,10 @@ def test_lines_that_are_no_epochs_are_passed_over(tmp_path: Path) -> None:
     assert read_epochs(path) == [EPOCH]
 
 
-def test_the_page_says_when(written: tuple[dict[str, Any], str, str], food_run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "a.html"
-    write_report(path, written[0], food_run, Path("food.csv"), datetime(2026, 11, 21, 9, 30, tzinfo=timezone.utc))
-    assert "2026-11-21 09:30 UTC" in path.read_text()
+def test_the_page_says_when_and_what(written: tuple[dict[str, Any], str, str]) -> None:
+    html = page(written[0], [], ABOUT, {})
+    assert all(f"<code>{value}</code>" in html for value in ABOUT.values())
+    assert re.search(r"evaluated: <code>\d{4}-\d\d-\d\d \d\d:\d\d", written[1])
 
 
 @pytest.mark.parametrize(
@@ -150,7 +149,7 @@ def test_a_report_that_cannot_be_written_is_said_before_anything_is_evaluated(
     name: str, message: str, food_run: Run, food_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "folder.html").mkdir()
-    monkeypatch.setattr("ncf.evaluation.ranking.compare", lambda *arguments: pytest.fail("it was evaluated"))
+    monkeypatch.setattr("ncf.evaluation.comparison.compare", lambda *arguments: pytest.fail("it was evaluated"))
     arguments = ["--run", str(food_run.path), "--data", str(food_csv), "--report", str(tmp_path / name)]
     ended = CliRunner().invoke(cli, ["evaluate", *arguments])
     assert isinstance(ended.exception, InputError)

@@ -10,20 +10,12 @@ import torch
 from ncf.data.interactions import IdIndex, Interactions
 from ncf.data.splits import HeldOut, Split
 from ncf.evaluation import ranking as module
+from ncf.evaluation.comparison import compare, evaluate
 from ncf.evaluation.metrics import gains
-from ncf.evaluation.ranking import (
-    Candidates,
-    Popularity,
-    compare,
-    evaluate,
-    evaluate_full,
-    evaluate_sampled,
-    full_ranks,
-    known_items,
-    rank_held_out,
-)
+from ncf.evaluation.ranking import Candidates, evaluate_full, evaluate_sampled, full_ranks, rank_held_out
 from ncf.models.neural import build_model
-from ncf.models.seen import SeenItems
+from ncf.models.scorers import Popularity
+from ncf.models.seen import SeenItems, known_items
 
 CPU = torch.device("cpu")
 

@@ -18,7 +18,8 @@ from tritonclient.grpc import model_config_pb2
 
 from ncf.errors import InputError
 from ncf.export import export as export_module
-from ncf.export.export import export, query_config, score_config, topk_config
+from ncf.export.export import export
+from ncf.export.model_configs import query_config, score_config, topk_config
 from ncf.export.modules import TopK, TotalScorer
 from ncf.export.query import Query
 from ncf.export.repository import part_names, rollback

@@ -15,8 +15,8 @@ import pytest
 
 from ncf.errors import InputError
 from ncf.job.cause import LaunchError, cause_of
-from ncf.job.hosts import Hosts, processes_here, read_hosts
-from ncf.job.job import TrainingJob
+from ncf.job.hosts import Hosts, read_hosts
+from ncf.job.job import TrainingJob, processes_here
 from ncf.job.launch import children, environment, first_process, free_port, launch
 from ncf.job.settings import JobSettings
 from ncf.training.config import TrainConfig

@@ -150,7 +150,7 @@ def test_c101_a_model_that_cannot_be_evaluated_is_written(
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("ncf.evaluation.ranking.compare", fail)
+    monkeypatch.setattr("ncf.evaluation.comparison.compare", fail)
     job = small_job(tmp_path / "ml")
     assert TrainingJob(job.base).run() == 0
     assert "the held-out items were not evaluated; the model is written" in caplog.text

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ncf.data.splits import load_split
+from ncf.data.load import load_split
 from ncf.errors import InputError
-from ncf.evaluation.ranking import evaluate
+from ncf.evaluation.comparison import evaluate
 from ncf.models import blend as folding
 from ncf.models.blend import Blend, fold, standardise
 from ncf.models.neural import build_model

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ncf.data.splits import Split, load_split
+from ncf.data.load import load_split
+from ncf.data.splits import Split
 from ncf.errors import InputError
 from ncf.training import recipe
 from ncf.training.checkpoints import KEPT, Checkpoints, identity_of, read_checkpoint, write_checkpoint

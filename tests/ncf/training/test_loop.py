@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from ncf.data.load import load_split
 from ncf.data.prepare import prepare
-from ncf.data.splits import load_split
 from ncf.errors import InputError
-from ncf.evaluation.ranking import evaluate
+from ncf.evaluation.comparison import evaluate
 from ncf.models.seen import SeenItems
 from ncf.training import recipe
 from ncf.training.config import EXACT, TrainConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ncf.data.splits import load_split
+from ncf.data.load import load_split
 from ncf.errors import InputError
 from ncf.training import recipe
 from ncf.training.checkpoints import Checkpoints, identity_of, write_checkpoint

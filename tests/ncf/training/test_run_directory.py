@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ncf.data.splits import load_split
+from ncf.data.load import load_split
 from ncf.errors import InputError
-from ncf.evaluation.ranking import evaluate
+from ncf.evaluation.comparison import evaluate
 from ncf.training.run import Life, train_run
 from ncf.training.run_directory import FILES, Run, load_run
 from tests.conftest import QUICK
@@ -20,7 +20,7 @@ def test_quality_before_saving_is_quality_after_loading(food_csv: Path, tmp_path
     result = train_run(food_csv, tmp_path / "run", QUICK, CPU)
     run = load_run(tmp_path / "run")
     assert result is not None
-    split = load_split(food_csv, run.config.columns, run.config.seed).reindex(run.users, run.items)
+    split = load_split(food_csv, run.config.split).reindex(run.users, run.items)
     assert evaluate(run.model, split) == evaluate(result.model, split)
 
 
