@@ -18,7 +18,7 @@ PAPER_FILES = ("*.train.rating", "*.test.rating", "*.test.negative")
 
 
 def read_paper_folder(folder: Path) -> Split:
-    """The split and the negatives of a folder in the format of the NCF paper's repository.
+    """Read the split and the negatives of a folder in the format of the NCF paper's repository.
 
     Three tab-separated files without header: `*.train.rating` and `*.test.rating` (user, item, rating, timestamp) and
     `*.test.negative` (`(user,item)`, then its negatives; row n belongs to row n of the test ratings).
@@ -45,9 +45,9 @@ def read_paper_folder(folder: Path) -> Split:
     held_out = HeldOut(users.encode(test["user"]), items.encode(test["item"]), np.stack(columns, axis=1))
     leaked = len(train.join(test, on=["user", "item"], how="semi"))
     if leaked:
-        log.warning("%d held-out pairs stand in %s as well and are left out of training", leaked, paths[0])
+        log.warning("%d held-out pairs are in %s as well and are left out of training", leaked, paths[0])
         train = train.join(test, on=["user", "item"], how="anti", maintain_order="left")
-    if train["timestamp"].n_unique() == 1:  # a constant says nothing about order
+    if train["timestamp"].n_unique() == 1:  # a constant timestamp says nothing about the order
         train = train.drop("timestamp")
     interactions = from_table(train, users, items)
     require_two(users, items, count_indices(interactions.user_index, len(users)), folder)
@@ -80,7 +80,7 @@ def _read_pairs(path: Path) -> pl.DataFrame:
 
 
 def _read_text(path: Path) -> pl.DataFrame:
-    """Columns user, item, 0, 1, … of a `*.test.negative` file."""
+    """A `*.test.negative` file as columns user, item, 0, 1, …"""
     try:
         frame = pl.read_csv(path, separator="\t", has_header=False, infer_schema=False)
         first, *others = frame.columns

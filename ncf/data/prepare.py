@@ -1,4 +1,4 @@
-"""Prepare data of any size for training: streamed in, split, and written as arrays that are mapped.
+"""Prepare data of any size for training: stream it in, split it, and write arrays that `ncf train` maps.
 
 The rows are read three times: for the ids; for their indices, which go to files by ranges of users that fit into
 memory; and from those files into the arrays of ncf/data/prepared.py.
@@ -25,7 +25,7 @@ from ncf.errors import InputError
 
 log = logging.getLogger(__name__)
 
-Pairs = tuple[IntArray, IntArray]  # users and items [T], -1 for an unknown one
+Pairs = tuple[IntArray, IntArray]  # users and items [T]; an unknown user or item is -1
 
 
 def prepare(
@@ -36,12 +36,12 @@ def prepare(
     test: Sequence[Path] = (),
     validation: bool = True,
 ) -> Manifest:
-    """Write a folder that `load_split` maps: the split it makes of the same data, and the hold-out for the epoch.
+    """Write a folder for `load_split`: the same split that it makes of the data, and the items that choose the epoch.
 
     `data` and `test` are CSV, TSV or Parquet files, or folders of such. The interactions in `test`, if given, are the
     held-out ones; then `held_out` of the options is only written down, and without `validation` no item is cut for the
-    choice of the epoch. `on_progress(what, done, total)` reports. The folder appears when it is complete, or not at
-    all. Raises InputError as `load_split` does, and if nothing in `test` can be asked for.
+    choice of the epoch. `on_progress(what, done, total)` is called after each step. The folder appears when it is
+    complete, or not at all. Raises InputError as `load_split` does, and if no user and item in `test` is known.
     """
     options = options or SplitOptions()
     columns = options.columns
@@ -72,8 +72,9 @@ def prepare(
             users, items, where = users.only(kept[0]), items.only(kept[1]), with_minima(where, *options.minima)
             left = in_core(ranges, *kept)
         left = watched(left, "writing", len(ranges), on_progress)
-        # What stands before the latest 0 items is the latest one; before -1 of them there is nothing.
-        num_held_out = options.held_out if not test else 0 if validation else -1
+        num_held_out = options.held_out
+        if test:  # 0 held-out items: the latest item is cut for the choice of the epoch; -1: no item is cut
+            num_held_out = 0 if validation else -1
         of_user, lengths = write_arrays(folder, left, len(users), source.has_weight, options.seed, num_held_out)
         require_two(users, items, of_user, where)
         if pairs:
@@ -84,14 +85,14 @@ def prepare(
 
 
 def _warn_of_repeated(num_rows: int, num_left: int, data: Sequence[Path], has_test: bool) -> None:
-    """Raises InputError if all rows are held out as well."""
+    """Warn of rows that are not trained on. Raises InputError if that is all of them."""
     if num_left == 0:
         raise InputError(f"all interactions of {data[0].name} are held out as well; give other data to train on")
     if repeated := num_rows - num_left:
         log.warning(
             "%d rows are repeated, or held out as well, and are left out of training"
             if has_test
-            else "%d repeated (user, item) pairs: of each the latest is kept",
+            else "%d repeated (user, item) pairs: the latest of each is kept",
             repeated,
         )
 
@@ -132,7 +133,7 @@ def finish(
 
 
 def read_pairs(paths: Sequence[Path], columns: Columns, users: IdIndex, items: IdIndex) -> Pairs:
-    """The distinct pairs of a table in the indices of others' ids, by user and then by time."""
+    """The distinct pairs of a table, as indices of the given users and items, sorted by user and then by time."""
     source = open_source(paths, columns)
     own_users, _, sizes = source.ids(columns.user_id, "--user-column")
     own_items, *_ = source.ids(columns.item_id, "--item-column")
@@ -149,7 +150,7 @@ def read_pairs(paths: Sequence[Path], columns: Columns, users: IdIndex, items: I
 
 
 def without(ranges: Iterable[Rows], pairs: Pairs, num_items: int) -> Iterator[Rows]:
-    """The rows but those of the pairs."""
+    """The rows of all pairs but the given ones."""
     user, item = (index.astype(np.int64) for index in pairs)
     held = (user * num_items + item)[(user >= 0) & (item >= 0)]
     for rows in ranges:
@@ -158,12 +159,12 @@ def without(ranges: Iterable[Rows], pairs: Pairs, num_items: int) -> Iterator[Ro
 
 
 def renumbered(index: IntArray, kept: Mask) -> IntArray:
-    """Indices [T] among those that are kept, -1 for what is not; `kept` is bool [n]."""
+    """Indices [T] counted among those that are `kept` (bool [n]); -1 for the others."""
     return np.where(index >= 0, np.where(kept, np.cumsum(kept) - 1, -1)[index], -1)
 
 
 def warn_of_unknown(user: IntArray, item: IntArray, paths: Sequence[Path]) -> None:
-    """Warn of held-out pairs with an unknown user or item. Raises InputError if there are no others."""
+    """Warn of held-out pairs with an unknown user or item. Raises InputError if that is all of them."""
     unknown = (user < 0) | (item < 0)
     if unknown.all():
         raise InputError(

@@ -1,4 +1,4 @@
-"""The rows of data of any size in files by ranges of users, and from those the arrays of a split."""
+"""Sort rows that do not fit into memory: files by ranges of users, and from those the arrays of a split."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ncf.data.splits import latest_rows, random_order
 
 OnProgress = Callable[[str, int, int], None]
 T = TypeVar("T")
-Rows = dict[str, npt.NDArray[Any]]  # user, item, row and perhaps time and weight [N], a range of users
+Rows = dict[str, npt.NDArray[Any]]  # arrays user, item, row and, if there are any, time and weight [N]
 ROWS_A_RANGE = 2**23
-MAX_RANGES = 256  # their files are open at once
+MAX_RANGES = 256  # the files of all ranges are open at the same time
 
 
 def watched(values: Iterable[T], what: str, total: int, on_progress: OnProgress) -> Iterator[T]:
-    """The values, with a report after each is done with."""
+    """Pass the values on, and report each one after the caller has finished with it."""
     for number, value in enumerate(values, start=1):
         yield value
         on_progress(what, number, total)
@@ -37,7 +37,7 @@ def write_ranges(
     of_user: npt.NDArray[np.int64],
     on_progress: OnProgress,
 ) -> list[Path]:
-    """Rows into files, each with all rows of some neighbouring users; `of_user` [num_users] are the rows a user has."""
+    """Write rows to files, all rows of a user to one file; `of_user` [num_users] is the number of rows of each user."""
     total, done = int(of_user.sum()), 0
     first = of_user.cumsum() - of_user
     range_of = np.unique(first // max(ROWS_A_RANGE, -(-total // MAX_RANGES)), return_inverse=True)[1]
@@ -56,7 +56,7 @@ def write_ranges(
 
 
 def distinct(file: Path, record: np.dtype[Any], num_items: int) -> Rows:
-    """The rows of a file, sorted by user and item, of repeated pairs the latest; as maps of files in its place."""
+    """Sort the rows of a file by user and item, keep the latest of each pair, and map one file for each column."""
     rows = np.fromfile(file, record)
     file.unlink()
     frame = pl.DataFrame({name: rows[name] for name in record.names or ()})
@@ -72,7 +72,7 @@ def distinct(file: Path, record: np.dtype[Any], num_items: int) -> Rows:
 
 
 def in_core(ranges: Iterable[Rows], users: Mask, items: Mask) -> Iterator[Rows]:
-    """The rows of users [num_users] and items [num_items] that stay, in the indices that are left."""
+    """The rows whose user [num_users] and item [num_items] stay, in the new indices."""
     user_of, item_of = (np.cumsum(mask, dtype=np.int32) - 1 for mask in (users, items))
     for rows in ranges:
         kept = users[rows["user"]] & items[rows["item"]]
@@ -83,7 +83,10 @@ def in_core(ranges: Iterable[Rows], users: Mask, items: Mask) -> Iterator[Rows]:
 def write_arrays(
     folder: Path, ranges: Iterable[Rows], num_users: int, with_weight: bool, seed: int, held_out: int
 ) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
-    """Split the rows and write a prepared folder's arrays; the items of each user [num_users], and the lengths."""
+    """Split the rows and write the arrays of a prepared folder.
+
+    Returns the number of items of each user [num_users], and the lengths of the arrays by name.
+    """
     of_user, in_train = (np.zeros(num_users, np.int64) for _ in range(2))
     lengths = dict.fromkeys(("train", "held_out", "validation"), 0)
     with ExitStack() as stack:

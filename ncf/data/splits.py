@@ -1,4 +1,4 @@
-"""Splits: what is trained on and what is held out (leave one out, arXiv 1708.05031)."""
+"""Splits: the interactions to train on and the held-out items (leave-one-out, arXiv 1708.05031)."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class SplitOptions:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out items, one a row: `user_index`, `item_index` int [T]; `negatives` int [T, C] where the data has some.
+    """Held-out items, one in each row: `user_index`, `item_index` int [T]; `negatives` int [T, C] if the data has some.
 
-    Of a user's rows the latest is the last. A negative of -1 is a padding and counts for nothing.
+    The last row of a user is the latest. A negative of -1 is padding and is ignored.
     """
 
     user_index: IntArray
@@ -62,7 +62,7 @@ class HeldOut:
         return len(self.user_index)
 
     def reindex(self, user_of: IntArray, item_of: IntArray) -> HeldOut:
-        """The same in other indices: `user_of[index]` and `item_of[index]` are the new ones, -1 leaves a row out."""
+        """The same items in new indices `user_of[index]`, `item_of[index]`; a new index of -1 leaves a row out."""
         user, item = user_of[self.user_index], item_of[self.item_index]
         kept = (user >= 0) & (item >= 0)
         negatives = self.negatives
@@ -73,9 +73,9 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Split:
-    """Training interactions and what is held out of them; all speak of the same users and items.
+    """Training interactions and held-out items, in indices of the same users and items.
 
-    `validation` is the hold-out for the choice of epoch where the data brings one; its rows are not in `train`.
+    `validation` are the items for the choice of the epoch, if the data brings its own; they are not in `train`.
     """
 
     train: Interactions
@@ -83,7 +83,7 @@ class Split:
     validation: HeldOut | None = None
 
     def reindex(self, users: IdIndex, items: IdIndex) -> Split:
-        """The same split in the indices of other users and items; rows with ids unknown there are left out."""
+        """The same split in the indices of other users and items; rows with unknown ids are left out."""
         if self.train.users.ids.equals(users.ids) and self.train.items.ids.equals(items.ids):
             return self
         user_of, item_of = users.encode(self.train.users.ids), items.encode(self.train.items.ids)
@@ -107,14 +107,13 @@ def require_held_out(num: int) -> None:
 
 
 def leave_one_out(interactions: Interactions, seed: int = 0, held_out: int = 1) -> Split:
-    """Hold out each user's latest item, or a random one (seeded) where there are no timestamps.
+    """Hold out the latest `held_out` items of each user; without timestamps `seed` chooses the items.
 
-    With `held_out` above 1 so many items a user. A user keeps at least one interaction for training; one who has a
-    single interaction is not evaluated.
+    At least one interaction of each user stays for training: a user with a single interaction has no held-out item.
     """
     user, item = interactions.user_index, interactions.item_index
     order_within = random_order(user, item, seed) if interactions.timestamp is None else interactions.timestamp
-    # Then by position in the file, so that a tie goes to the later row.
+    # Rows with the same time are ordered by their place in the file.
     held, _ = latest_rows(user, (order_within, np.arange(len(user))), held_out)
     keep = np.ones(len(user), bool)
     keep[held] = False
@@ -122,12 +121,12 @@ def leave_one_out(interactions: Interactions, seed: int = 0, held_out: int = 1) 
 
 
 def latest_rows(user_index: IntArray, keys: Sequence[npt.NDArray[Any]], num: int) -> tuple[IntArray, IntArray]:
-    """Of each user the last `num` rows by the keys [N] each, and the row before them; rows of a user in their order.
+    """For each user the last `num` rows in the order of the keys [N], and the row before those.
 
-    The first row of a user is in neither: something has to be left to train on.
+    The rows of a user are returned in their order. The first row of a user is never among them: it is trained on.
     """
     table = pl.DataFrame({"user": user_index, **{str(number): key for number, key in enumerate(keys)}})
-    order = table.select(pl.arg_sort_by(table.columns)).to_series().to_numpy()  # two to four times np.lexsort's speed
+    order = table.select(pl.arg_sort_by(table.columns)).to_series().to_numpy()  # 2 to 4 times as fast as np.lexsort
     user = user_index[order]
     place = np.arange(len(user))
     first = np.flatnonzero(np.append(True, user[1:] != user[:-1])[: len(user)])
@@ -138,10 +137,10 @@ def latest_rows(user_index: IntArray, keys: Sequence[npt.NDArray[Any]], num: int
 
 
 def random_order(user_index: IntArray, item_index: IntArray, seed: int) -> npt.NDArray[np.uint64]:
-    """A number for each pair [N], random but always the same for a pair and a seed, and different for two pairs.
+    """A pseudo-random number for each pair [N]: a function of pair and seed only, and different for different pairs.
 
-    Not drawn row by row: the choice of a held-out item then depends neither on the order of the rows nor on which
-    others are there (the finaliser of SplitMix64, Steele et al. 2014, which is a bijection).
+    So the choice of a held-out item does not depend on the order of the rows, nor on rows of other pairs of the same
+    ids. It is the finaliser of SplitMix64 (Steele et al. 2014), which is a bijection.
     """
     value = (user_index.astype(np.uint64) << np.uint64(32)) + item_index.astype(np.uint64)
     value += np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)

@@ -27,7 +27,7 @@ SUFFIXES = (*SEPARATORS, ".parquet")
 
 
 def read_interactions(path: Path, columns: Columns | None = None) -> Interactions:
-    """Interactions from a CSV, TSV or Parquet file with a header.
+    """Read interactions from a CSV, TSV or Parquet file with a header.
 
     Raises InputError that names the file, the column, the first bad row and the remedy.
     """
@@ -53,7 +53,10 @@ def read_interactions(path: Path, columns: Columns | None = None) -> Interaction
 
 
 def has_column(names: Sequence[str], columns: Columns, what: str, path: Path) -> bool:
-    """Whether the data have an optional column, weight or timestamp. Raises InputError for a named one that is not."""
+    """Whether a file has the optional column `what`, weight or timestamp.
+
+    Raises InputError if the user named a column that is missing.
+    """
     name = getattr(columns, what)
     if name not in names and name != getattr(Columns(), what):
         raise missing_column(names, name, path, f"--{what}-column")
@@ -61,7 +64,7 @@ def has_column(names: Sequence[str], columns: Columns, what: str, path: Path) ->
 
 
 def scan(path: Path, option: str) -> pl.LazyFrame:
-    """A CSV, TSV or Parquet file with a header, not yet read; in text files every value is text. Raises InputError."""
+    """Open a CSV, TSV or Parquet file without reading its rows; values of text files are text. Raises InputError."""
     if not path.exists():
         folder = " or a folder in the NCF paper's format" if option == "--data" else ""
         raise InputError(f"{path} does not exist; {option} takes a file{folder}")
@@ -72,13 +75,13 @@ def scan(path: Path, option: str) -> pl.LazyFrame:
         raise InputError(f"{path} is empty; it needs a header and rows")
     if suffix == ".parquet":
         return pl.scan_parquet(path, glob=False)
-    # Every value as text: whether 007 is a number is decided for a whole column, later.
+    # Values stay text here: `as_ids` decides for a whole column whether 007 is a number.
     return pl.scan_csv(path, separator=SEPARATORS[suffix], infer_schema=False, glob=False)
 
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """What Polars says against a file, as an InputError."""
+    """Turn an error of Polars about a file into an InputError."""
     try:
         yield
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -87,7 +90,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def read_frame(path: Path, option: str) -> pl.DataFrame:
-    """A CSV, TSV or Parquet file with a header; text files with every value as text. Raises InputError."""
+    """Read a CSV, TSV or Parquet file; the values of text files are text. Raises InputError."""
     with readable(path):
         frame = scan(path, option).collect()
     if frame.is_empty():
@@ -100,7 +103,7 @@ def no_rows(names: Sequence[str], path: Path) -> InputError:
 
 
 def id_column(frame: pl.DataFrame, name: str, path: Path, option: str) -> pl.Series:
-    """A column of ids, Int64 if all are whole numbers, else String. Raises InputError that names the first bad row."""
+    """A column of ids: Int64 if all are whole numbers, else String. Raises InputError that names the first bad row."""
     if name not in frame.columns:
         raise missing_column(frame.columns, name, path, option)
     return as_ids(id_text(frame[name], name, path))

@@ -1,4 +1,4 @@
-"""What can be evaluated beside a neural model: popularity, item-item matrices, products of factors."""
+"""Scorers beside the neural models: popularity, item-item matrices and products of factors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ncf.models.seen import SeenItems
 
 
 class Scorer(Protocol):
-    """What can be evaluated: pairs (indices broadcast) and users [B] against all items [B, num_items]."""
+    """Anything that can be evaluated: it scores pairs (indices broadcast), and users [B] against all items."""
 
     def __call__(self, user_index: Tensor, item_index: Tensor) -> Tensor: ...
 
@@ -21,7 +21,7 @@ class Scorer(Protocol):
 
 
 class Popularity:
-    """The baseline that ignores the user: an item's score is its number of interactions [num_items]."""
+    """The same scores for every user: an item's number of interactions, `counts` [num_items]."""
 
     def __init__(self, counts: Tensor) -> None:
         self.counts = counts.float()
@@ -34,7 +34,7 @@ class Popularity:
 
 
 class ItemItem:
-    """Scores under an item-item matrix [num_items, num_items], such as EASE's."""
+    """Scores by an item-item matrix [num_items, num_items], such as EASE's."""
 
     def __init__(self, seen: SeenItems, matrix: Tensor) -> None:
         self.seen, self.matrix = seen, matrix

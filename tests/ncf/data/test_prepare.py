@@ -200,7 +200,7 @@ def test_what_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
 def test_repeated_pairs_and_what_the_core_leaves_out_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         prepare([write(table(), tmp_path / "d.csv")], tmp_path / "prepared", SplitOptions(min_user_interactions=5))
-    assert "repeated (user, item) pairs: of each the latest is kept" in caplog.text
+    assert "repeated (user, item) pairs: the latest of each is kept" in caplog.text
     assert "6 of 36 users" in caplog.text
 
 

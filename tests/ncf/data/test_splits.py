@@ -205,7 +205,7 @@ def test_a_held_out_pair_is_never_trained_on(tmp_path: Path, caplog: pytest.LogC
     leaky = "0\t0\t5\t9\n0\t3\t3\t8\n1\t2\t1\t7\n"
     with caplog.at_level(logging.WARNING):
         split = read_paper_folder(paper_folder(tmp_path, **{"t.train.rating": leaky}))
-    assert "1 held-out pairs stand in" in caplog.text
+    assert "1 held-out pairs are in" in caplog.text
     assert set(zip(split.train.user_index, split.train.item_index, strict=True)) == {(0, 0), (1, 2)}
 
 
