@@ -16,23 +16,26 @@ from ncf.training.config import DEVICES
 PATH = click.Path(path_type=Path)
 
 
-@click.command(short_help="Rank held-out items, beside popularity, EASE and iALS.")
+@click.command(short_help="Rank held-out items, and compare with popularity, EASE and iALS.")
 @click.option("--run", "run_directory", type=PATH, required=True, help="A run directory of `ncf train`.")
-@click.option("--data", type=PATH, required=True, help="The data it was trained on; its held-out items are ranked.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with more detail, instead of tables.")
+@click.option("--data", type=PATH, required=True, help="The data of the training; its held-out items are ranked.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with more details instead of tables.")
 @click.option(
-    "--report", "report_file", type=PATH, help="Also write a page with plots: one .html file, replaced if it is there."
+    "--report",
+    "report_file",
+    type=PATH,
+    help="Also write a page with plots: an .html file, which is replaced if it exists.",
 )
 @click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path | None, device: str) -> None:
-    """Rank each user's held-out items: among 99 negatives, and among the whole catalogue.
+    """Rank the held-out items of each user among 99 negatives, and among the whole catalogue.
 
-    Ties count against the model, a negative equal to the held-out item is masked, items seen in training and other
-    held-out items of the user are removed from the catalogue.
+    Ties count against the model. A negative equal to the held-out item is ignored. Items that the user has seen in
+    training and the user's other held-out items are removed from the catalogue.
 
-    The lines to beat stand beside the model, fitted on the same training data: popularity, EASE and iALS, each with
-    the model's margin and its z (paired over users; beyond 2 or -2 it is hardly chance). A baseline that would take
-    too much memory or work is left out with the reason.
+    Popularity, EASE and iALS, fitted on the same training data, are ranked as well. Each has the lead of the model
+    over it, and the z of that lead from a paired test over users: beyond 2 or -2 it is hardly chance. A baseline that
+    would need too much memory or work is left out, and the reason is printed.
 
     \b
     Examples:
@@ -53,8 +56,8 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path |
     split = load_split(data, run.config.split)
     if held_out_name(split) != run.held_out:
         warning = (
-            f"{data} holds out other items than the data {run_directory} was trained on: some of them may have been "
-            "trained on, which flatters the model and not the baselines"
+            f"{data} holds out other items than the data {run_directory} was trained on: the model may have been "
+            "trained on some of them, so its figures may be too high"
         )
         click.echo(f"WARNING: {warning}", err=True)
     split = split.reindex(run.users, run.items)
@@ -74,4 +77,4 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path |
         settings = {name: value for name, value in run.config.to_dict().items() if value is not None}
         settings.pop("columns")
         write_report(report_file, document, read_epochs(run.path / "metrics.jsonl"), about, settings)
-        stderr.print(f"written: {report_file}", soft_wrap=True)
+        stderr.print(f"wrote {report_file}", soft_wrap=True)

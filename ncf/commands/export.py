@@ -17,17 +17,21 @@ PATH = click.Path(path_type=Path)
 @click.option("--repository", type=PATH, required=True, help="A Triton model repository; made if it is not there.")
 @click.option("--name", required=True, help="Name of the recommender; NAME, NAME_topk and NAME_query are written.")
 @click.option("--version", type=int, help="Version to write. [default: the next free one]")
-@click.option("--k", type=int, default=DEFAULT_K, show_default=True, help="Most recommendations a request can ask for.")
-@click.option("--items", "items_file", type=PATH, help="A CSV, TSV or Parquet file of what is known of the items.")
-@click.option("--item-column", default="item_id", show_default=True, help="The column of --items with the item's id.")
+@click.option("--k", type=int, default=DEFAULT_K, show_default=True, help="Most recommendations in an answer.")
+@click.option("--items", "items_file", type=PATH, help="A CSV, TSV or Parquet file with metadata of the items.")
+@click.option(
+    "--item-column", default="item_id", show_default=True, help="The column of --items with the ids of the items."
+)
 @click.option(
     "--device",
     type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
-    help="Where Triton runs the models; auto: a GPU where the server finds one.",
+    help="Where Triton runs the models; auto: on a GPU if the server finds one.",
 )
-@click.option("--serving", type=PATH, help="A JSON file of batch sizes, queue delays and instances, by part.")
+@click.option(
+    "--serving", type=PATH, help="A JSON file with batch sizes, queue delays and instances of score, topk and query."
+)
 def export(
     run_directory: Path,
     repository: Path,
@@ -39,10 +43,10 @@ def export(
     device: str,
     serving: Path | None,
 ) -> None:
-    """Write a run into a Triton model repository as TorchScript, checked against the trained model first.
+    """Write a run into a Triton model repository as TorchScript, after a comparison with the trained model.
 
-    A running `serve` puts a new version of a recommender live by itself. The columns of --items, such as title and
-    category, can be returned with recommendations and filtered by.
+    A running `serve` loads a new version of a recommender by itself. Requests can return the columns of --items, such
+    as title and category, with recommendations, and filter by them.
 
     --serving sets max_batch_size, max_queue_delay_microseconds and instances of score, topk and query in the
     config.pbtxt of a new recommender. `make bench` writes such a file, export_preset.json:
@@ -74,7 +78,7 @@ def export(
 @click.option("--name", required=True, help="Name of the recommender.")
 @click.option("--version", type=int, help="The version to go back to. [default: the one before the newest]")
 def rollback(repository: Path, name: str, version: int | None) -> None:
-    """Go back to an older version: newer ones are withdrawn, and a running `serve` changes over by itself.
+    """Go back to an older version: newer versions are withdrawn, and a running `serve` follows by itself.
 
     Nothing is deleted: version 7 becomes `.withdrawn-7` in the model's folders; renaming it back undoes the rollback.
 

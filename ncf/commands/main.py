@@ -37,16 +37,16 @@ def cli() -> None:
 
 
 def _prepare(level: int) -> None:
-    # Read when torch is loaded: OpenMP threads that spin long make a step up to 30 times slower on shared cores, and
-    # spinning briefly costs 5 % on idle ones (docs/log.md).
+    # OpenMP reads it when torch is loaded. Threads that spin long make a step up to 30 times slower on shared cores;
+    # short spinning is 5 % slower on idle cores (docs/log.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=level)
 
 
 def train_verb() -> None:
     """The `train` verb: SageMaker's training contract under SAGEMAKER_BASE_DIR; arguments are hyper-parameters."""
-    # The job is stopped, or its machine is taken away: as after Ctrl-C, the best epoch so far is what is left. And the
-    # kernel keeps the signal from process 1 of a container that has no handler for it.
+    # At SIGTERM, as at Ctrl-C, the best epoch so far is kept. Without a handler the kernel would not deliver the signal
+    # to process 1 of a container.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _prepare(logging.INFO)
     from ncf.job.job import HELP, TrainingJob
@@ -58,7 +58,7 @@ def train_verb() -> None:
 
 
 def main() -> None:
-    """Run the command; a mistake of the user's is one line and exit code 2."""
+    """Run the command; a mistake of the user ends it with one line and exit code 2."""
     _prepare(logging.WARNING)
     try:
         cli()

@@ -12,11 +12,11 @@ from ncf.errors import InputError
 PATH = click.Path(path_type=Path)
 
 
-@click.command(short_help="Write a generated catalogue with a planted taste.")
+@click.command(short_help="Write generated interactions to try ncf with.")
 @click.argument("catalogue", type=click.Choice(sorted(CATALOGUES)))
 @click.option("--output", type=PATH, required=True, help="The file to write: .csv, .tsv or .parquet.")
 def sample(catalogue: str, output: Path) -> None:
-    """Write a generated catalogue with a planted taste structure (see ncf/data/sample.py).
+    """Write generated interactions of a catalogue (food or fashion) in which every user has a known taste.
 
     \b
     Example:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 
 def print_tables(document: dict[str, Any]) -> None:
+    """Print a document of `ncf evaluate --json` as a table for each protocol."""
     from ncf.evaluation.comparison import PROTOCOLS
     from ncf.evaluation.words import CLEAR, label, margin_text, scorers, settings_text
 

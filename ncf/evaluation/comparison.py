@@ -1,4 +1,4 @@
-"""A model and the baselines, compared on the same held-out items."""
+"""Compare a model with the baselines on the same held-out items."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Report = dict[str, dict[str, dict[str, float]]]
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model beside the baselines, `{scorer: {protocol: Ranks}}`; "model" is the first of the scorers.
+    """Ranks of the model and of the baselines, `{scorer: {protocol: Ranks}}`; the first scorer is "model".
 
-    `activity` int64 [num_users] and `popularity` int64 [num_items] are numbers of training interactions; `settings` of
-    the baselines that were fitted, `left_out` the reasons of those that were not.
+    `activity` int64 [num_users] and `popularity` int64 [num_items] are numbers of training interactions; `settings` are
+    those of the fitted baselines, `left_out` the reasons for the baselines that were not fitted.
     """
 
     ranks: dict[str, dict[str, Ranks]]
@@ -42,7 +42,7 @@ class Comparison:
         return {name: {way: ranks.summary() for way, ranks in ways.items()} for name, ways in self.ranks.items()}
 
     def margins(self) -> dict[str, dict[str, dict[str, Margin]]]:
-        """`{baseline: {protocol: {"HR@10" | "NDCG@10": by how much the model is ahead}}}`."""
+        """`{baseline: {protocol: {"HR@10" | "NDCG@10": the model's lead}}}`."""
         model = self.ranks["model"]
         return {
             name: {
@@ -55,18 +55,18 @@ class Comparison:
         }
 
     def coverage(self) -> dict[str, float]:
-        """Share of all items that are in the top 10 of any user with a held-out item, a scorer."""
+        """For each scorer, the share of all items that are in the top 10 of any user with a held-out item."""
         shown = {name: ways["full"].recommended for name, ways in self.ranks.items()}
         return {name: items.double().mean().item() for name, items in shown.items() if items is not None}
 
     def document(self, model_kind: str) -> dict[str, Any]:
-        """What `ncf evaluate --json` prints of a model of this kind."""
+        """The document that `ncf evaluate --json` prints; `model_kind` is the name of the model, such as gmf."""
         users = self.ranks["model"]["full"].user_index
         counts = {"users": len(torch.unique(users)), "held_out": len(users)}
         return {**counts, "model_kind": model_kind, **self.report(), **self.details()}
 
     def details(self) -> dict[str, Any]:
-        """What the summary leaves out, ready for JSON: see the keys."""
+        """The details beside the summary, ready for JSON."""
         return {
             "settings": self.settings,
             "left_out": self.left_out,
@@ -87,7 +87,7 @@ class Comparison:
 
 
 def compare(model: NCF, split: Split, seed: int = 0, say: Callable[[str], None] = lambda what: None) -> Comparison:
-    """Rank a split's held-out items by the model and by baselines that are fitted on the split's training part."""
+    """Rank the held-out items of a split by the model, and by baselines fitted on the training part of the split."""
     device = next(model.parameters()).device
     model.eval()
     seen = SeenItems.of_interactions(split.train, device)
@@ -98,5 +98,5 @@ def compare(model: NCF, split: Split, seed: int = 0, say: Callable[[str], None] 
 
 
 def evaluate(model: NCF, split: Split, seed: int = 0) -> Report:
-    """`{"model" | "popularity" | …: {"sampled" | "full": {metric: value}}}` on a split's held-out items."""
+    """`{"model" | "popularity" | …: {"sampled" | "full": {metric: value}}}` on the held-out items of a split."""
     return compare(model, split, seed).report()

@@ -1,4 +1,4 @@
-"""One HTML file that says how good a run is: tables and plots, with nothing to load from elsewhere."""
+"""The report: one HTML file with tables and plots, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_writable(path: Path) -> None:
-    """Raises InputError for a name that is not .html, where no file can be written, and where nothing can be drawn."""
+    """Raises InputError if the name does not end in .html, the file cannot be written, or matplotlib is missing."""
     if find_spec("matplotlib") is None:
         raise InputError("--report draws with matplotlib, which is not installed here: pip install -r requirements.txt")
     if path.suffix.lower() != ".html":
@@ -73,7 +73,8 @@ def page(
     parts.append(
         "<p class=note>“Ahead” is the model's lead over the baseline of that row; z is from a paired test over users, "
         f"and a lead with |z| below {CLEAR:.0f} (set in grey) may be chance. A tie counts against the scorer. "
-        f"Coverage: share of the catalogue in anybody's top 10. {escape(settings_text(document))}.</p><h2>Plots</h2>"
+        "Coverage: share of the catalogue in the top 10 of any user. "
+        f"{escape(settings_text(document))}.</p><h2>Plots</h2>"
         "<div class=plots>"
     )
     parts += [figure(plot) for plot in draw(document, epochs)]
@@ -98,7 +99,7 @@ def page(
 
 
 def verdict(document: dict[str, Any]) -> list[str]:
-    """A sentence a protocol: the model against the best of its baselines by NDCG@10."""
+    """A sentence for each protocol: the model against the best baseline by NDCG@10."""
     sentences = []
     for protocol, word in (("sampled", "Sampled negatives"), ("full", "Whole catalogue")):
         figures = {name: document[name][protocol] for name in scorers(document) if document[name][protocol]}
@@ -131,13 +132,13 @@ def summary_table(document: dict[str, Any], protocol: str) -> str:
         if protocol == "full":
             cells.append(f"{document['coverage'][name]:.4f}")
         margins = document["margins"].get(name, {}).get(protocol, {}).values()
-        said = [f"<span{' class=weak' * (abs(each['z']) < CLEAR)}>{margin_text(each)}</span>" for each in margins]
-        rows.append([*cells, *(said or ["", ""])])
+        leads = [f"<span{' class=weak' * (abs(each['z']) < CLEAR)}>{margin_text(each)}</span>" for each in margins]
+        rows.append([*cells, *(leads or ["", ""])])
     return table(header, rows)
 
 
 def detail_tables(document: dict[str, Any], protocol: str) -> Iterable[str]:
-    """The curves over K and the groups of one protocol, folded away."""
+    """The curves over K and the groups of one protocol, in tables that the reader can unfold."""
     names = scorers(document)
     if not document["by_k"]["model"][protocol]:
         return
@@ -166,7 +167,7 @@ def detail_tables(document: dict[str, Any], protocol: str) -> Iterable[str]:
 
 
 def figure(plot: Plot) -> str:
-    """A plot with its title, dark where the reader's screen is."""
+    """A plot with its title; browsers in dark mode show the dark picture."""
     title = escape(plot.title)
     return (
         f'<figure><figcaption>{title}</figcaption><picture><source srcset="{uri(plot.dark)}" '
@@ -180,7 +181,7 @@ def folded(title: str, content: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells are HTML already."""
+    """A table; the cells of `rows` are HTML, those of `header` text."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"

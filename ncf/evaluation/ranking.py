@@ -1,4 +1,4 @@
-"""Evaluation by the sampled protocol and the full catalogue, beside popularity, EASE and iALS."""
+"""Ranks of held-out items, among sampled negatives and among the full catalogue."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ncf.models.scorers import Scorer
 from ncf.models.seen import SeenItems, known_items, pairs, seen_positions
 
 NUM_EVALUATION_NEGATIVES = 99
-RECOMMENDED = 10  # what coverage counts: a list as it would be shown
+RECOMMENDED = 10  # length of the lists whose items coverage counts
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Held-out items and what they are ranked against: indices int64 [T], [T], [T, C]; `excluded` bool [T, C]."""
+    """Held-out items and their negatives: indices int64 [T], [T], [T, C]; `excluded` negatives do not count."""
 
     user_index: Tensor
     item_index: Tensor
@@ -29,10 +29,10 @@ class Candidates:
 
     @classmethod
     def of(cls, held_out: HeldOut, split: Split, device: torch.device, seed: int) -> Candidates:
-        """The data's own negatives where it has them, else 99 unseen items a row, drawn with a seed.
+        """The negatives of the data if it has any, else 99 random unseen items for each row, drawn with a seed.
 
-        A negative equal to the positive is excluded; a user without any negative is left out. What is drawn is no
-        other held-out item of the user either.
+        A negative equal to the held-out item is excluded. Other held-out items of the user are not drawn; a user
+        without any possible negative is left out.
         """
         user, item = pairs(held_out, device)
         if held_out.negatives is not None:
@@ -47,9 +47,9 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where one scorer puts held-out items: `user_index`, `item_index`, `rank` (0 is best) int64 [T], on the CPU.
+    """The ranks of held-out items by one scorer: `user_index`, `item_index`, `rank` (0 is best) int64 [T], on the CPU.
 
-    `recommended` bool [num_items], of the full catalogue only: items that are in the top 10 of any of these users.
+    `recommended` bool [num_items], for the full catalogue only: the items in the top 10 of any of these users.
     """
 
     user_index: Tensor
@@ -76,7 +76,7 @@ def sampled_ranks(scorer: Scorer, candidates: Candidates) -> Ranks:
 
 @torch.inference_mode()
 def full_ranks(scorer: Scorer, held_out: HeldOut, seen: SeenItems) -> Ranks:
-    """Ranks of held-out items among all items but those their user has seen and that user's other held-out ones."""
+    """Ranks of held-out items among all items, without those seen by the user and the user's other held-out items."""
     device = seen.items.device
     catalogue = scorer.catalogue()
     users, items = pairs(held_out, device)
@@ -97,18 +97,18 @@ def full_ranks(scorer: Scorer, held_out: HeldOut, seen: SeenItems) -> Ranks:
 
 
 def mark(table: Tensor, items: SeenItems, user_index: Tensor) -> None:
-    """Set the items of users [B] in a table, bool [B, num_items]."""
+    """Set the items of users [B] to true in a table, bool [B, num_items]."""
     row, position = seen_positions(items.indptr, user_index)
     table[row, items.items[position].long()] = True
 
 
 def evaluate_sampled(scorer: Scorer, candidates: Candidates) -> dict[str, float]:
-    """HR@10, NDCG@10, MRR, HR@20 of each held-out item among its negatives; nothing where there is none."""
+    """HR@10, NDCG@10, MRR and HR@20 of held-out items among their negatives; empty without held-out items."""
     return sampled_ranks(scorer, candidates).summary()
 
 
 def evaluate_full(scorer: Scorer, held_out: HeldOut, seen: SeenItems) -> dict[str, float]:
-    """The same figures with each held-out item ranked among all items its user has not seen."""
+    """The same metrics with each held-out item ranked among all items that its user has not seen."""
     return full_ranks(scorer, held_out, seen).summary()
 
 
@@ -121,7 +121,7 @@ def rank_held_out(
 ) -> dict[str, dict[str, Ranks]]:
     """`{scorer: {"sampled" | "full": Ranks}}` of a split's held-out items; the rows of a protocol are the same for all.
 
-    `seed` draws the negatives where the data has none; `say` hears which scorer is at work.
+    `seed` draws the negatives if the data has none; `say` is called with a line for each scorer.
     """
     seen = known_items(split, device)
     candidates = Candidates.of(split.held_out, split, device, seed)

@@ -1,4 +1,4 @@
-"""The words of tables and pages about an evaluation."""
+"""The words that tables, pages and plots of an evaluation share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     pass
 
 LABELS = {"popularity": "popularity", "ease": "EASE", "ials": "iALS"}
-CLEAR = 2.0  # a |z| beyond which a difference is hardly chance: p below .05
+CLEAR = 2.0  # a difference with a larger |z| is hardly chance: p below .05
 
 
 def label(document: dict[str, Any], name: str) -> str:
-    """What a scorer is called in tables and plots."""
+    """The name of a scorer in tables and plots."""
     return LABELS.get(name) or str(document["model_kind"])
 
 
@@ -26,10 +26,10 @@ def margin_text(margin: dict[str, float]) -> str:
 
 
 def settings_text(document: dict[str, Any]) -> str:
-    """One line: what the baselines were fitted with, and which are left out, why."""
-    said = [
+    """One line: the settings of the fitted baselines, and the reasons for those that are left out."""
+    parts = [
         f"{LABELS[name]}: " + ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in settings.items())
         for name, settings in document["settings"].items()
     ]
-    said += [f"{LABELS[name]} is left out: {reason}" for name, reason in document["left_out"].items()]
-    return "; ".join(said)
+    parts += [f"{LABELS[name]} is left out: {reason}" for name, reason in document["left_out"].items()]
+    return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""The exported modules, compared with the trained model."""
+"""Compare the exported modules with the trained model before they are published."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ TOLERANCE = 1e-5
 
 @torch.inference_mode()
 def compare(run: Run, score_file: Path, topk_file: Path, query_file: Path, k: int, rows: int = 256) -> None:
-    """Check what was saved against the eager model on fresh random inputs, indices outside the data among them.
+    """Compare the saved modules with the eager model on random inputs, with indices outside the data among them.
 
-    Raises RuntimeError if a score differs by more than 1e-5 of the largest (but of 1 at the least), an item that was
-    seen comes back, or a query that only names a user is answered otherwise than by the top-K model.
+    Raises RuntimeError if a score differs by more than the tolerance (1e-5, or 1e-5 of the largest score if that is
+    above 1), if a seen item is recommended, or if a query with only a user has other scores than the top-K model.
     """
     num_users, num_items = len(run.users), len(run.items)
     user, item = torch.randint(num_users, (rows, 1)), torch.randint(num_items, (rows, 1))
@@ -46,7 +46,7 @@ def compare(run: Run, score_file: Path, topk_file: Path, query_file: Path, k: in
 
 
 def _require_close(actual: Tensor, expected: Tensor, what: str) -> None:
-    # Float32 sums of other order differ in proportion to what is summed, so large scores have a larger tolerance.
+    # Rounding errors of float32 sums grow with the scores, so large scores have a larger tolerance.
     tolerance = TOLERANCE * max(1.0, expected.abs().max().item() if len(expected) else 0.0)
     if not torch.allclose(actual, expected, rtol=0.0, atol=tolerance):
         worst = (actual - expected).abs().max().item()

@@ -1,8 +1,8 @@
-"""Export of a run into a Triton model repository: everything that knows TorchScript.
+"""Export a run into a Triton model repository as TorchScript.
 
-Three models a recommender: `<name>` scores pairs, `<name>_topk` ranks the whole catalogue for a user, `<name>_query`
-does so under conditions, for a new user's history, or for an item. All are scripted, not traced, so that they hold no
-device: what was exported beside a GPU runs on a CPU, and the other way round.
+A recommender has three models: `<name>` scores pairs, `<name>_topk` ranks the whole catalogue for a user, and
+`<name>_query` ranks it under conditions, for the history of a new user, or for an item. All are scripted, not traced,
+so that they contain no device: a model exported on a machine with a GPU runs on a CPU, and the other way round.
 """
 
 import json
@@ -37,7 +37,7 @@ from ncf.training.run_directory import Run
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """Where an export went: the three model directories and the version in each."""
+    """The result of an export: the three model directories, and the version in each."""
 
     score: Path
     topk: Path
@@ -58,16 +58,16 @@ def export(
 ) -> ExportedModel:
     """Write `<name>`, `<name>_topk` and `<name>_query` into a model repository, each version whole or not at all.
 
-    The version defaults to the next free one; `columns` is what is known of the items, `serving` what differs
-    from the default configuration, by part. Raises InputError for a name, version or k that cannot
-    be, and for `serving` of a recommender that is there, which keeps its configuration.
+    The default version is the next free one. `columns` is the metadata of the items; `serving` has, by part, the
+    settings that differ from the default configuration. Raises InputError for an invalid name, version or k, and for
+    `serving` if the recommender exists already: then it keeps its configuration.
     """
     check_request(name, version, k)
     names = part_names(name)
     for there in (repository / part / "config.pbtxt" for part in names):
         if serving and there.exists():
             raise InputError(
-                f"{there} is there, and a new version keeps it: edit that file, or give --serving a new --name"
+                f"{there} exists, and a new version keeps it: edit that file, or give --serving a new --name"
             )
     codes = torch.from_numpy(np.array([column.codes for column in columns]).reshape(len(columns), len(run.items)))
     catalogue = run.model.catalogue()
@@ -89,7 +89,7 @@ def export(
         for model_name, module in modules.items():
             folder = staging / model_name / str(version)
             folder.mkdir(parents=True)
-            # Written by Python: where PyTorch itself finds a disk full, it aborts the process.
+            # Written by Python, because PyTorch aborts the process when the disk is full.
             content = torch.jit.script(module.eval()).save_to_buffer()  # type: ignore[no-untyped-call]
             (folder / "model.pt").write_bytes(content)
             place_config(configs[model_name], staging / model_name, repository / model_name)
@@ -109,7 +109,7 @@ def export(
             "columns": [{"name": column.name, "kind": column.kind} for column in columns],
         }
         (folder / "recommender.json").write_text(json.dumps(described) + "\n")
-        # The scoring model goes last: its recommender.json is what makes the three a recommender.
+        # The scoring model is published last: `serve` takes the three models for a recommender by its recommender.json.
         for model_name in modules:
             publish(staging / model_name, repository / model_name, version)
     return ExportedModel(repository / names.score, repository / names.topk, repository / names.query, version, k)

@@ -14,12 +14,13 @@ from ncf.export.triton_config import (
 )
 from ncf.export.triton_config import Tensor as TensorConfig
 
-# Rows of one Triton batch. Pairs are cheap; a top-K row scores the whole catalogue.
+# Most rows of one Triton batch. Pairs are cheap; a row of the top-K and the query model scores the whole catalogue.
 MAX_BATCH_SIZE, MAX_BATCH_SIZE_TOPK, MAX_BATCH_SIZE_QUERY = 16384, 256, 64
-# Pairs wait a moment for company; a ranking costs more than the wait saves (docs/log.md), and what queues up while one
-# runs is merged anyway.
+# Triton waits so long for more pairs to fill a batch. Rankings do not wait: a ranking takes longer than the wait would
+# save (docs/log.md), and requests that arrive while one runs are batched anyway.
 QUEUE_DELAY_MICROSECONDS, QUEUE_DELAY_RANKING = 100, 0
-# Queries that take every path through the module, so that no caller pays for a first time. Item 0 and 1 always exist.
+# Warm-up queries that take every path through the module, so that no request pays for a first time. Items 0 and 1
+# always exist.
 QUERY_WARMUP = {
     "user": [(Query.USER, 0), (Query.EXCLUDE, 0), (Query.ALLOW, 1), (Query.WHERE, 0)],
     "history": [(Query.HISTORY, 0), (Query.HISTORY, 1), (0, 0), (0, 0)],
@@ -79,10 +80,10 @@ def _config(
     queue_delay: int,
     device: str,
 ) -> ModelConfig:
-    # One instance and these delays: for scoring no others were better by more than rounds differ. Two instances of the
-    # ranking model answer 1.75 times the requests/s on two cores, for 165 MB more on a CPU: --serving is for that
-    # (benchmarks/report, search).
-    # TorchScript specialises on its second call of a kind: two warm-up calls a size, so that no caller pays for it.
+    # One instance and these delays: for scoring, no other setting was faster by more than the rounds differ. Two
+    # instances of the ranking model answer 1.75 times the requests/s on two cores and take 165 MB more on a CPU: set
+    # them with --serving (benchmarks/report, search).
+    # TorchScript optimises a module in its second call with a batch size, so the warm-up calls it twice for each size.
     warm = {name: WarmupInput(data_type, [1]) for name, data_type in inputs.items()}
     return ModelConfig(
         max_batch_size=max_batch_size,

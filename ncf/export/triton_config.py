@@ -1,8 +1,8 @@
-"""`config.pbtxt` as dataclasses in Triton's own words.
+"""`config.pbtxt` as dataclasses with the field names of Triton.
 
 Field names are those of Triton's ModelConfig message
 (https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto); a field left at None or
-empty is not written. There is no `name` field on purpose: the directory's name is the model's name.
+empty is not written. There is no `name` field: the name of the directory is the name of the model.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Word(str):
-    """An enum value or other bare word, written without quotes."""
+    """An enum value, which is written without quotes."""
 
 
 TYPE_INT64, TYPE_FP32 = Word("TYPE_INT64"), Word("TYPE_FP32")
@@ -45,7 +45,7 @@ class DynamicBatching:
 
 @dataclass(frozen=True)
 class WarmupInput:
-    """Zeros, or the bytes of a file in the model's folder `warmup`; exactly one of the two."""
+    """Either zeros, or the bytes of a file in the folder `warmup` of the model."""
 
     data_type: Word
     dims: list[int]
@@ -63,7 +63,7 @@ class ModelWarmup:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model's configuration; `to_pbtxt` gives the file's text."""
+    """The configuration of one model; `to_pbtxt` returns the text of the file."""
 
     max_batch_size: int
     input: list[Tensor]

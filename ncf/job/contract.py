@@ -1,4 +1,4 @@
-"""The files of SageMaker's training contract."""
+"""Read the JSON files of SageMaker's training contract."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ncf.errors import InputError
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, empty where there is no file. Raises InputError for anything else."""
+    """The JSON object in a file, empty if the file is missing. Raises InputError for other content."""
     try:
         found = json.loads(path.read_bytes()) if path.exists() else {}
     except ValueError as error:

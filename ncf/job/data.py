@@ -1,4 +1,4 @@
-"""From the channels of a training job to what `ncf train --data` takes."""
+"""Make of the channels of a training job one file or folder, as `ncf train --data` reads it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SHARDED = "ShardedByS3Key"
 
 @dataclass(frozen=True)
 class JobData:
-    """The file or folder to train on, and the table of what is known of the items, if there is one."""
+    """The file or folder to train on, and the table of items' metadata, if there is one."""
 
     path: Path
     items: Path | None
 
 
 def gather(channels: Mapping[str, Channel], config: TrainConfig, scratch: Path, num_hosts: int = 1) -> JobData:
-    """Find, or make in `scratch`, the data to train on. Raises InputError that names the channel and the remedy."""
+    """Find the data to train on, or make them in `scratch`. Raises InputError that names the channel and the remedy."""
     for channel in channels.values():
         if num_hosts > 1 and channel.distribution == SHARDED:
             raise InputError(
@@ -54,7 +54,7 @@ def gather(channels: Mapping[str, Channel], config: TrainConfig, scratch: Path, 
 def _own_split(
     train: Channel, files: Sequence[Path], test: Channel | None, test_files: Sequence[Path], scratch: Path
 ) -> Path | None:
-    """The folder with a split of its own that the channels hold, None if they hold tables."""
+    """The folder in the channels that has a split of its own (prepared, or the paper's format); None for tables."""
     if prepared := [file.parent for file in files if file.name == MANIFEST]:
         if len(prepared) > 1:
             raise InputError(f"channel '{train.name}' holds {len(prepared)} folders of `ncf prepare`; keep one")
@@ -85,7 +85,9 @@ def _own_split(
 def _tables(tables: Sequence[Path], held_out: Sequence[Path], config: TrainConfig, scratch: Path) -> Path:
     if len(tables) == 1 and not held_out:
         return tables[0]
-    if not held_out and config.validation != 1:  # `prepare` cuts one item a user for the choice of epoch
+    if (
+        not held_out and config.validation != 1
+    ):  # `prepare` always cuts one item of each user for the choice of the epoch
         one_table(tables, scratch / "data.parquet", config.split.columns)
         return scratch / "data.parquet"
     if config.validation > 1:
@@ -101,7 +103,7 @@ def _tables(tables: Sequence[Path], held_out: Sequence[Path], config: TrainConfi
 
 
 def one_table(paths: Sequence[Path], output: Path, columns: Columns) -> None:
-    """Write the rows of several tables, one after another, as Parquet. Raises InputError for what cannot be read."""
+    """Write the rows of several tables to one Parquet file. Raises InputError for a table that cannot be read."""
     source = open_source(paths, columns)
     names = [name for name in source.names.values() if name]
     with readable(output):

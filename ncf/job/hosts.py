@@ -1,4 +1,4 @@
-"""Who trains: the hosts of a job, and how many processes each has."""
+"""The hosts of a training job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ncf.job.contract import read_object
 
 @dataclass(frozen=True)
 class Hosts:
-    """The hosts of a job in the order of their ranks, and this one among them."""
+    """The hosts of a job in the order of their ranks; `current` is this host."""
 
     current: str
     names: tuple[str, ...]
@@ -23,7 +23,7 @@ class Hosts:
 
 
 def read_hosts(path: Path) -> Hosts:
-    """Read resourceconfig.json; without one there is one host. Raises InputError."""
+    """Read resourceconfig.json; without the file there is a single host. Raises InputError."""
     found = read_object(path)
     names = found.get("hosts") or [found.get("current_host") or "localhost"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

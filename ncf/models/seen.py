@@ -108,7 +108,7 @@ class SeenItems:
         return self.indptr[1:] - self.indptr[:-1]
 
     def draw_unseen(self, user_index: Tensor, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Items [N, num] that users [N] have not seen, uniform with replacement; and a mask [N], false without such items.
+        """Items [N, num] that users [N] have not seen, uniform with replacement, and a mask [N] of users with any.
 
         The r-th unseen item of a user is r plus the number of seen items before it. With seen items s_0 < s_1 < …
         that number is the count of k with s_k - k <= r. So one binary search in the sorted keys u·(I+1) + s_k - k

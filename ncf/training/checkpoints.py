@@ -1,7 +1,7 @@
-"""Checkpoints: what a run needs to go on exactly where it was.
+"""Checkpoints: everything that a run needs to continue exactly where it was.
 
-A file holds a digest of itself in front, is written beside its name and renamed, and names the run it belongs to. So
-it is there whole or not at all, damage is noticed, and nobody continues another run with it.
+A file begins with a digest of its content and names the run that it belongs to. It is written under another name and
+renamed, so it is complete or absent; damage is noticed, and a checkpoint of another run is refused.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from ncf.training.own_files import OwnFiles
 log = logging.getLogger(__name__)
 
 MAGIC = b"ncf checkpoint 1\n"
-KEPT = 3  # the newest ones; beside them the best epoch's stays
-SHARE = 0.05  # of the time may go into writing; a long epoch is saved every time, short ones now and then
+KEPT = 3  # checkpoints of each stage, the newest; the best epoch's is kept in addition
+SHARE = 0.05  # of the training time may be spent on writing: long epochs are all saved, short ones only now and then
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Checkpoints:
                 old.unlink(missing_ok=True)
 
     def latest(self, stage: str) -> dict[str, Any] | None:
-        """The newest whole checkpoint of a stage, or None. Raises InputError if it is another run's."""
+        """The newest undamaged checkpoint of a stage, or None. Raises InputError if it belongs to another run."""
         if not self.resume:
             return None
         for path in reversed(self.files(stage)):
@@ -106,7 +106,7 @@ class Checkpoints:
                 f"{self.folder} holds checkpoints already; --resume goes on with them, or choose another folder"
             )
         for path in there:
-            with suppress(ValueError):  # damaged: said when it would be used
+            with suppress(ValueError):  # damaged: `latest` warns of it
                 self._check(path, read_checkpoint(path))
                 return
 
@@ -124,13 +124,13 @@ def _name(stage: str) -> str:
 
 
 def identity_of(config: TrainConfig, fit: Interactions) -> dict[str, str]:
-    """What two runs must share for one to continue the other: every setting, and the data."""
+    """The names and values that must be equal for one run to continue another: all settings, and the data."""
     settings = {name: str(value) for name, value in config.to_dict().items() if name != "columns"}
     return {**settings, "data": fingerprint(fit)}
 
 
 def fingerprint(fit: Interactions) -> str:
-    """A short name for these very interactions, in their order and with their weights."""
+    """A digest of interactions, with their order and weights."""
     digest = hashlib.blake2b(digest_size=8)
     digest.update(f"{fit.num_users} {fit.num_items} ".encode())
     for values in (fit.user_index, fit.item_index, fit.weight):
@@ -158,13 +158,13 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Raises ValueError for a file that is not what was written."""
+    """Read the state that `write_checkpoint` wrote. Raises ValueError for a damaged file."""
     content = path.read_bytes()
     start = len(MAGIC) + 32
     if not content.startswith(MAGIC):
         raise ValueError("it does not begin like a checkpoint of this version")
     body = memoryview(content)[start:]
     if hashlib.blake2b(body, digest_size=32).digest() != content[len(MAGIC) : start]:
-        raise ValueError("its digest is another one")
+        raise ValueError("its digest does not fit its content")
     state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     return state

@@ -1,4 +1,4 @@
-"""What a training run is told; `presets.py` has the named ones."""
+"""The configuration of a training run; `presets.py` has named ones."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "gpu")
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 DEFAULT_K = 100
-DEFAULT_NEGATIVES = 4  # what is drawn where sampling is the cheaper way (paper, section 4.1)
+DEFAULT_NEGATIVES = 4  # negatives for each positive if sampling is chosen (paper, section 4.1)
 
-# What a setting is where the user leaves it open. Exact training is one kind of step, sampling another.
+# Defaults of settings that the user does not give; they differ between sampled and exact training.
 SAMPLED: dict[str, Any] = {
     "batch_size": 8192, "learning_rate": 0.003, "schedule": "constant", "l2": 0.0, "dropout": 0.0, "epochs": 20,
     "patience": 4,
@@ -31,14 +31,15 @@ EXACT: dict[str, Any] = {
     "batch_size": 2**21, "learning_rate": 0.03, "schedule": "cosine", "l2": 0.0015, "dropout": 0.1, "epochs": 40,
     "patience": 40,
 }  # fmt: skip
-SOFTMAX: dict[str, Any] = {"l2": 0.04, "epochs": 70, "patience": 70}  # and what EXACT has of the rest
+SOFTMAX: dict[str, Any] = {"l2": 0.04, "epochs": 70, "patience": 70}  # the other settings are those of EXACT
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Hyper-parameters of one run; None is left to the way of training (`SAMPLED`, `EXACT`).
+    """Hyper-parameters of a run; None stands for the default of the way of training (`SAMPLED`, `EXACT`).
 
-    `batch_size` counts samples: a positive comes with its drawn negatives, in exact training a user with all items.
+    `batch_size` counts samples: a positive and its drawn negatives, or in exact training a user's pairs with all items.
+    `seed` is the seed of the training, `split` has that of the split. Raises InputError for an invalid value.
     """
 
     model: str = "neumf"
@@ -122,26 +123,26 @@ class TrainConfig:
 
     @property
     def is_folded(self) -> bool:
-        """Whether the result is folded from several models, or to other factors."""
+        """Whether the result is one model folded from several, or with another number of factors."""
         return self.num_members > 1 or self.closed_form > 0 or self.fold_factors > 0
 
     @property
     def num_members(self) -> int:
-        """Models that are trained to be folded into one."""
+        """Number of models that are trained and folded into one."""
         return self.members + self.among_all_members + self.softmax_members
 
     @property
     def result_factors(self) -> int:
-        """Factors of the resulting model."""
+        """Number of factors of the resulting model."""
         return self.fold_factors or self.num_factors
 
     @property
     def num_train_negatives(self) -> int:
-        """Negatives drawn for a positive, once `negatives` is a number."""
+        """Negatives drawn for each positive; `negatives` must be a number."""
         return int(self.negatives)
 
     def resolved(self, negatives: str) -> TrainConfig:
-        """The same with nothing left open, for training with these negatives (exact or a number)."""
+        """The same configuration with every default filled in, for these `negatives` (exact or a number)."""
         usual = SAMPLED if negatives != "exact" else {**EXACT, **SOFTMAX} if self.loss == "softmax" else EXACT
         open_ = {name: value for name, value in usual.items() if getattr(self, name) is None}
         return replace(self, negatives=negatives, **open_)

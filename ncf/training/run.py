@@ -1,4 +1,4 @@
-"""From data to a run directory."""
+"""Train on a file or folder and write the run directory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ncf.training.world import joined_world, world_size
 
 @dataclass(frozen=True)
 class Life:
-    """How a run lives: `resume` goes on with what is in `checkpoints` (by default a folder of the run directory)."""
+    """Where a run begins and ends: `resume` continues from `checkpoints` (None: a folder in the run directory)."""
 
     resume: bool = False
     checkpoints: Path | None = None
@@ -35,7 +35,7 @@ class Life:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device behind cpu, gpu or auto (gpu where there is one). Raises InputError for a gpu that is not there."""
+    """The device for cpu, gpu or auto (a GPU if there is one). Raises InputError for gpu without a GPU."""
     if name == "gpu" and not torch.cuda.is_available():
         raise InputError("--device gpu: PyTorch finds no CUDA device here; use --device cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
@@ -44,21 +44,21 @@ def choose_device(name: str) -> torch.device:
 def train_run(
     data: Path, output: Path, config: TrainConfig, device: torch.device, life: Life | None = None
 ) -> TrainResult | None:
-    """Train on a file or folder and leave a run directory; everything the user gave is checked before it is made.
+    """Train on a file or folder and write a run directory; everything is checked before the directory is made.
 
-    None in the processes of a distributed training that leave the writing to the first.
+    Returns None in the processes of a distributed training that do not write. Raises InputError.
     """
     life = life or Life()
     deadline = time.monotonic() + life.max_seconds
     require_one_process(config, world_size())
-    with joined_world(device) as world:  # before reading: who finds a mistake then ends the others too
+    with joined_world(device) as world:  # before the data are read, so that an error in one process ends the others
         split = load_split(data, config.split)
         plan = recipe.plan(split, config, device, world.size)
         identity = identity_of(plan.config, plan.fit)
         if world.share(identity["data"]) != identity["data"]:
             raise InputError("this process has other data than the first one; every process needs all of it")
         if not world.first:
-            with suppress(KeyboardInterrupt):  # the first process is told as well, and writes what there is
+            with suppress(KeyboardInterrupt):  # the first process gets the signal as well, and writes the best epoch
                 recipe.train(plan, device, Watch(world=world))
             return None
         with (
@@ -84,7 +84,7 @@ def train_run(
             with undisturbed("the run"):
                 finish_run(output, own, split, result)
                 if life.checkpoints is None:
-                    own.remove(inside=output / CHECKPOINTS)  # a finished run has nothing to go on with
+                    own.remove(inside=output / CHECKPOINTS)  # a finished run is not continued
                     if (output / CHECKPOINTS).exists():
                         progress.say(f"{output / CHECKPOINTS} holds files of an earlier process; they may be deleted")
     return result

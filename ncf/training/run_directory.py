@@ -1,4 +1,4 @@
-"""The run directory: everything a training run leaves behind."""
+"""The run directory: all files of a training run."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from ncf.training.own_files import OwnFiles
 log = logging.getLogger(__name__)
 
 FILES = {
-    "config.json": "what the run was told, seed and column names included",
-    "versions.json": "what it ran on",
-    "metrics.jsonl": "one line an epoch: loss, samples/s, HR@10 and NDCG@10 on the hold-out cut from train, if any",
-    "result.json": "the best epoch; it is written last, so a run without it did not finish",
+    "config.json": "the configuration, seed and column names included",
+    "versions.json": "versions of the software, and the device",
+    "metrics.jsonl": "a line for each epoch: loss, samples/s, HR@10 and NDCG@10 on the items that choose the epoch",
+    "result.json": "the best epoch; it is written last, so a run without it is not finished",
     "users.parquet": "column user_id; the row number is the user_index",
     "items.parquet": "column item_id; the row number is the item_index",
     "interactions.npz": "item_index of every known interaction, held-out ones included, by user: see indptr (CSR)",
     "weights.pt": "the model's weights at the best epoch (a PyTorch state_dict)",
 }
 
-CHECKPOINTS = "checkpoints"  # beside the files above, unless the run was told another folder
+CHECKPOINTS = "checkpoints"  # beside the files above, unless --checkpoints names another folder
 
-# What reading a damaged file of a run can raise, weights.pt included.
+# Exceptions of reading a damaged file of a run, weights.pt included.
 BROKEN = (
     OSError,
     EOFError,
@@ -60,7 +60,7 @@ BROKEN = (
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, loaded: `known` are all interactions of its data, `held_out` names its held-out pairs."""
+    """A loaded, finished run: `known` are all interactions of its data, `held_out` a digest of its held-out pairs."""
 
     path: Path
     config: TrainConfig
@@ -73,7 +73,7 @@ class Run:
 
 @contextmanager
 def new_run_directory(path: Path, config: TrainConfig, resume: bool = False) -> Iterator[OwnFiles]:
-    """Make a run directory. If the training fails before its first checkpoint, the files this process wrote go again.
+    """Make a run directory; if training fails before its first checkpoint, remove the files that this process wrote.
 
     Raises InputError if something is there already; with `resume` an unfinished run of the same configuration may be.
     """
@@ -121,7 +121,7 @@ def _require_same(path: Path, there: TrainConfig, config: TrainConfig) -> None:
 
 
 def begin_run(path: Path, own: OwnFiles, config: TrainConfig, data: Path, device: torch.device) -> None:
-    """Write what is known before the first epoch; a resumed run writes the lines of its restored epochs again."""
+    """Write the files that precede the first epoch. A resumed run appends the lines of its restored epochs again."""
     for name in ("config.json", "versions.json"):
         own.claim(path / name)
     if not own.claim(path / "metrics.jsonl"):
@@ -140,7 +140,7 @@ def begin_run(path: Path, own: OwnFiles, config: TrainConfig, data: Path, device
 
 
 def append_metrics(path: Path, values: dict[str, Any]) -> None:
-    """One more line; a full disk costs the line and a warning, not the run."""
+    """Append a line to metrics.jsonl; if that fails, warn and go on."""
     try:
         with (path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(values) + "\n")
@@ -151,7 +151,7 @@ def append_metrics(path: Path, values: dict[str, Any]) -> None:
 def finish_run(path: Path, own: OwnFiles, split: Split, result: TrainResult) -> None:
     """Write ids, interactions, weights and, last, the result. Raises InputError where they cannot be written.
 
-    A README.md that this process did not write is the user's, and stays.
+    An existing README.md was written by the user, and stays.
     """
     for name in FILES:
         own.claim(path / name)
@@ -170,7 +170,7 @@ def _write_results(path: Path, split: Split, result: TrainResult, readme: bool) 
         with _written(path / f"{name}s.parquet") as buffer:
             ids.alias(f"{name}_id").to_frame().write_parquet(buffer)
     known = known_items(split, torch.device("cpu")).including(held_out.user_index, held_out.item_index)
-    # Not compressed: that would take longer than an epoch of a large catalogue.
+    # Not compressed, because compressing takes longer than an epoch of a large catalogue.
     np.savez(path / "interactions.npz", indptr=known.indptr.numpy(), item_index=known.items.int().numpy())
     with _written(path / "weights.pt") as buffer:
         torch.save({name: value.cpu() for name, value in result.model.state_dict().items()}, buffer)
@@ -194,21 +194,21 @@ def _write_results(path: Path, split: Split, result: TrainResult, readme: bool) 
 
 
 def held_out_name(split: Split) -> str:
-    """A short name for the held-out pairs, in whatever order: evaluation must hold out what training did."""
+    """A digest of the held-out pairs in any order: evaluation and training must hold out the same pairs."""
     key = np.sort(split.held_out.user_index.astype(np.int64) * split.train.num_items + split.held_out.item_index)
     return hashlib.blake2b(key.tobytes(), digest_size=8).hexdigest()
 
 
 @contextmanager
 def _written(path: Path) -> Iterator[io.BytesIO]:
-    """A buffer whose content becomes the file: torch and Polars on a full disk raise what is no OSError."""
+    """A buffer whose content is written to the file, because torch and Polars raise no OSError on a full disk."""
     buffer = io.BytesIO()
     yield buffer
     path.write_bytes(buffer.getbuffer())
 
 
 def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
-    """Load a finished run. Raises InputError if there is none, or it is not whole."""
+    """Load a finished run. Raises InputError if there is none, or a file is missing or damaged."""
     if not path.is_dir():
         raise InputError(f"{path} is no run directory; `ncf train --output {path}` makes one")
     missing = [name for name in FILES if not (path / name).exists()]
@@ -261,7 +261,7 @@ def _version(package: str) -> str:
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl that have an epoch and a loss; what is no such line is passed over."""
+    """The lines of metrics.jsonl that have an epoch and a loss; other lines are skipped."""
     found = []
     for line in path.read_text(errors="replace").splitlines():
         try:

@@ -1,7 +1,7 @@
-"""Several processes training one model: PyTorch's own engine, started by torchrun.
+"""Several processes that train one model with torch.distributed, started by torchrun.
 
-Gloo joins processes on CPUs, NCCL those on GPUs. Every process has the whole model and a part of the positives;
-DistributedDataParallel averages their gradients in each step. The first process measures, saves and writes.
+Processes on CPUs are connected by Gloo, those on GPUs by NCCL. Every process has the whole model and a part of the
+positives; DistributedDataParallel averages the gradients in each step. The first process measures, saves and writes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ncf.errors import InputError, LostProcessError
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(minutes=10)  # the first process reads and evaluates while the others wait
+PATIENCE = timedelta(minutes=10)  # so long the other processes wait while the first reads or evaluates
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among `size`: ranks 0..size-1."""
+    """The rank of this process, 0..size-1, among `size` processes."""
 
     rank: int = 0
     size: int = 1
@@ -35,12 +35,12 @@ class World:
         return self.rank == 0
 
     def share(self, value: T) -> T:
-        """The first process's value, in all of them."""
+        """The value of the first process, in every process."""
         if self.size == 1:
             return value
-        told = [value]
-        dist.broadcast_object_list(told, 0)
-        return told[0]
+        shared = [value]
+        dist.broadcast_object_list(shared, 0)
+        return shared[0]
 
 
 def world_size() -> int:
@@ -50,9 +50,9 @@ def world_size() -> int:
 
 @contextmanager
 def joined_world(device: torch.device) -> Iterator[World]:
-    """The world torchrun made this process part of (its variables are RANK, WORLD_SIZE and so on), else a world of one.
+    """Context manager: connect to the other processes that torchrun started (by RANK, WORLD_SIZE and so on), if any.
 
-    Raises LostProcessError where the others are gone.
+    Raises LostProcessError if the connection to the others is lost.
     """
     size = world_size()
     if size == 1:

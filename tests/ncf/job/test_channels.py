@@ -211,7 +211,7 @@ def test_channels_that_nothing_reads_are_named(job: Job, scratch: Path, caplog: 
     job.put("train", "a.csv", table(ROWS))
     job.put("validation", "b.csv", table(ROWS))
     gathered(job, scratch)
-    assert "channels that nothing reads: validation; there are train, training, test, items" in caplog.text
+    assert "unknown channels that are not read: validation; the names are train, training, test, items" in caplog.text
 
 
 PIPE = {"TrainingInputMode": "Pipe"}

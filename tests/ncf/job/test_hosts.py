@@ -63,7 +63,7 @@ def test_c098_processes_talk_over_the_network_that_the_platform_names(
     assert (two["GLOO_SOCKET_IFNAME"], two["NCCL_SOCKET_IFNAME"]) == ("lo", "lo")
     assert environment(Hosts("a", ("a",), "eth7"), 1)["GLOO_SOCKET_IFNAME"] == "lo"
     assert "GLOO_SOCKET_IFNAME" not in environment(Hosts("a", ("a", "b"), "eth7"), 1)
-    assert "resourceconfig.json names the network interface eth7, which is not here" in caplog.text
+    assert "resourceconfig.json names the network interface eth7, which this host does not have" in caplog.text
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "mine")
     assert environment(Hosts("a", ("a", "b"), "lo"), 1)["NCCL_SOCKET_IFNAME"] == "mine"
 

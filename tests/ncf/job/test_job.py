@@ -140,7 +140,7 @@ def test_c101_items_of_another_catalogue_cost_their_columns_only(
     job = small_job(tmp_path / "ml")
     job.put("items", "items.csv", "item_id,title\nother,One\n")
     assert TrainingJob(job.base).run() == 0
-    assert "the model is written without what is known of the items" in caplog.text
+    assert "the model is written without the metadata of items" in caplog.text
     assert (job.base / "model" / "ncf_model" / "1" / "model.pt").exists()
 
 
