@@ -45,7 +45,9 @@ def read_items(path: Path, items: IdIndex, item_column: str = "item_id") -> list
     frame = read_frame(path, "--items")
     ids = id_column(frame, item_column, path, "--item-column")
     if (repeated := ids.is_duplicated()).any():
-        raise InputError(f"{path} has item '{ids.filter(repeated)[0]}' in more than one row; keep one row an item")
+        raise InputError(
+            f"{path} has item '{ids.filter(repeated)[0]}' in more than one row; keep one row for each item"
+        )
     names = [name for name in frame.columns if name != item_column]
     if not names:
         raise InputError(f"{path} has no column beside '{item_column}'; add one, such as title or category")

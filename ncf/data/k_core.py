@@ -63,7 +63,7 @@ def core_of(
         left = int(of_user.sum())
         if left == 0:
             raise InputError(
-                f"no interaction is left where every user has at least {min_user_interactions} and every item at "
+                f"no interaction is left if every user must have at least {min_user_interactions} and every item at "
                 f"least {min_item_interactions}; lower min_user_interactions or min_item_interactions"
             )
         users_now, items_now = of_user >= min_user_interactions, of_item >= min_item_interactions

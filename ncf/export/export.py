@@ -56,7 +56,7 @@ def export(
     columns: Sequence[ItemColumn] = (),
     serving: Mapping[str, PartSettings] | None = None,
 ) -> ExportedModel:
-    """Write `<name>`, `<name>_topk` and `<name>_query` into a model repository, each version whole or not at all.
+    """Write `<name>`, `<name>_topk` and `<name>_query` into a model repository; a version is complete or absent.
 
     The default version is the next free one. `columns` is the metadata of the items; `serving` has, by part, the
     settings that differ from the default configuration. Raises InputError for an invalid name, version or k, and for

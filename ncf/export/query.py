@@ -49,7 +49,7 @@ class Query(nn.Module):
     def __init__(
         self, catalogue: Catalogue, fold_in: nn.Module, seen: SeenItems, num_users: int, k: int, codes: Tensor
     ) -> None:
-        """`codes` int64 [C, num_items]: each item's code in each column of its metadata, -1 where it has none."""
+        """`codes` int64 [C, num_items]: each item's code in each column of its metadata, -1 for no value."""
         super().__init__()
         self.catalogue = catalogue
         self.fold_in = fold_in

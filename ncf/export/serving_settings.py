@@ -58,7 +58,7 @@ def read_serving(path: Path) -> dict[str, PartSettings]:
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}; correct it, or choose another --serving") from error
     if not isinstance(content, dict):
-        raise InputError(f'{path} holds no object; write such as {{"score": {{"max_batch_size": 1024}}}}')
+        raise InputError(f'{path} holds no object; write for example {{"score": {{"max_batch_size": 1024}}}}')
     return {part: _part(path, part, values) for part, values in content.items()}
 
 

@@ -12,7 +12,7 @@ PRINTED = re.compile(r"(?:\[rank\d+\]: ?)?ncf: (.+)")
 RAISED = re.compile(r"(?:\[rank\d+\]: ?)?((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)(?::.*)?)$")
 KILLED = re.compile(r"failed \(exitcode: -(\d+)\) local_rank: (\d+)")
 SOURCE = re.compile(r"\[\S+\.(?:cc|cpp):\d+\] ?")  # a place in the source of PyTorch, which does not help the user
-LOST = "lost another one"  # from LostProcessError: a consequence of an earlier error
+LOST = "lost another process"  # from LostProcessError: a consequence of an earlier error
 FOLLOWED = ("ChildFailedError", "KeyboardInterrupt")
 APART = ("DistNetworkError", "DistStoreError", "RendezvousTimeoutError")
 

@@ -93,7 +93,7 @@ def _tables(tables: Sequence[Path], held_out: Sequence[Path], config: TrainConfi
     if config.validation > 1:
         raise InputError(
             f"validation is {config.validation}; where held-out items have a channel of their own, the best epoch is "
-            "chosen by one item a user: leave it out, or give 0 to keep the last epoch"
+            "chosen by one item of each user: leave it out, or give 0 to keep the last epoch"
         )
     output = scratch / "prepared"
     made = prepare(tables, output, config.split, test=held_out, validation=bool(config.validation))
@@ -116,5 +116,7 @@ def _items(channel: Channel | None, scratch: Path) -> Path | None:
         return None
     tables = tables_in(channel, files_in(channel, scratch), scratch)
     if len(tables) > 1:
-        raise InputError(f"channel '{channel.name}' holds {len(tables)} tables; keep one, with one row an item")
+        raise InputError(
+            f"channel '{channel.name}' holds {len(tables)} tables; keep one table, with one row for each item"
+        )
     return tables[0]

@@ -68,7 +68,7 @@ class JobSettings:
 
 
 def hyperparameters() -> dict[str, type]:
-    """Every hyper-parameter and its type: the fields of TrainConfig and its split, and what concerns the job."""
+    """Every hyper-parameter and its type: the fields of TrainConfig and its split, and the settings of the job."""
     fields = get_type_hints(TrainConfig) | get_type_hints(SplitOptions)
     # The type of `int | None` is int: None means that the hyper-parameter is left out.
     kinds = {

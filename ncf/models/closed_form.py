@@ -56,7 +56,7 @@ def edlae(seen: SeenItems, dropout: float = 0.33, l2: float = 500.0, user_weight
 
 
 def _without_diagonal(matrix: Tensor, ridge: Tensor) -> Tensor:
-    """-P / diag(P) with a zero diagonal, where P = (matrix + diag(ridge))⁻¹; works in `matrix` itself."""
+    """-P / diag(P) with a zero diagonal, for P = (matrix + diag(ridge))⁻¹; `matrix` is overwritten."""
     if not bool((ridge > 0).all()):
         raise ValueError("the ridge must be above 0 for every item")
     matrix.diagonal().add_(ridge)

@@ -114,7 +114,7 @@ class Checkpoints:
         for what, mine in self.identity.items():
             if (its := state["identity"].get(what)) != mine:
                 raise InputError(
-                    f"{path} belongs to a run with {what} {its}, this one has {mine}; "
+                    f"{path} belongs to a run with {what} {its}, this run has {mine}; "
                     "give what that run was given, or another folder for the checkpoints"
                 )
 

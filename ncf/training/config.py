@@ -1,4 +1,4 @@
-"""The configuration of a training run; `presets.py` has named ones."""
+"""The configuration of a training run; `presets.py` has named configurations."""
 
 from __future__ import annotations
 
@@ -101,7 +101,9 @@ class TrainConfig:
         if not self.negatives.isdecimal() or not 1 <= int(self.negatives) <= 10_000:
             raise InputError(f"negatives is '{self.negatives}'; choose auto, exact, or a whole number from 1 to 10000")
         if self.loss == "softmax":
-            raise InputError(f"loss softmax runs over all items; negatives is {self.negatives}, give exact or auto")
+            raise InputError(
+                f"loss softmax is computed over all items; negatives is {self.negatives}, give exact or auto"
+            )
         if self.batch_size is not None and self.batch_size < 1 + int(self.negatives):
             raise InputError(
                 f"batch_size is {self.batch_size}; one positive with its {self.negatives} negatives needs at least "
@@ -113,13 +115,13 @@ class TrainConfig:
             raise InputError(f"pretrain is for neumf, whose branches it trains first; model is {self.model}")
         if self.is_folded and self.model != "gmf":
             raise InputError(
-                "members, closed_form and fold_factors end in one gmf, folded from scores that are sums of products; "
+                "members, closed_form and fold_factors need model gmf, because the folded model is a gmf; "
                 f"model is {self.model}"
             )
         if self.loss == "softmax" and self.negatives_among == "all":
-            raise InputError("negatives_among is for loss bce; softmax draws none")
+            raise InputError("negatives_among is for loss bce; loss softmax draws no negatives")
         if self.softmax_members and self.loss == "softmax":
-            raise InputError("softmax_members come beside members of loss bce; loss is softmax already, give members")
+            raise InputError("softmax_members are added to members of loss bce; loss is softmax already, give members")
 
     @property
     def is_folded(self) -> bool:
@@ -148,7 +150,7 @@ class TrainConfig:
         return replace(self, negatives=negatives, **open_)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every setting by its name, those of the split among them; `split_seed` only where it is not `seed`."""
+        """Every setting by its name, with those of the split; `split_seed` only if it differs from `seed`."""
         values = asdict(self)
         split = values.pop("split")
         split_seed = split.pop("seed")

@@ -80,7 +80,7 @@ def count_work(config: TrainConfig, num_users: int, num_items: int, num_positive
 
 
 def require_one_process(config: TrainConfig, processes: int) -> None:
-    """Raises InputError where several processes are to train what only one process can."""
+    """Raises InputError if several processes are to train exactly or to fold models, which only one process can."""
     if processes > 1 and (config.negatives == "exact" or config.loss == "softmax" or config.is_folded):
         raise InputError(
             f"exact training and folded models are made by one process, and this training has {processes}; "

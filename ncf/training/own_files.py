@@ -1,4 +1,4 @@
-"""Which files a process wrote itself: only those may it remove or replace."""
+"""The files that this process wrote itself: it may remove or replace only those."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class OwnFiles:
         self.folders += reversed(missing)
 
     def claim(self, path: Path) -> bool:
-        """Whether a file is this process's own; call it before each write. A file of another process is there first."""
+        """Call it before each write of a file; False if the file existed before this process wrote it."""
         if path not in self.files and (path.exists() or path.is_symlink()):
             return False
         self.files.add(path)

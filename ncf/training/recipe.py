@@ -57,7 +57,7 @@ def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[I
     if split.validation is not None:
         if config.validation > 1:
             raise InputError(
-                f"validation is {config.validation}; prepared data has one item a user held out to choose the epoch by"
+                f"validation is {config.validation}; prepared data has one item of each user to choose the epoch by"
             )
         fit, held_out = split.train, split.validation
     else:
@@ -67,8 +67,8 @@ def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[I
     if len(candidates.user_index) == 0:
         raise InputError(
             "no user has an item to choose the best epoch by: that takes three interactions of one user (one to train "
-            "on, one for the choice, one for `ncf evaluate`) and an item that user has not seen; validation 0 does "
-            "without a choice"
+            "on, one for the choice, one for `ncf evaluate`) and an item that the user has not seen; with validation 0 the "
+            "last epoch is kept"
         )
     return fit, candidates
 
@@ -145,8 +145,8 @@ def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
     fit, candidates, config = plan.fit, plan.candidates, plan.config
     if config.closed_form and fit.num_items > CLOSED_FORM_ITEMS:
         raise InputError(
-            f"closed_form is {config.closed_form} and the data has {fit.num_items:,} items; it inverts a matrix of "
-            f"items × items, which is for {CLOSED_FORM_ITEMS:,} at the most: leave it out"
+            f"closed_form is {config.closed_form} and the data has {fit.num_items:,} items; EDLAE inverts a matrix of "
+            f"items × items, which is possible for at most {CLOSED_FORM_ITEMS:,} items: leave it out"
         )
     members: list[TrainResult] = []
     stopped = ""

@@ -56,7 +56,7 @@ def train_run(
         plan = recipe.plan(split, config, device, world.size)
         identity = identity_of(plan.config, plan.fit)
         if world.share(identity["data"]) != identity["data"]:
-            raise InputError("this process has other data than the first one; every process needs all of it")
+            raise InputError("this process has other data than the first process; every process needs all of the data")
         if not world.first:
             with suppress(KeyboardInterrupt):  # the first process gets the signal as well, and writes the best epoch
                 recipe.train(plan, device, Watch(world=world))

@@ -75,15 +75,17 @@ class Run:
 def new_run_directory(path: Path, config: TrainConfig, resume: bool = False) -> Iterator[OwnFiles]:
     """Make a run directory; if training fails before its first checkpoint, remove the files that this process wrote.
 
-    Raises InputError if something is there already; with `resume` an unfinished run of the same configuration may be.
+    Raises InputError if the folder is not empty; with `resume` it may hold an unfinished run of this configuration.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         there = unfinished_run(path)
         if not (resume and there):
-            hint = "; --resume goes on with its unfinished run" if there else ""
-            raise InputError(
-                f"{path} exists already; choose another --output, or delete it if its run is not needed{hint}"
-            )
+            hint = ""
+            if there:
+                hint = ", or delete it if its run is not needed; --resume goes on with its unfinished run"
+            elif (path / "result.json").exists():
+                hint = ", or delete it if its run is not needed"
+            raise InputError(f"{path} exists already; choose another --output{hint}")
         _require_same(path, there, config)
     own = OwnFiles()
     try:
@@ -115,7 +117,7 @@ def _require_same(path: Path, there: TrainConfig, config: TrainConfig) -> None:
     for name, value in own.items():
         if name != "columns" and others[name] != value:
             raise InputError(
-                f"{path} holds the unfinished run with {name} {others[name]}, this one has {value}; give what that run "
+                f"{path} holds the unfinished run with {name} {others[name]}, this run has {value}; give what that run "
                 "was given, or another --output"
             )
 
@@ -149,7 +151,7 @@ def append_metrics(path: Path, values: dict[str, Any]) -> None:
 
 
 def finish_run(path: Path, own: OwnFiles, split: Split, result: TrainResult) -> None:
-    """Write ids, interactions, weights and, last, the result. Raises InputError where they cannot be written.
+    """Write ids, interactions, weights and, last, the result. Raises InputError if that fails.
 
     An existing README.md was written by the user, and stays.
     """

@@ -70,7 +70,7 @@ def joined_world(device: torch.device) -> Iterator[World]:
         if isinstance(error, torch.OutOfMemoryError) or not _is_lost(error):
             raise
         raise LostProcessError(
-            f"process {dist.get_rank()} of {size} lost another one and ends: {str(error).splitlines()[0][:200]}"
+            f"process {dist.get_rank()} of {size} lost another process and ends: {str(error).splitlines()[0][:200]}"
         ) from error
     finally:
         dist.destroy_process_group()

@@ -104,7 +104,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 KILLED = "E1 torch/api.py:1002] failed (exitcode: -9) local_rank: 1 (pid: 7) of binary: python3"
-LOST = "ncf: process 0 of 2 lost another one and ends: [/a/b/pair.cc:537] Read error: Connection reset by peer"
+LOST = "ncf: process 0 of 2 lost another process and ends: [/a/b/pair.cc:537] Read error: Connection reset by peer"
 TORCHRUN = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: "
 
 
@@ -114,7 +114,7 @@ TORCHRUN = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: "
         (["epoch 1", "ncf: epochs is 0; it must", KILLED, TORCHRUN], "epochs is 0; it must"),
         ([LOST, "[rank1]: torch.OutOfMemoryError: CUDA out of", TORCHRUN], "torch.OutOfMemoryError: CUDA out of"),
         ([LOST, KILLED, TORCHRUN], "process 1 on a was killed by SIGKILL, which is how a machine out of memory ends"),
-        ([LOST, TORCHRUN], "process 0 of 2 lost another one and ends: Read error: Connection reset by peer; the logs"),
+        ([LOST, TORCHRUN], "process 0 of 2 lost another process and ends: Read error: Connection reset by peer; the"),
         (["torch.distributed.DistStoreError: Timed out"], "the hosts a, b did not come together: torch.distributed"),
         (["Traceback", "KeyboardInterrupt", TORCHRUN], "torchrun ended with exit code 1; the log says more; the"),
     ],
@@ -200,7 +200,7 @@ def test_c101_a_process_that_dies_on_another_host_ends_the_job(tmp_path: Path) -
         os.kill(process, signal.SIGKILL)
     said = [process.communicate(timeout=100)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1], said
-    assert first.failure.startswith("process 0 of 2 lost another one and ends: ")
+    assert first.failure.startswith("process 0 of 2 lost another process and ends: ")
     assert first.failure.endswith("; the logs of 127.0.0.1, 127.0.0.2 say more")
     assert second.failure.startswith("process 0 on 127.0.0.2 was killed by SIGKILL")
     assert list((first.base / "checkpoints").iterdir())  # to go on from

@@ -127,7 +127,7 @@ def test_c102_another_jobs_checkpoints_are_refused(tmp_path: Path) -> None:
     other = small_job(tmp_path / "other", num_factors="8")
     shutil.copytree(first.base / "checkpoints", other.base / "checkpoints")
     assert TrainingJob(other.base).run() == 2
-    assert "belongs to a run with num_factors 4, this one has 8" in other.failure
+    assert "belongs to a run with num_factors 4, this run has 8" in other.failure
     assert list((other.base / "checkpoints").iterdir())
 
 

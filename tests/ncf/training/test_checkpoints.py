@@ -120,7 +120,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(
 
 def test_a_checkpoint_of_another_model_or_other_data_is_refused(split: Split, food_csv: Path, tmp_path: Path) -> None:
     run(split, QUICK, tmp_path)
-    with pytest.raises(InputError, match="belongs to a run with num_factors 8, this one has 4"):
+    with pytest.raises(InputError, match="belongs to a run with num_factors 8, this run has 4"):
         run(split, replace(QUICK, num_factors=4), tmp_path, resume=True)
     other = tmp_path / "other.csv"
     lines = food_csv.read_text().splitlines(keepends=True)

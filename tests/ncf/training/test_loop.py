@@ -114,7 +114,7 @@ def test_a_loss_that_is_no_number_is_refused(food_csv: Path) -> None:
         ({"epochs": 0}, "epochs is 0"),
         ({"batch_size": 3, "negatives": "4"}, "batch_size is 3"),
         ({"negatives": "many"}, "negatives is 'many'; choose auto, exact, or a whole number"),
-        ({"negatives": "4", "loss": "softmax"}, "loss softmax runs over all items"),
+        ({"negatives": "4", "loss": "softmax"}, "loss softmax is computed over all items"),
         ({"closed_form": 1.0}, "closed_form is 1.0; it must be at least 0 and below 1"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),

@@ -84,7 +84,7 @@ def test_a_dead_process_ends_the_training_with_a_clear_message(food_csv: Path, t
     _, errors = processes[0].communicate(timeout=120)
     processes[1].communicate()
     assert processes[0].returncode == 1
-    assert "process 0 of 2 lost another one and ends" in errors
+    assert "process 0 of 2 lost another process and ends" in errors
     assert "Traceback" not in errors
     assert list((tmp_path / "run" / "checkpoints").glob("*.ckpt"))  # from which it can go on
 
