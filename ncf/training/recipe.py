@@ -61,14 +61,14 @@ def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[I
             )
         fit, held_out = split.train, split.validation
     else:
-        cut = leave_one_out(split.train, config.seed, config.validation)
+        cut = leave_one_out(split.train, config.split.seed, config.validation)
         fit, held_out = cut.train, cut.held_out
     candidates = Candidates.of(some_of(held_out, config.seed), split, device, config.seed)
     if len(candidates.user_index) == 0:
         raise InputError(
             "no user has an item to choose the best epoch by: that takes three interactions of one user (one to train "
-            "on, one for the choice, one for `ncf evaluate`) and an item that the user has not seen; with validation 0 the "
-            "last epoch is kept"
+            "on, one for the choice, one for `ncf evaluate`) and an item that the user has not seen; with validation 0 "
+            "the last epoch is kept"
         )
     return fit, candidates
 
