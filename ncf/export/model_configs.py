@@ -10,7 +10,6 @@ from ncf.export.triton_config import (
     ModelConfig,
     ModelWarmup,
     WarmupInput,
-    Word,
 )
 from ncf.export.triton_config import Tensor as TensorConfig
 
@@ -73,7 +72,7 @@ def _ranked(k: int) -> list[TensorConfig]:
 
 
 def _config(
-    inputs: dict[str, Word],
+    inputs: dict[str, str],
     outputs: list[TensorConfig],
     max_batch_size: int,
     preferred: list[int],

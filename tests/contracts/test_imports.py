@@ -19,7 +19,12 @@ ROOMS = {
     "uvloop": {"serve.worker.gunicorn_worker"},
     "prometheus_client": {"serve.telemetry.prometheus"},
     "httptools": {"serve.http1.connection", "serve.triton.pool", "serve.triton.stream"},
-    "tritonclient": {"serve.triton.admin", "serve.triton.model_config", "ncf.export.repository"},
+    "tritonclient": {
+        "serve.triton.admin",
+        "serve.triton.model_config",
+        "ncf.export.repository",
+        "ncf.export.triton_config",
+    },
     "subprocess": {"ncf.job.launch", "serve.supervisor.child", "serve.supervisor.supervisor", "serve.triton.runtime"},
     "click": {
         "ncf.commands.main",
@@ -90,7 +95,6 @@ PURE = {
     "ncf.evaluation.baselines",
     "ncf.models.seen",
     "ncf.models.scorers",
-    "ncf.export.triton_config",
     "ncf.export.query",
     "ncf.models.fold_in",
     "serve.formats.registry",
