@@ -115,7 +115,7 @@ class Checkpoints:
             if (its := state["identity"].get(what)) != mine:
                 raise InputError(
                     f"{path} belongs to a run with {what} {its}, this run has {mine}; "
-                    "give what that run was given, or another folder for the checkpoints"
+                    "give the options of that run, or another folder for the checkpoints"
                 )
 
 

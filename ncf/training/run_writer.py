@@ -69,11 +69,11 @@ def unfinished_run(path: Path) -> TrainConfig | None:
 
 def _require_same(path: Path, there: TrainConfig, config: TrainConfig) -> None:
     own, others = config.to_dict(), there.to_dict()
-    for name, value in own.items():
-        if name != "columns" and others[name] != value:
+    for name in own | others:
+        if name != "columns" and own.get(name) != others.get(name):
             raise InputError(
-                f"{path} holds the unfinished run with {name} {others[name]}, this run has {value}; give what that run "
-                "was given, or another --output"
+                f"{path} holds an unfinished run with {name} {others.get(name)}, this run has {own.get(name)}; give "
+                "the options of that run, or another --output"
             )
 
 
