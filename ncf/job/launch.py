@@ -22,9 +22,9 @@ from ncf.training.undisturbed import undisturbed
 log = logging.getLogger(__name__)
 
 MASTER_PORT = 29500  # all hosts must use the same port; on a single host any free port is used
-TOGETHER_SECONDS = 600  # so long a host waits for the others, which may still prepare their data
-# After SIGTERM SageMaker waits 120 seconds: so long the first process may write the best epoch, and so long the other
-# hosts wait for its end.
+TOGETHER_SECONDS = 600  # seconds that a host waits for the others, which may still prepare their data
+# SageMaker waits 120 seconds after SIGTERM. In FIRST_SECONDS the first process has to write the best epoch; the other
+# hosts wait OTHERS_SECONDS for its end.
 FIRST_SECONDS, OTHERS_SECONDS = 100, 60
 LINES = 400
 

@@ -207,7 +207,7 @@ class Catalogue(nn.Module):
     def likeness(self, item_index: Tensor) -> Tensor:
         """Products [B, num_items] of items' representations with those of all items.
 
-        The representation of an item are its factors in GMF and its half of the first layer in the MLP.
+        The representation of an item is its factors in GMF, and its half of the first layer in the MLP.
         """
         like = torch.zeros((1, 1), dtype=self.bias.dtype, device=self.bias.device)
         for part in self.parts:

@@ -101,7 +101,7 @@ def choose_negatives(
     if config.negatives == "exact" or config.loss == "softmax":
         chosen = "exact"
     elif config.negatives != "auto":
-        return config.negatives, f"{config.negatives} drawn negatives a positive, as asked"
+        return config.negatives, f"training is sampled: {config.negatives} drawn negatives for each positive, as set"
     else:
         chosen = "exact" if work.exact <= work.sampled and processes == 1 else str(DEFAULT_NEGATIVES)
     exact = f"all {cells:,} cells are about {work.exact / 1e9:,.3g} GB of work an epoch"

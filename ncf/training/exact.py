@@ -60,7 +60,7 @@ class RowAdam:
 
 
 class ExactTraining:
-    """Training by passes over all cells; a batch are some users with all items."""
+    """Training by passes over all cells; a batch is some users with all items."""
 
     def __init__(self, model: NCF, fit: Interactions, config: TrainConfig, device: torch.device) -> None:
         assert config.batch_size is not None

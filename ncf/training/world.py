@@ -20,7 +20,7 @@ from ncf.errors import InputError, LostProcessError
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(minutes=10)  # so long the other processes wait while the first reads or evaluates
+PATIENCE = timedelta(minutes=10)  # most time that the others wait while the first process reads or evaluates
 
 
 @dataclass(frozen=True)
