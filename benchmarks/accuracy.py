@@ -11,11 +11,12 @@ import numpy as np
 import orjson
 import torch
 
-from ncf.data.splits import Split, load_split
-from ncf.evaluation.baselines import Factors, ItemItem, Popularity, Scorer
+from ncf.data.load import load_split
+from ncf.data.splits import Split
 from ncf.evaluation.metrics import paired_test
 from ncf.evaluation.ranking import rank_held_out
 from ncf.models.closed_form import ease, ials
+from ncf.models.scorers import Factors, ItemItem, Popularity, Scorer
 from ncf.models.seen import SeenItems
 from ncf.training import recipe
 from ncf.training.loop import Watch

@@ -22,7 +22,7 @@ from bench_run import FACTORS, MODEL, BenchRun
 from topk_rig import Times, share
 from torch import Tensor
 
-from ncf.export.export import MAX_BATCH_SIZE_TOPK
+from ncf.export.model_configs import MAX_BATCH_SIZE_TOPK
 from ncf.export.modules import TotalScorer
 from ncf.models.neural import build_model
 

@@ -20,12 +20,14 @@ from rich.table import Table
 from torch import Tensor
 
 from ncf.data.interactions import IntArray, from_table
+from ncf.data.load import load_split
 from ncf.data.sample import CATALOGUES, generate
-from ncf.data.splits import HeldOut, Split, leave_one_out, load_split
+from ncf.data.splits import HeldOut, Split, leave_one_out
 from ncf.errors import InputError
-from ncf.evaluation.ranking import Candidates, Popularity, Scorer, evaluate_full, evaluate_sampled
+from ncf.evaluation.ranking import Candidates, evaluate_full, evaluate_sampled
 from ncf.models.fold_in import FoldIn, fit_fold_in
 from ncf.models.neural import NCF, GMFBranch, MLPBranch
+from ncf.models.scorers import Popularity, Scorer
 from ncf.models.seen import SeenItems, seen_positions
 from ncf.training import recipe
 from ncf.training.config import MODEL_NAMES, TrainConfig
@@ -62,7 +64,7 @@ def main(
             table = generate(CATALOGUES[data]).rename({"user_id": "user", "item_id": "item"})
             split = leave_one_out(from_table(table), config.seed)
         else:
-            split = load_split(Path(data), config.columns, config.seed)
+            split = load_split(Path(data), config.split)
     except InputError as error:
         raise click.ClickException(str(error)) from error
     compare(split, config, share, seed)

@@ -110,7 +110,7 @@ def train(prepared: Path, steps: int, batch_size: int, num_factors: int) -> None
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `ncf` does
     import torch
 
-    from ncf.data.splits import load_split
+    from ncf.data.load import load_split
     from ncf.training import recipe
     from ncf.training.config import TrainConfig
     from ncf.training.loop import start_model

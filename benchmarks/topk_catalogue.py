@@ -24,7 +24,7 @@ from topk_rig import (
     timed,
 )
 
-from ncf.export.export import MAX_BATCH_SIZE
+from ncf.export.model_configs import MAX_BATCH_SIZE
 from ncf.export.query import Query
 from ncf.training.config import DEFAULT_K
 from serve.supervisor.ports import LOOPBACK

@@ -24,7 +24,7 @@ from topk_rig import (
     timed,
 )
 
-from ncf.export.export import MAX_BATCH_SIZE_TOPK
+from ncf.export.model_configs import MAX_BATCH_SIZE_TOPK
 from ncf.training.config import DEFAULT_K
 from serve.supervisor.ports import LOOPBACK
 from serve.triton import tensors

@@ -18,7 +18,7 @@ from topk_load import Load, load, post
 from topk_rig import Bench, Recommender, Report, random_recommender, serving, share, spread
 from topk_torchserve import torchserve
 
-from ncf.export.export import MAX_BATCH_SIZE, MAX_BATCH_SIZE_QUERY, MAX_BATCH_SIZE_TOPK
+from ncf.export.model_configs import MAX_BATCH_SIZE, MAX_BATCH_SIZE_QUERY, MAX_BATCH_SIZE_TOPK
 from serve.formats import registry as codec
 from serve.models.repository import Recommender as Opened
 from serve.models.served import Served, ServedFile

@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ncf.data.interactions import IdIndex, Interactions
-from ncf.data.splits import load_split
+from ncf.data.load import load_split
 from ncf.evaluation.ranking import Candidates, evaluate_sampled
 from ncf.models.neural import MLPBranch
 from ncf.training.config import MODEL_NAMES, TrainConfig

@@ -1,4 +1,4 @@
-"""`python -m ncf` is the `ncf` command."""
+"""`python -m ncf` is the `ncf` command; so torchrun can start it: `torchrun -m ncf train …`."""
 
 from ncf.commands.main import main
 

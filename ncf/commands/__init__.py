@@ -1,1 +1,1 @@
-"""The commands `ncf …` and `train`; the only room that imports click."""
+"""The commands `ncf …` and `train`; the only package that imports click."""

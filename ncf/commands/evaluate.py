@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import json
-import sys
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
+from ncf.commands.tables import print_tables
 from ncf.errors import InputError
 from ncf.training.config import DEVICES
 
 PATH = click.Path(path_type=Path)
 
 
-@click.command(short_help="Rank held-out items, beside popularity, EASE and iALS.")
+@click.command(short_help="Rank held-out items, and compare with popularity, EASE and iALS.")
 @click.option("--run", "run_directory", type=PATH, required=True, help="A run directory of `ncf train`.")
-@click.option("--data", type=PATH, required=True, help="The data it was trained on; its held-out items are ranked.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with more detail, instead of tables.")
+@click.option("--data", type=PATH, required=True, help="The data of the training; its held-out items are ranked.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with more details instead of tables.")
 @click.option(
-    "--report", "report_file", type=PATH, help="Also write a page with plots: one .html file, replaced if it is there."
+    "--report",
+    "report_file",
+    type=PATH,
+    help="Also write a page with plots: an .html file, which is replaced if it exists.",
 )
 @click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path | None, device: str) -> None:
-    """Rank each user's held-out items: among 99 negatives, and among the whole catalogue.
+    """Rank the held-out items of each user among 99 negatives, and among the whole catalogue.
 
-    Ties count against the model, a negative equal to the held-out item is masked, items seen in training and other
-    held-out items of the user are removed from the catalogue.
+    Ties count against the model. A negative equal to the held-out item is ignored. Items that the user has seen in
+    training and the user's other held-out items are removed from the catalogue.
 
-    The lines to beat stand beside the model, fitted on the same training data: popularity, EASE and iALS, each with
-    the model's margin and its z (paired over users; beyond 2 or -2 it is hardly chance). A baseline that would take
-    too much memory or work is left out with the reason.
+    Popularity, EASE and iALS, fitted on the same training data, are ranked as well. Each has the lead of the model
+    over it, and the z of that lead from a paired test over users: beyond 2 or -2 it is hardly chance. A baseline that
+    would need too much memory or work is left out, and the reason is printed.
 
     \b
     Examples:
@@ -41,20 +43,21 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path |
       ncf evaluate --run runs/first --data ratings.csv --report first.html
       ncf evaluate --run runs/first --data ratings.csv --json > first.json
     """
-    from ncf.evaluation.ranking import compare
-    from ncf.training.run import choose_device, split_of
-    from ncf.training.run_directory import held_out_name, load_run
+    from ncf.data.load import load_split
+    from ncf.evaluation.comparison import compare
+    from ncf.training.run import choose_device
+    from ncf.training.run_directory import held_out_name, load_run, read_epochs
 
     run = load_run(run_directory, choose_device(device))
     if report_file is not None:
         from ncf.evaluation.page import check_writable, write_report
 
         check_writable(report_file)
-    split = split_of(data, run.config)
+    split = load_split(data, run.config.split)
     if held_out_name(split) != run.held_out:
         warning = (
-            f"{data} holds out other items than the data {run_directory} was trained on: some of them may have been "
-            "trained on, which flatters the model and not the baselines"
+            f"{data} holds out other items than the data {run_directory} was trained on: the model may have been "
+            "trained on some of them, so its figures may be too high"
         )
         click.echo(f"WARNING: {warning}", err=True)
     split = split.reindex(run.users, run.items)
@@ -69,29 +72,9 @@ def evaluate(run_directory: Path, data: Path, as_json: bool, report_file: Path |
     else:
         print_tables(document)
     if report_file is not None:
-        write_report(report_file, document, run, data)
-        stderr.print(f"written: {report_file}", soft_wrap=True)
-
-
-def print_tables(document: dict[str, Any]) -> None:
-    from ncf.evaluation.page import CLEAR, label, margin_text, scorers, settings_text
-    from ncf.evaluation.ranking import PROTOCOLS
-
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-    for protocol, title in PROTOCOLS.items():
-        table = Table("")
-        for header in (*document["model"][protocol], *(["coverage"] if protocol == "full" else [])):
-            table.add_column(header, justify="right")
-        for metric in ("HR@10", "NDCG@10"):
-            table.add_column(f"ahead in {metric}", justify="right")
-        for name in scorers(document):
-            cells = [f"{value:.4f}" for value in document[name][protocol].values()]
-            if protocol == "full":
-                cells.append(f"{document['coverage'][name]:.4f}")
-            for margin in document["margins"].get(name, {}).get(protocol, {}).values():
-                weak = abs(margin["z"]) < CLEAR
-                cells.append(f"[dim]{margin_text(margin)}[/dim]" if weak else margin_text(margin))
-            table.add_row(label(document, name), *cells)
-        console.print(f"{title} ({document['held_out']:,} items of {document['users']:,} users)")
-        console.print(table)
-    console.print(settings_text(document), soft_wrap=True)
+        now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z").strip()
+        about = {"run": str(run_directory), "data": str(data), "evaluated": now}
+        settings = {name: value for name, value in run.config.to_dict().items() if value is not None}
+        settings.pop("columns")
+        write_report(report_file, document, read_epochs(run.path / "metrics.jsonl"), about, settings)
+        stderr.print(f"wrote {report_file}", soft_wrap=True)

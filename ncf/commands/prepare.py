@@ -14,19 +14,23 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 PATH = click.Path(path_type=Path)
 
 
-@click.command(short_help="Write large data so that `ncf train` maps it.")
+@click.command(short_help="Write data of any size for `ncf train`.")
 @click.option(
     "--data",
     type=PATH,
     multiple=True,
     required=True,
-    help="A CSV, TSV or Parquet file, or a folder of such; may be given several times.",
+    help="A CSV, TSV or Parquet file, or a folder of such files; can be repeated.",
 )
-@click.option("--output", type=PATH, required=True, help="The folder to make; `ncf train --data` takes it.")
-@click.option("--held-out", type=int, default=1, show_default=True, help="Each user's latest items, for evaluation.")
-@click.option("--min-user-interactions", type=int, default=1, show_default=True, help="Users with fewer are left out.")
-@click.option("--min-item-interactions", type=int, default=1, show_default=True, help="Items with fewer are left out.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Chooses what is held out without timestamps.")
+@click.option("--output", type=PATH, required=True, help="The folder to write, for `ncf train --data`.")
+@click.option(
+    "--held-out", type=int, default=1, show_default=True, help="Latest items of each user kept for evaluation."
+)
+@click.option("--min-user-interactions", type=int, default=1, show_default=True, help="Leave out users with fewer.")
+@click.option("--min-item-interactions", type=int, default=1, show_default=True, help="Leave out items with fewer.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Chooses held-out items if there are no timestamps."
+)
 @click.option("--user-column", help="[default: user_id]")
 @click.option("--item-column", help="[default: item_id]")
 @click.option("--weight-column", help="[default: weight, if there is one]")
@@ -40,11 +44,11 @@ def prepare(
     timestamp_column: str | None,
     **options: Any,
 ) -> None:
-    """Write interactions that are too many for memory into a folder that training maps.
+    """Write interactions that do not fit into memory into a folder that `ncf train` memory-maps.
 
-    The data are streamed: they are never in memory as a whole. The folder holds the split that `ncf train` would make
-    of the same file with the same options, and the items by which it chooses the best epoch. It takes the place of the
-    file in --data of `ncf train` and `ncf evaluate`. Ctrl-C leaves nothing behind.
+    The data are streamed, never in memory as a whole. The folder has the split that `ncf train` makes of the same file
+    with the same options, and the items that choose the best epoch. Give it as --data to `ncf train` and `ncf
+    evaluate`. After Ctrl-C nothing is left behind.
 
     \b
     Examples:
@@ -55,13 +59,14 @@ def prepare(
     """
     from ncf.data.interactions import Columns
     from ncf.data.prepare import prepare as prepare_data
+    from ncf.data.splits import SplitOptions
 
     given = {"user_id": user_column, "item_id": item_column, "weight": weight_column, "timestamp": timestamp_column}
     columns = Columns(**{name: value for name, value in given.items() if value is not None})
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as after Ctrl-C, nothing is left behind
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM leaves nothing behind either
     try:
         with PrepareProgress() as progress:
-            made = prepare_data(data, output, columns, on_progress=progress, **options)
+            made = prepare_data(data, output, SplitOptions(columns, **options), progress)
     finally:
         signal.signal(signal.SIGTERM, before)
     click.echo(
@@ -71,7 +76,7 @@ def prepare(
 
 
 class PrepareProgress:
-    """Context manager that is the `on_progress` of `prepare`: a bar on a terminal, else a line for each thing done."""
+    """Context manager, the `on_progress` of `prepare`: a bar on a terminal, else a line for each finished step."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)

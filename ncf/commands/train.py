@@ -1,33 +1,22 @@
-"""`ncf train`, which is also `python -m ncf.training.run` for torchrun."""
+"""`ncf train`."""
 
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ncf.errors import InputError
-from ncf.training.config import AMONG, DEVICES, LOSSES, MODEL_NAMES, PRECISIONS, SCHEDULES
+from ncf.training.config import AMONG, DEVICES, LOSSES, MODEL_NAMES, PRECISIONS, SCHEDULES, seconds
 from ncf.training.presets import PRESETS
 
 PATH = click.Path(path_type=Path)
-SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
-def seconds(text: str) -> float:
-    """`90`, `90s`, `30m` or `2h` in seconds. Raises InputError for anything else."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text.strip())
-    if not match or not 0 < float(match[1]) < math.inf:
-        raise InputError(f"max_time is '{text}'; give seconds, or a number with s, m or h, such as 30m")
-    return float(match[1]) * SECONDS[match[2]]
-
-
-@click.command(short_help="Train a model and leave a run directory.")
+@click.command(short_help="Train a model and write a run directory.")
 @click.option("--data", type=PATH, required=True, help="A CSV, TSV or Parquet file, or a folder (paper's or prepared).")
-@click.option("--output", type=PATH, required=True, help="The run directory to make.")
+@click.option("--output", type=PATH, required=True, help="The run directory to write.")
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
@@ -36,35 +25,43 @@ def seconds(text: str) -> float:
     "paper-neumf-N and paper-neumf-N-pretrained, N 8, 16, 32 or 64.",
 )
 @click.option("--model", type=click.Choice(MODEL_NAMES), help="[default: gmf]")
-@click.option("--num-factors", type=int, help="Size of the last layer, and of GMF's embeddings. [default: 32]")
+@click.option("--num-factors", type=int, help="Size of GMF's embeddings and of the last MLP layer. [default: 32]")
 @click.option("--num-layers", type=int, help="Layers of the MLP tower. [default: 3]")
 @click.option("--loss", type=click.Choice(LOSSES), help="[default: bce]")
-@click.option("--negatives", help="exact: all cells, no sampling; N: drawn a positive. [default: auto, by the work]")
-@click.option("--negatives-among", type=click.Choice(AMONG), help="What negatives are drawn from. [default: unseen]")
-@click.option("--negative-weight", type=float, help="Negatives a positive that exact stands for. [default: 16]")
-@click.option("--epochs", type=int, help="At most so many epochs. [default: 20; exact: 40]")
+@click.option(
+    "--negatives", help="exact: all cells, no sampling; N: drawn for each positive. [default: auto, the faster]"
+)
+@click.option(
+    "--negatives-among", type=click.Choice(AMONG), help="Items that negatives are drawn from. [default: unseen]"
+)
+@click.option("--negative-weight", type=float, help="Weight of the negatives for each positive in exact. [default: 16]")
+@click.option("--epochs", type=int, help="Most epochs. [default: 20; exact: 40]")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better one. [default: 4; exact: 40]")
-@click.option("--batch-size", type=int, help="Samples a step, negatives included. [default: 8192; exact: 2097152]")
-@click.option("--learning-rate", type=float, help="Adam's. [default: 0.003; exact: 0.03]")
+@click.option("--batch-size", type=int, help="Samples in a step, with negatives. [default: 8192; exact: 2097152]")
+@click.option("--learning-rate", type=float, help="Of Adam. [default: 0.003; exact: 0.03]")
 @click.option("--schedule", type=click.Choice(SCHEDULES), help="[default: constant; exact: cosine]")
-@click.option("--dropout", type=float, help="Of GMF's users, between tower layers. [default: 0; exact: 0.1]")
-@click.option("--l2", type=float, help="Weight of the embeddings' squared length a sample. [default: 0; exact: 0.0015]")
-@click.option("--pretrain", is_flag=True, default=None, help="neumf: train its two branches alone first.")
-@click.option("--members", type=int, help="gmf: train so many that differ by the seed, and fold them into one.")
-@click.option("--among-all-members", type=int, help="So many more, with negatives among all items. [default: 0]")
-@click.option("--softmax-members", type=int, help="So many more, by loss softmax. [default: 0]")
-@click.option("--closed-form", type=float, help="gmf: share of EDLAE in what is folded. [default: 0]")
+@click.option(
+    "--dropout", type=float, help="Of GMF's user embeddings, and between MLP layers. [default: 0; exact: 0.1]"
+)
+@click.option("--l2", type=float, help="Weight of the squared length of embeddings. [default: 0; exact: 0.0015]")
+@click.option("--pretrain", is_flag=True, default=None, help="neumf: train its two branches first.")
+@click.option("--members", type=int, help="gmf: train so many models with different seeds, and fold them into one.")
+@click.option("--among-all-members", type=int, help="Additional members with negatives among all items. [default: 0]")
+@click.option("--softmax-members", type=int, help="Additional members with loss softmax. [default: 0]")
+@click.option("--closed-form", type=float, help="gmf: weight of EDLAE in the folded scores. [default: 0]")
 @click.option("--fold-factors", type=int, help="gmf: factors of the folded model. [default: those of its members]")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Of large products. [default: auto, by the hardware]")
 @click.option("--seed", type=int, help="[default: 0]")
-@click.option("--validation", type=int, help="Items a user the best epoch is chosen by; 0: keep the last. [default: 1]")
-@click.option("--held-out", type=int, help="Items a user kept for `ncf evaluate`. [default: 1]")
+@click.option(
+    "--validation", type=int, help="Items of each user that choose the best epoch; 0: keep the last. [default: 1]"
+)
+@click.option("--held-out", type=int, help="Items of each user kept for `ncf evaluate`. [default: 1]")
 @click.option("--min-user-interactions", type=int, help="Leave out users with fewer. [default: 1]")
 @click.option("--min-item-interactions", type=int, help="Leave out items with fewer. [default: 1]")
-@click.option("--max-time", help="End after the epoch that passes this: 90, 30m, 2h; the best so far is kept.")
-@click.option("--resume", is_flag=True, help="Go on with the newest checkpoint, if there is one.")
+@click.option("--max-time", help="Stop after the epoch that exceeds it, such as 90, 30m or 2h; the best epoch is kept.")
+@click.option("--resume", is_flag=True, help="Continue from the newest checkpoint, if there is one.")
 @click.option("--checkpoints", type=PATH, help="Folder of the checkpoints. [default: checkpoints in --output]")
-@click.option("--tensorboard", type=PATH, help="Folder to write TensorBoard's event files to.")
+@click.option("--tensorboard", type=PATH, help="Folder for TensorBoard's event files.")
 @click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 @click.option("--user-column", help="[default: user_id]")
 @click.option("--item-column", help="[default: item_id]")
@@ -85,11 +82,11 @@ def train(
     timestamp_column: str | None,
     **overrides: Any,
 ) -> None:
-    """Train a model and leave a run directory.
+    """Train a model and write a run directory.
 
-    One item a user is held out for `ncf evaluate` (the latest, or a random one without timestamps), one more to choose
-    the best epoch. Ctrl-C ends training early and keeps the best epoch so far; a run that was killed goes on with
-    --resume, and ends as if nothing had happened.
+    One item of each user is held out for `ncf evaluate` (the latest, or a random item without timestamps), and one more
+    to choose the best epoch. Ctrl-C stops the training and keeps the best epoch so far. With --resume a run that was
+    killed continues, and its result is the same as without the interruption.
 
     \b
     Examples:
@@ -97,7 +94,7 @@ def train(
       ncf train --data ratings.tsv --output runs/gmf --model gmf --num-factors 64 --user-column customer
       ncf train --data ml-1m/ --output runs/ml-1m --preset ml-1m-best
       ncf train --data ratings.csv --output runs/first --resume
-      torchrun --nproc-per-node 2 -m ncf.training.run --data ratings.csv --output runs/two --negatives 4
+      torchrun --nproc-per-node 2 -m ncf train --data ratings.csv --output runs/two --negatives 4
     """
     from ncf.data.interactions import Columns
     from ncf.training.presets import configure

@@ -1,10 +1,8 @@
-"""Interactions: who did something with what, as indices with the raw ids beside them."""
+"""Interactions of users with items: arrays of indices, and the raw ids that the indices stand for."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,32 +11,19 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ncf.data.values import (
-    as_ids,
-    check_times,
-    check_weights,
-    id_text,
-    missing_column,
-    reading_of_times,
-    time_of,
-    unreadable_times,
-    weight_of,
-)
 from ncf.errors import InputError
 
 log = logging.getLogger(__name__)
 
-IntArray = npt.NDArray[np.signedinteger[Any]]  # int64; int32 where a prepared folder is mapped
+IntArray = npt.NDArray[np.signedinteger[Any]]  # int64; int32 in the arrays of a prepared folder
 FloatArray = npt.NDArray[np.float32]
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-SUFFIXES = (*SEPARATORS, ".parquet")
-ROWS_AT_ONCE = 2**22  # of arrays that are too large to be copied
+ROWS_AT_ONCE = 2**22  # rows of a mapped array that are copied at a time
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Header names of the four columns; `weight` and `timestamp` are used where the file has them."""
+    """Names of the four columns in the header; the columns `weight` and `timestamp` may be missing."""
 
     user_id: str = "user_id"
     item_id: str = "item_id"
@@ -64,14 +49,14 @@ class IdIndex:
         return IdIndex(self.ids.filter(pl.Series(kept)))
 
     def encode(self, raw: pl.Series) -> IntArray:
-        """Indices [N] of raw ids [N], compared as strings; -1 stands for an id that is not here."""
+        """Indices [N] of raw ids [N], compared as strings; the index of an unknown id is -1."""
         table = pl.DataFrame({"id": self.ids.cast(pl.String), "index": np.arange(len(self.ids), dtype=np.int64)})
         wanted = pl.DataFrame({"id": raw.cast(pl.String)})
         found = wanted.join(table, on="id", how="left", maintain_order="left")["index"]
         return found.fill_null(-1).to_numpy(writable=True)
 
     def decode(self, index: list[int] | IntArray) -> list[int | str]:
-        """Raw ids of indices, as they were in the data."""
+        """The raw ids of indices, in the type that they have in the data."""
         return self.ids.gather(index).to_list()
 
 
@@ -79,9 +64,9 @@ class IdIndex:
 class Interactions:
     """Distinct (user, item) pairs.
 
-    `user_index`, `item_index` int64 or int32 [N]; `weight` float32 [N] or None (all one); `timestamp` [N] or None,
-    ascending with time in any unit. `indptr` int64 [num_users + 1] says that rows are sorted by user, then by item:
-    those of user u are indptr[u]..indptr[u+1]. Arrays may be maps of files: nothing but `take` copies them whole.
+    `user_index`, `item_index` int64 or int32 [N]; `weight` float32 [N] or None (every weight is 1); `timestamp` [N] or
+    None, ascending with time in any unit. With `indptr` int64 [num_users + 1] the rows are sorted by user, then by
+    item, and the rows of user u are indptr[u]..indptr[u+1]. Arrays may be memory maps: only `take` copies whole arrays.
     """
 
     users: IdIndex
@@ -120,60 +105,29 @@ class Interactions:
         )
 
     def popularity(self) -> IntArray:
-        """Interactions an item, int64 [num_items]."""
+        """The number of interactions of each item, int64 [num_items]."""
         return count_indices(self.item_index, self.num_items)
 
 
 def count_indices(index: IntArray, size: int) -> npt.NDArray[np.int64]:
-    """How often each of 0..size-1 stands in `index`, int64 [size]."""
+    """How often each of 0..size-1 occurs in `index`, int64 [size]."""
     counts = np.zeros(size, np.int64)
-    for start in range(0, len(index), ROWS_AT_ONCE):  # bincount makes int64 of what it is given
+    for start in range(0, len(index), ROWS_AT_ONCE):  # bincount copies its argument to int64
         counts += np.bincount(index[start : start + ROWS_AT_ONCE], minlength=size)
     return counts
 
 
-def read_interactions(path: Path, columns: Columns | None = None) -> Interactions:
-    """Interactions from a CSV, TSV or Parquet file with a header.
-
-    Raises InputError that names the file, the column, the first bad row and the remedy.
-    """
-    columns = columns or Columns()
-    frame = read_frame(path, "--data")
-    lazy = frame.lazy()
-    values = {
-        "user": id_column(frame, columns.user_id, path, "--user-column"),
-        "item": id_column(frame, columns.item_id, path, "--item-column"),
-    }
-    if has_column(frame.columns, columns, "weight", path):
-        check_weights(lazy, columns.weight, path)
-        values["weight"] = frame.select(weight_of(columns.weight)).to_series()
-    if has_column(frame.columns, columns, "timestamp", path):
-        reading = reading_of_times([unreadable_times(lazy, columns.timestamp, path)], [path])
-        check_times(lazy, columns.timestamp, path, reading)
-        dtype = frame.schema[columns.timestamp]
-        values["timestamp"] = frame.select(time_of(columns.timestamp, dtype, reading)).to_series()
-    interactions = from_table(pl.DataFrame(values))
-    counts = count_indices(interactions.user_index, interactions.num_users)
-    require_two(interactions.users, interactions.items, counts, path)
-    return interactions
-
-
-def has_column(names: Sequence[str], columns: Columns, what: str, path: Path) -> bool:
-    """Whether the data have an optional column, weight or timestamp. Raises InputError for a named one that is not."""
-    name = getattr(columns, what)
-    if name not in names and name != getattr(Columns(), what):
-        raise missing_column(names, name, path, f"--{what}-column")
-    return name in names
-
-
 def from_table(table: pl.DataFrame, users: IdIndex | None = None, items: IdIndex | None = None) -> Interactions:
-    """Interactions from columns user, item and optional weight, timestamp; of a repeated pair the latest stays."""
+    """Interactions from the columns user and item, and weight and timestamp if there are any.
+
+    The latest row of a repeated (user, item) pair is kept.
+    """
     rows = len(table)
     if "timestamp" in table.columns:
         table = table.sort("timestamp", maintain_order=True)
     table = table.unique(["user", "item"], keep="last", maintain_order=True)
     if len(table) < rows:
-        log.warning("%d repeated (user, item) pairs: of each the latest is kept", rows - len(table))
+        log.warning("%d repeated (user, item) pairs: the latest of each is kept", rows - len(table))
     users = users or IdIndex.of(table["user"])
     items = items or IdIndex.of(table["item"])
     return Interactions(
@@ -186,56 +140,10 @@ def from_table(table: pl.DataFrame, users: IdIndex | None = None, items: IdIndex
     )
 
 
-def scan(path: Path, option: str) -> pl.LazyFrame:
-    """A CSV, TSV or Parquet file with a header, not yet read; in text files every value is text. Raises InputError."""
-    if not path.exists():
-        folder = " or a folder in the NCF paper's format" if option == "--data" else ""
-        raise InputError(f"{path} does not exist; {option} takes a file{folder}")
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"{path} ends in '{path.suffix}'; give a file that ends in {', '.join(SUFFIXES)}")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty; it needs a header and rows")
-    if suffix == ".parquet":
-        return pl.scan_parquet(path, glob=False)
-    # Every value as text: whether 007 is a number is decided for a whole column, later.
-    return pl.scan_csv(path, separator=SEPARATORS[suffix], infer_schema=False, glob=False)
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """What Polars says against a file, as an InputError."""
-    try:
-        yield
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be read as {path.suffix[1:].upper()}: {reason}") from error
-
-
-def read_frame(path: Path, option: str) -> pl.DataFrame:
-    """A CSV, TSV or Parquet file with a header; text files with every value as text. Raises InputError."""
-    with readable(path):
-        frame = scan(path, option).collect()
-    if frame.is_empty():
-        raise no_rows(frame.columns, path)
-    return frame
-
-
-def no_rows(names: Sequence[str], path: Path) -> InputError:
-    return InputError(f"{path} has a header ({', '.join(names)}) but no rows")
-
-
-def id_column(frame: pl.DataFrame, name: str, path: Path, option: str) -> pl.Series:
-    """A column of ids, Int64 if all are whole numbers, else String. Raises InputError that names the first bad row."""
-    if name not in frame.columns:
-        raise missing_column(frame.columns, name, path, option)
-    return as_ids(id_text(frame[name], name, path))
-
-
 def require_two(users: IdIndex, items: IdIndex, counts: IntArray, where: Path | str) -> None:
-    """Raises InputError where there is nothing to learn or to recommend; warns of users who have every item.
+    """Raises InputError if there is nothing to learn or to recommend; warns of users who have every item.
 
-    `counts` [num_users] are the different items of each user.
+    `counts` [num_users] are the numbers of different items of the users.
     """
     for ids, word in ((users, "user"), (items, "item")):
         if len(ids) < 2:
@@ -251,7 +159,7 @@ def require_two(users: IdIndex, items: IdIndex, counts: IntArray, where: Path | 
         )
     if len(full):
         log.warning(
-            "user '%s'%s has every item: nothing can be recommended there, and no negative is drawn",
+            "user '%s'%s has every item: there is nothing left to recommend, and no negative to draw",
             users.ids[int(full[0])],
             f" and {len(full) - 1} more" if len(full) > 1 else "",
         )

@@ -1,4 +1,4 @@
-"""The k-core: users and items with enough interactions, which are counted again until no more has to go."""
+"""The k-core: only users and items with enough interactions, counted among those that stay."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Mask = npt.NDArray[np.bool_]
 
 
 def k_core(interactions: Interactions, min_user_interactions: int = 1, min_item_interactions: int = 1) -> Interactions:
-    """Only users and items with so many interactions among those that are left; their ids get new indices.
+    """Leave out users and items with fewer interactions than the minima, until all that stay have enough.
 
-    Raises InputError if none is left.
+    The ids that stay get new indices. Raises InputError if no interaction stays.
     """
     user, item = interactions.user_index, interactions.item_index
     users, items = core_of(
@@ -46,9 +46,9 @@ def core_of(
     min_user_interactions: int,
     min_item_interactions: int,
 ) -> tuple[Mask, Mask]:
-    """Which users [num_users] and items [num_items] stay: those with enough distinct pairs, counted until none goes.
+    """Which users [num_users] and items [num_items] are in the k-core of distinct pairs.
 
-    `parts` are arrays of user and item indices, such as maps of files. Raises InputError if none stays.
+    `parts` are arrays of user and item indices, which may be memory maps. Raises InputError if no pair stays.
     """
     users, items = np.ones(num_users, bool), np.ones(num_items, bool)
     if min_user_interactions <= 1 and min_item_interactions <= 1:
@@ -63,7 +63,7 @@ def core_of(
         left = int(of_user.sum())
         if left == 0:
             raise InputError(
-                f"no interaction is left where every user has at least {min_user_interactions} and every item at "
+                f"no interaction is left if every user must have at least {min_user_interactions} and every item at "
                 f"least {min_item_interactions}; lower min_user_interactions or min_item_interactions"
             )
         users_now, items_now = of_user >= min_user_interactions, of_item >= min_item_interactions
@@ -72,14 +72,14 @@ def core_of(
         users, items = users_now, items_now
     if left < before:
         log.warning(
-            "%d of %d users, %d of %d items and %d of %d interactions are left out, having too few interactions",
+            "%d of %d users, %d of %d items and %d of %d interactions are left out: they have too few interactions",
             *(num_users - int(users.sum()), num_users, num_items - int(items.sum()), num_items, before - left, before),
         )
     return users, items
 
 
 def with_minima(where: Path | str, min_user_interactions: int, min_item_interactions: int) -> str:
-    """The name of data of which the core was taken, for a message."""
+    """How a message names the data after users and items with few interactions were left out."""
     return (
         f"{where} with min_user_interactions = {min_user_interactions} and "
         f"min_item_interactions = {min_item_interactions}"

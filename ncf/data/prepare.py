@@ -1,56 +1,50 @@
-"""Prepare data of any size for training: streamed in, split, and written as arrays that are mapped.
+"""Prepare data of any size for training: stream it in, split it, and write arrays that `ncf train` maps.
 
-The rows pass three times: for the ids; for their indices, on which they go to files by ranges of users, each of a size
-to be sorted in memory; and from those, range by range, into the arrays of ncf/data/prepared.py.
+The rows are read three times: for the ids; for their indices, which go to files by ranges of users that fit into
+memory; and from those files into the arrays of ncf/data/prepared.py.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ncf.data.interactions import Columns, IdIndex, count_indices, require_two
+from ncf.data.interactions import Columns, IdIndex, IntArray, require_two
 from ncf.data.k_core import Mask, core_of, with_minima
-from ncf.data.prepared import ArrayFile, Manifest, new_folder, write_manifest
-from ncf.data.splits import check_options, latest_rows, random_order, require_held_out
+from ncf.data.prepared import Manifest, new_folder, write_manifest
+from ncf.data.ranges import OnProgress, Rows, distinct, in_core, watched, write_arrays, write_ranges
+from ncf.data.splits import SplitOptions, require_held_out
 from ncf.data.stream import Source, open_source
+from ncf.errors import InputError
 
 log = logging.getLogger(__name__)
 
-OnProgress = Callable[[str, int, int], None]
-T = TypeVar("T")
-Rows = dict[str, npt.NDArray[Any]]  # user, item, row and perhaps time and weight [N], a range of users
-
-ROWS_A_RANGE = 2**23
-MAX_RANGES = 256  # their files are open at once
+Pairs = tuple[IntArray, IntArray]  # users and items [T]; an unknown user or item is -1
 
 
 def prepare(
     data: Sequence[Path],
     output: Path,
-    columns: Columns | None = None,
-    seed: int = 0,
-    held_out: int = 1,
-    min_user_interactions: int = 1,
-    min_item_interactions: int = 1,
+    options: SplitOptions | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
+    test: Sequence[Path] = (),
+    validation: bool = True,
 ) -> Manifest:
-    """Write a folder that `load_split` maps: the split it makes of the same data, and the hold-out for the epoch.
+    """Write a folder for `load_split`: the same split that it makes of the data, and the items that choose the epoch.
 
-    `data` are CSV, TSV or Parquet files, or folders of such. `on_progress(what, done, total)` reports. Nothing is left
-    behind unless all went well. Raises InputError as `load_split` does.
+    `data` and `test` are CSV, TSV or Parquet files, or folders of such. The interactions in `test`, if given, are the
+    held-out ones; then `held_out` of the options is only written down, and without `validation` no item is cut for the
+    choice of the epoch. `on_progress(what, done, total)` is called after each step. The folder appears when it is
+    complete, or not at all. Raises InputError as `load_split` does, and if no user and item in `test` is known.
     """
-    columns = columns or Columns()
-    minima = (min_user_interactions, min_item_interactions)
-    check_options(held_out, *minima)
+    options = options or SplitOptions()
+    columns = options.columns
     with new_folder(output) as folder:
         on_progress("reading ids", 0, 3)
         source = open_source(data, columns)
@@ -59,39 +53,68 @@ def prepare(
         on_progress("reading ids", 2, 3)
         items, *_ = source.ids(columns.item_id, "--item-column")
         on_progress("reading ids", 3, 3)
+        pairs = read_pairs(test, columns, users, items) if test else None
         work = folder / "work"
         work.mkdir()
         files = write_ranges(work, source.batches(users, items, sizes), source.record, of_user, on_progress)
         ranges = [
             distinct(file, source.record, len(items)) for file in watched(files, "sorting", len(files), on_progress)
         ]
-        if repeated := sum(sizes) - sum(len(rows["user"]) for rows in ranges):
-            log.warning("%d repeated (user, item) pairs: of each the latest is kept", repeated)
+        if pairs:
+            ranges = list(without(ranges, pairs, len(items)))
+        _warn_of_repeated(sum(sizes), sum(len(rows["user"]) for rows in ranges), data, bool(test))
         on_progress("counting", 0, 1)
-        kept = core_of([(rows["user"], rows["item"]) for rows in ranges], len(users), len(items), *minima)
+        kept = core_of([(rows["user"], rows["item"]) for rows in ranges], len(users), len(items), *options.minima)
         on_progress("counting", 1, 1)
         where = f"{data[0]} and {len(data) - 1} more" if len(data) > 1 else str(data[0])
         left: Iterable[Rows] = ranges
         if not (kept[0].all() and kept[1].all()):
-            users, items, where = users.only(kept[0]), items.only(kept[1]), with_minima(where, *minima)
+            users, items, where = users.only(kept[0]), items.only(kept[1]), with_minima(where, *options.minima)
             left = in_core(ranges, *kept)
         left = watched(left, "writing", len(ranges), on_progress)
-        of_user, lengths = write_arrays(folder, left, len(users), source.has_weight, seed, held_out)
+        num_held_out = options.held_out
+        if test:  # 0 held-out items: the latest item is cut for the choice of the epoch; -1: no item is cut
+            num_held_out = 0 if validation else -1
+        of_user, lengths = write_arrays(folder, left, len(users), source.has_weight, options.seed, num_held_out)
         require_two(users, items, of_user, where)
+        if pairs:
+            lengths["held_out"] = write_held_out(folder, pairs, kept, of_user, test)
         require_held_out(lengths["held_out"])
         rmtree(work)
-        return finish(folder, users, items, lengths, source, seed, held_out, minima)
+        return finish(folder, users, items, lengths, source, options)
+
+
+def _warn_of_repeated(num_rows: int, num_left: int, data: Sequence[Path], has_test: bool) -> None:
+    """Warn of rows that are not trained on. Raises InputError if that is all of them."""
+    if num_left == 0:
+        raise InputError(f"all interactions of {data[0].name} are held out as well; give other data to train on")
+    if repeated := num_rows - num_left:
+        log.warning(
+            "%d rows are repeated, or held out as well, and are left out of training"
+            if has_test
+            else "%d repeated (user, item) pairs: the latest of each is kept",
+            repeated,
+        )
+
+
+def write_held_out(
+    folder: Path, pairs: Pairs, kept: tuple[Mask, Mask], of_user: npt.NDArray[np.int64], test: Sequence[Path]
+) -> int:
+    """Write the held-out arrays of pairs whose user and item are trained on, and return how many there are.
+
+    `kept` are the users and items in the core, `of_user` [users in the core] the training interactions of each.
+    """
+    user, item = (renumbered(index, mask) for index, mask in zip(pairs, kept, strict=True))
+    user[of_user[user] == 0] = -1  # everything that is known of this user is held out
+    known = (user >= 0) & (item >= 0)
+    warn_of_unknown(user, item, test)
+    for name, values in (("user", user), ("item", item)):
+        np.save(folder / f"held_out_{name}_index.npy", values[known].astype(np.int32))
+    return int(known.sum())
 
 
 def finish(
-    folder: Path,
-    users: IdIndex,
-    items: IdIndex,
-    lengths: Mapping[str, int],
-    source: Source,
-    seed: int,
-    held_out: int,
-    minima: tuple[int, int],
+    folder: Path, users: IdIndex, items: IdIndex, lengths: Mapping[str, int], source: Source, options: SplitOptions
 ) -> Manifest:
     """Write the ids and, last, the manifest; `lengths` are those of the arrays."""
     for name, index in (("user", users), ("item", items)):
@@ -102,96 +125,55 @@ def finish(
         num_items=len(items),
         **{f"num_{name}": length for name, length in lengths.items()},
         columns=source.names,
-        seed=seed,
-        held_out=held_out,
-        min_user_interactions=minima[0],
-        min_item_interactions=minima[1],
+        seed=options.seed,
+        held_out=options.held_out,
+        min_user_interactions=options.min_user_interactions,
+        min_item_interactions=options.min_item_interactions,
     )
 
 
-def watched(values: Iterable[T], what: str, total: int, on_progress: OnProgress) -> Iterator[T]:
-    """The values, with a report after each is done with."""
-    for number, value in enumerate(values, start=1):
-        yield value
-        on_progress(what, number, total)
+def read_pairs(paths: Sequence[Path], columns: Columns, users: IdIndex, items: IdIndex) -> Pairs:
+    """The distinct pairs of a table, as indices of the given users and items, sorted by user and then by time."""
+    source = open_source(paths, columns)
+    own_users, _, sizes = source.ids(columns.user_id, "--user-column")
+    own_items, *_ = source.ids(columns.item_id, "--item-column")
+    rows = np.concatenate(list(source.batches(own_users, own_items, sizes)))
+    frame = pl.DataFrame(
+        {name: rows[name] for name in ("user", "item", "time", "row") if name in (rows.dtype.names or ())}
+    )
+    order = ["user", *(["time"] if "time" in frame.columns else []), "row"]
+    frame = frame.sort(order).unique(["user", "item"], keep="last", maintain_order=True)
+    return (
+        users.encode(own_users.ids)[frame["user"].to_numpy()],
+        items.encode(own_items.ids)[frame["item"].to_numpy()],
+    )
 
 
-def write_ranges(
-    folder: Path,
-    batches: Iterable[npt.NDArray[Any]],
-    record: np.dtype[Any],
-    of_user: npt.NDArray[np.int64],
-    on_progress: OnProgress,
-) -> list[Path]:
-    """Rows into files, each with all rows of some neighbouring users; `of_user` [num_users] are the rows a user has."""
-    total, done = int(of_user.sum()), 0
-    first = of_user.cumsum() - of_user
-    range_of = np.unique(first // max(ROWS_A_RANGE, -(-total // MAX_RANGES)), return_inverse=True)[1]
-    paths = [folder / f"{number}.rows" for number in range(int(range_of[-1]) + 1)]
-    with ExitStack() as stack:
-        files = [stack.enter_context(path.open("wb")) for path in paths]
-        for records in batches:
-            on_progress("reading rows", done, total)
-            number = range_of[records["user"]]
-            ends = np.bincount(number, minlength=len(files)).cumsum()
-            for file, rows in zip(files, np.split(records[number.argsort(kind="stable")], ends[:-1]), strict=True):
-                file.write(rows.data)
-            done += len(records)
-    on_progress("reading rows", done, total)
-    return paths
-
-
-def distinct(file: Path, record: np.dtype[Any], num_items: int) -> Rows:
-    """The rows of a file, sorted by user and item, of repeated pairs the latest; as maps of files in its place."""
-    rows = np.fromfile(file, record)
-    file.unlink()
-    frame = pl.DataFrame({name: rows[name] for name in record.names or ()})
-    pair = pl.col("user").cast(pl.Int64) * num_items + pl.col("item")
-    frame = frame.sort(pair, *(["time"] if "time" in frame.columns else []), "row")
-    frame = frame.filter((pair != pair.shift(-1)).fill_null(True))
-    maps = {}
-    for name in frame.columns:
-        path = file.with_suffix(f".{name}.npy")
-        np.save(path, frame[name].to_numpy())
-        maps[name] = np.load(path, mmap_mode="r")
-    return maps
-
-
-def in_core(ranges: Iterable[Rows], users: Mask, items: Mask) -> Iterator[Rows]:
-    """The rows of users [num_users] and items [num_items] that stay, in the indices that are left."""
-    user_of, item_of = (np.cumsum(mask, dtype=np.int32) - 1 for mask in (users, items))
+def without(ranges: Iterable[Rows], pairs: Pairs, num_items: int) -> Iterator[Rows]:
+    """The rows of all pairs but the given ones."""
+    user, item = (index.astype(np.int64) for index in pairs)
+    held = (user * num_items + item)[(user >= 0) & (item >= 0)]
     for rows in ranges:
-        kept = users[rows["user"]] & items[rows["item"]]
-        left = {name: values[kept] for name, values in rows.items()}
-        yield {**left, "user": user_of[left["user"]], "item": item_of[left["item"]]}
+        kept = ~np.isin(rows["user"].astype(np.int64) * num_items + rows["item"], held)
+        yield {name: values[kept] for name, values in rows.items()}
 
 
-def write_arrays(
-    folder: Path, ranges: Iterable[Rows], num_users: int, with_weight: bool, seed: int, held_out: int
-) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
-    """Split the rows and write a prepared folder's arrays; the items of each user [num_users], and the lengths."""
-    of_user, in_train = (np.zeros(num_users, np.int64) for _ in range(2))
-    lengths = dict.fromkeys(("train", "held_out", "validation"), 0)
-    with ExitStack() as stack:
+def renumbered(index: IntArray, kept: Mask) -> IntArray:
+    """Indices [T] counted among those that are `kept` (bool [n]); -1 for the others."""
+    return np.where(index >= 0, np.where(kept, np.cumsum(kept) - 1, -1)[index], -1)
 
-        def array(name: str, dtype: npt.DTypeLike) -> ArrayFile:
-            return stack.enter_context(ArrayFile(folder / f"{name}.npy", dtype))
 
-        pairs = {name: [array(f"{name}_{of}_index", np.int32) for of in ("user", "item")] for name in lengths}
-        weight = array("train_weight", np.float32) if with_weight else None
-        for rows in ranges:
-            user, item = rows["user"], rows["item"]
-            time = rows["time"] if "time" in rows else random_order(user, item, seed)
-            held, before = latest_rows(user, (time, rows["row"]), held_out)
-            keep = np.ones(len(user), bool)
-            keep[held] = keep[before] = False
-            for name, chosen in (("train", np.flatnonzero(keep)), ("held_out", held), ("validation", before)):
-                pairs[name][0].append(user[chosen])
-                pairs[name][1].append(item[chosen])
-                lengths[name] += len(chosen)
-            if weight is not None:
-                weight.append(rows["weight"][keep])
-            of_user += count_indices(user, num_users)
-            in_train += count_indices(user[keep], num_users)
-        array("train_indptr", np.int64).append(np.append(0, in_train.cumsum()))
-    return of_user, lengths
+def warn_of_unknown(user: IntArray, item: IntArray, paths: Sequence[Path]) -> None:
+    """Warn of held-out pairs with an unknown user or item. Raises InputError if that is all of them."""
+    unknown = (user < 0) | (item < 0)
+    if unknown.all():
+        raise InputError(
+            f"{paths[0].name}: none of the {len(user):,} held-out interactions is of a user and an item that the "
+            "training data have; are the ids of the same kind?"
+        )
+    if unknown.any():
+        counts = (unknown.sum(), len(user), (user < 0).sum(), (item < 0).sum())
+        log.warning(
+            "%s of %s held-out interactions are left out: the training data lack the users of %s and the items of %s",
+            *(f"{count:,}" for count in counts),
+        )

@@ -1,4 +1,4 @@
-"""The folder that `ncf prepare` writes: a split whose arrays are mapped, not read."""
+"""The folder that `ncf prepare` writes: a split whose arrays are memory-mapped instead of read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -25,12 +25,12 @@ MANIFEST = "prepared.json"
 FORMAT = "interactions prepared by ncf"
 VERSION = 1
 
-# One array a file. In `train` rows are sorted by user, then by item; those of user u are indptr[u]..indptr[u+1].
+# One file for each array. The rows of `train` are sorted by user, then by item; user u has rows indptr[u]..indptr[u+1].
 ARRAYS = (
     "train_indptr",
     "train_user_index",
     "train_item_index",
-    "train_weight",  # only where the data have weights
+    "train_weight",  # only if the data have weights
     "held_out_user_index",
     "held_out_item_index",
     "validation_user_index",
@@ -41,7 +41,7 @@ BLOCK = 2**20
 
 @dataclass(frozen=True)
 class Manifest:
-    """What prepared.json says; `columns` are the four names in the data, None for what the data do not have."""
+    """The content of prepared.json; `columns` are the names of the four columns, None for a missing column."""
 
     format: str
     version: int
@@ -59,14 +59,14 @@ class Manifest:
     fingerprint: str
 
     def make_fingerprint(self) -> str:
-        """One number for all that the folder says: two folders with the same one hold the same split."""
+        """A digest of the manifest with the sums of all files: folders with equal fingerprints hold the same split."""
         known = {name: value for name, value in asdict(self).items() if name != "fingerprint"}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared folder, opened: ids in memory, arrays (see ARRAYS) as maps of their files."""
+    """An opened prepared folder: the ids are in memory, the arrays (see ARRAYS) are memory maps."""
 
     manifest: Manifest
     users: IdIndex
@@ -75,7 +75,7 @@ class Prepared:
 
 
 class ArrayFile:
-    """A one-dimensional .npy file that is written piece by piece."""
+    """Context manager: a one-dimensional .npy file that is written in parts."""
 
     def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
         self.dtype = np.dtype(dtype)
@@ -98,16 +98,16 @@ class ArrayFile:
         self.length += len(values)
 
     def _write_header(self) -> None:
-        # NumPy leaves room in a header for a length of 21 digits, so every length's header is as long as that of none.
+        # NumPy pads the header for a length of up to 21 digits, so the final header is as long as the first one.
         header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.length,)}
         npy.write_array_header_1_0(self.file, header)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """A folder that becomes `output` when all went well, and nothing otherwise.
+    """Context manager: a folder that is renamed to `output` at the end, and removed after an error.
 
-    Raises InputError if something is there already, or nothing can be written.
+    Raises InputError if `output` exists, or the folder cannot be written.
     """
     if output.exists() or output.is_symlink():
         raise InputError(f"{output} exists already; choose another --output, or delete it")
@@ -115,13 +115,14 @@ def new_folder(output: Path) -> Iterator[Path]:
     partial = output.parent / f".{output.name}.{secrets.token_hex(4)}"
     try:
         partial.mkdir(parents=True)
-        yield partial
-        partial.rename(output)
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, partial, ignore_errors=True)  # nothing is left after the rename
+            yield partial
+            partial.rename(output)
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror or error}; choose another --output") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)  # it has another name by now if all went well
-        with suppress(OSError):  # one that holds the output stays, and so do those above it
+        with suppress(OSError):  # a parent that holds the output is not empty, and stays
             for parent in new_parents:
                 parent.rmdir()
 
@@ -140,7 +141,7 @@ def is_prepared(folder: Path) -> bool:
 
 
 def open_prepared(folder: Path) -> Prepared:
-    """Open what `ncf prepare` wrote, each file checked against its sum. Raises InputError if it is not whole."""
+    """Open a folder of `ncf prepare`; every file is checked against its sum. Raises InputError if one differs."""
     manifest = _read_manifest(folder / MANIFEST)
     for name, expected in manifest.sha256.items():
         path = folder / name
@@ -150,7 +151,7 @@ def open_prepared(folder: Path) -> Prepared:
             raise InputError(f"{path} cannot be read: {error.strerror}; prepare the data again") from error
         if found != expected:
             raise InputError(f"{path} is not as `ncf prepare` wrote it; prepare the data again")
-    # Copy on write: PyTorch warns of arrays that cannot be written to, and a write would not reach the file.
+    # Mapped copy-on-write, because PyTorch warns of read-only arrays; a write would not reach the file.
     arrays = {
         name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in ARRAYS if f"{name}.npy" in manifest.sha256
     }
@@ -179,7 +180,7 @@ def _read_manifest(path: Path) -> Manifest:
 
 def _sha256(path: Path) -> str:
     total, block = hashlib.sha256(), bytearray(BLOCK)
-    with path.open("rb", buffering=0) as file:  # read, not mapped: what is mapped counts as this process's memory
+    with path.open("rb", buffering=0) as file:  # read, not mapped: mapped pages would count as memory of this process
         while size := file.readinto(block):
             total.update(memoryview(block)[:size])
     return total.hexdigest()

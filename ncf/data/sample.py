@@ -1,9 +1,9 @@
-"""Generated catalogues with a planted taste, to try the product and to test it.
+"""Generated catalogues with a known taste of each user, to try and to test the product.
 
-Every item belongs to one group (a cuisine, a style). Every user has a favourite group and a second one; each of their
-interactions falls into the favourite with probability .65, into the second with .25, and anywhere with .10. Within a
-group the items follow Zipf's law with exponent .8. Groups are equally liked, so popularity knows nothing about taste: a
-model that finds the groups ranks a held-out item among about 1/12 of the catalogue, popularity among all of it.
+Every item belongs to one group (a cuisine, a style). Every user has a favourite and a second group: an interaction is
+with the favourite group with probability .65, with the second with .25, and with any group with .10. Within a group the
+items follow Zipf's law with exponent .8. All groups are equally popular, so popularity does not reveal a user's taste:
+a model that learns the groups ranks a held-out item among about 1/12 of the catalogue, popularity among the whole.
 """
 
 from __future__ import annotations

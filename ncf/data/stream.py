@@ -1,4 +1,4 @@
-"""Interactions in files of any size, streamed: their ids, and their rows in the indices of those."""
+"""Interactions in files of any size: their ids, and their rows as indices of those ids, streamed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ncf.data.interactions import SUFFIXES, Columns, IdIndex, has_column, no_rows, readable, scan
+from ncf.data.interactions import Columns, IdIndex
+from ncf.data.tables import SUFFIXES, has_column, no_rows, readable, scan
 from ncf.data.values import (
     as_ids,
     check_times,
@@ -32,7 +33,7 @@ BATCH = 2**18  # rows
 
 @dataclass(frozen=True)
 class Part:
-    """One file of the data, not yet read."""
+    """One file of the data, opened but not read."""
 
     path: Path
     frame: pl.LazyFrame
@@ -41,7 +42,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """The files of the data, whether they have weights, and how their times are read if they have such."""
+    """The files of the data, whether they have weights, and how their times are read (None without timestamps)."""
 
     parts: list[Part]
     columns: Columns
@@ -50,13 +51,13 @@ class Source:
 
     @property
     def names(self) -> dict[str, str | None]:
-        """The four columns' names, None for a column that the data do not have."""
+        """The names of the four columns; None for a column that the data do not have."""
         has = {"weight": self.has_weight, "timestamp": self.reading is not None}
         return {what: name if has.get(what, True) else None for what, name in asdict(self.columns).items()}
 
     @property
     def record(self) -> np.dtype[Any]:
-        """A row as `batches` gives it: indices, number of the row in the data, time and weight if there are any."""
+        """The type of a row of `batches`: indices, number of the row in the data, time and weight if there are any."""
         fields: list[tuple[str, Any]] = [("user", np.int32), ("item", np.int32), ("row", np.int64)]
         if self.reading:
             fields.append(("time", np.float64 if self.reading == "numbers" else np.int64))
@@ -65,7 +66,7 @@ class Source:
         return np.dtype(fields)
 
     def ids(self, name: str, option: str) -> tuple[IdIndex, npt.NDArray[np.int64], list[int]]:
-        """The ids of a column, how many rows each has, and how many rows each part has. Raises InputError."""
+        """The ids of a column, the number of rows of each id and of each part. Raises InputError."""
         found, rows = [], []
         for part in self.parts:
             if name not in part.schema:
@@ -88,7 +89,7 @@ class Source:
         return IdIndex(table["id"]), table["count"].to_numpy(), rows
 
     def batches(self, users: IdIndex, items: IdIndex, rows: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
-        """All rows in any order, some at a time, as arrays of `record`; `rows` are those of each part."""
+        """All rows in any order, in batches of type `record`; `rows` is the number of rows of each part."""
         names = {"user": self.columns.user_id, "item": self.columns.item_id}
         before = 0
         for part, size in zip(self.parts, rows, strict=True):
@@ -121,7 +122,7 @@ class Source:
 
 
 def open_source(data: Sequence[Path], columns: Columns) -> Source:
-    """The files at some paths, their weights and times checked. Raises InputError that names file, column and row."""
+    """Open files and check their weights and times. Raises InputError that names file, column and row."""
     parts = []
     for path in find_files(data):
         frame = scan(path, "--data")
@@ -146,7 +147,7 @@ def open_source(data: Sequence[Path], columns: Columns) -> Source:
 
 
 def find_files(data: Sequence[Path]) -> list[Path]:
-    """The files to read: those named, and those in folders that are named, by name. Raises InputError."""
+    """The files to read: the given files, and the files in the given folders in order of name. Raises InputError."""
     files = []
     for path in data:
         if not path.is_dir():

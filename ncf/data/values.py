@@ -1,4 +1,4 @@
-"""What a column may hold: ids, weights and times, by the same rules whether a file is read at once or streamed."""
+"""The rules for ids, weights and times in a column; they are the same for a file that is read and one streamed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import polars as pl
 
 from ncf.errors import InputError
 
-MAX_ID_CHARACTERS = 1024  # `serve` takes no longer ones
+MAX_ID_CHARACTERS = 1024  # `serve` refuses longer ids
 
-# How a column of times can be read, the plainest first.
+# The ways to read a column of times, the simplest first.
 READINGS = ("whole numbers", "numbers", "dates")
-# Only dates whose order of day and month nobody can mistake.
+# Only dates in which day and month cannot be confused.
 DATE = r"^\d{4}-\d\d-\d\d"
 DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M%#z", "%Y-%m-%d %H:%M:%S%.f%#z")
 
@@ -23,12 +23,12 @@ def missing_column(names: Sequence[str], name: str, path: Path, option: str) -> 
 
 
 def numbered(frame: pl.LazyFrame, name: str) -> pl.LazyFrame:
-    """One column of a file as `value`, and `row` as a reader of the file counts: rows after the header, from 1."""
+    """One column of a file as `value`, and the number `row` of each row: the first row after the header is 1."""
     return frame.select(value=pl.col(name)).with_row_index("row", offset=1)
 
 
 def id_text(raw: pl.Series, name: str, path: Path, rows: pl.Series | None = None) -> pl.Series:
-    """Ids [N] as text, checked; `rows` [N] are their row numbers where they are not 1..N.
+    """Check ids [N] and return them as text; `rows` [N] are their row numbers if those are not 1..N.
 
     Raises InputError that names the first bad row.
     """
@@ -42,7 +42,7 @@ def id_text(raw: pl.Series, name: str, path: Path, rows: pl.Series | None = None
     if raw.dtype.is_float():
         if (missing := raw.is_nan().fill_null(True)).any():
             raise InputError(f"{path}: '{name}' is NaN in row {row_of(missing)}; every row needs an id")
-        whole = (raw == raw.round()) & (raw.abs() < 2**53)  # beyond that a float cannot tell neighbours apart
+        whole = (raw == raw.round()) & (raw.abs() < 2**53)  # a larger float stands for several whole numbers
         if not whole.all():
             raise InputError(f"{path}: '{name}' holds {raw.filter(~whole)[0]}; ids are text or whole numbers")
         raw = raw.cast(pl.Int64)
@@ -59,14 +59,14 @@ def id_text(raw: pl.Series, name: str, path: Path, rows: pl.Series | None = None
 
 
 def as_ids(text: pl.Series) -> pl.Series:
-    """Checked ids as they are kept: Int64 if all are whole numbers, else String."""
-    # Whole numbers stay numbers only if writing them gives the same text back: 007 is a name.
+    """Checked ids in their final type: Int64 if all are whole numbers, else String."""
+    # An id is a whole number only if the number is written the same way: 007 is text.
     number = text.cast(pl.Int64, strict=False)
     return number if (number.cast(pl.String) == text).fill_null(False).all() else text
 
 
 def id_key(name: str, raw: pl.DataType, kept: pl.DataType) -> pl.Expr:
-    """A column of checked ids of type `raw`, as ids of the type that `as_ids` gave."""
+    """A column of checked ids of type `raw`, in the type that `as_ids` chose."""
     value = pl.col(name)
     if raw.is_integer() or raw.is_float():
         value = value.cast(pl.Int64) if kept == pl.Int64 or raw.is_float() else value
@@ -75,7 +75,8 @@ def id_key(name: str, raw: pl.DataType, kept: pl.DataType) -> pl.Expr:
 
 
 def weight_of(name: str) -> pl.Expr:
-    return pl.col(name).cast(pl.Float32, strict=False)  # as it is used: what overflows there is not finite
+    # Training uses float32: a weight that overflows becomes infinite and is refused.
+    return pl.col(name).cast(pl.Float32, strict=False)
 
 
 def check_weights(frame: pl.LazyFrame, name: str, path: Path) -> None:
@@ -94,7 +95,7 @@ def check_weights(frame: pl.LazyFrame, name: str, path: Path) -> None:
 
 
 def time_of(name: str, dtype: pl.DataType, reading: str) -> pl.Expr:
-    """A column of times as Int64 (dates: microseconds) or Float64; null where it cannot be read so."""
+    """A column of times as Int64 (dates: microseconds) or Float64; null if a value cannot be read in this way."""
     value = pl.col(name)
     if reading == "whole numbers":
         return value.cast(pl.Int64, strict=False)
@@ -108,9 +109,10 @@ def time_of(name: str, dtype: pl.DataType, reading: str) -> pl.Expr:
 
 
 def unreadable_times(frame: pl.LazyFrame, name: str, path: Path) -> dict[str, int]:
-    """How many values of a column cannot be read, by the readings that its type allows. Raises InputError if none.
+    """For each way of reading that the type of a column allows, the number of values that cannot be read so.
 
-    Of text that begins as a date the rest is not looked at: to read dates is slow, and `check_times` does.
+    Text that begins like a date counts as a date: reading dates is slow, and `check_times` reads the rest. Raises
+    InputError if the type allows no way of reading.
     """
     dtype = frame.collect_schema()[name]
     readings: tuple[str, ...] = READINGS
@@ -129,9 +131,9 @@ def unreadable_times(frame: pl.LazyFrame, name: str, path: Path) -> dict[str, in
 
 
 def reading_of_times(unreadable: Sequence[dict[str, int]], paths: Sequence[Path]) -> str:
-    """The reading for all parts of the data: the one with the fewest unreadable values, the plainest of equal ones.
+    """The way to read the times of all parts: with the fewest unreadable values, and of equal ways the simplest.
 
-    Raises InputError where the parts have none in common.
+    Raises InputError if no way fits all parts.
     """
     common = [reading for reading in READINGS if all(reading in counts for counts in unreadable)]
     if not common:

@@ -1,80 +1,31 @@
-"""What a neural model has to beat: popularity, EASE and iALS, fitted in seconds on the same interactions.
+"""The baselines that a neural model has to beat: popularity, EASE and iALS, fitted on the same interactions.
 
-Their settings follow from the data alone: nothing is tuned on what is held out, and nothing is left to choose. With n
-the mean number of interactions a user, EASE's l2 is 8·n, iALS's regularization .09/√n and its unobserved weight 7·n
-over the number of items. docs/decisions.md has what these rules were taken from.
+Their settings follow from the training data alone; nothing is tuned on held-out items. With n the mean number of
+interactions of a user, EASE's l2 is 8·n, iALS's regularization .09/√n and its unobserved weight 7·n divided by the
+number of items. docs/decisions.md says how these rules were found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from ncf.models.closed_form import ease, ials, scores
+from ncf.models.closed_form import ease, ials
+from ncf.models.scorers import Factors, ItemItem, Popularity, Scorer
 from ncf.models.seen import SeenItems
 
-EASE_MAX_ITEMS = 20_000  # three matrices of items × items at a time: 4.8 GB of float32
-IALS_FACTORS = (96, 64, 32, 16)  # the first that is within the bound
+EASE_MAX_ITEMS = 20_000  # EASE needs three matrices of items × items at a time: 4.8 GB of float32
+IALS_FACTORS = (96, 64, 32, 16)  # the first number whose work is within MAX_WORK
 IALS_EPOCHS = 6
-# Multiply-adds spent on one baseline: one to two minutes on two cores, seconds on a GPU.
+# Most multiply-adds for one baseline: one to two minutes on two cores, seconds on a GPU.
 MAX_WORK = {"cpu": 2e12, "cuda": 2e14}
-
-
-class Scorer(Protocol):
-    """What can be evaluated: pairs (indices broadcast) and users [B] against all items [B, num_items]."""
-
-    def __call__(self, user_index: Tensor, item_index: Tensor) -> Tensor: ...
-
-    def catalogue(self) -> Callable[[Tensor], Tensor]: ...
-
-
-class Popularity:
-    """The baseline that ignores the user: an item's score is its number of interactions [num_items]."""
-
-    def __init__(self, counts: Tensor) -> None:
-        self.counts = counts.float()
-
-    def __call__(self, user_index: Tensor, item_index: Tensor) -> Tensor:
-        return self.counts[item_index]
-
-    def catalogue(self) -> Callable[[Tensor], Tensor]:
-        return lambda user_index: self.counts.expand(len(user_index), -1)
-
-
-class ItemItem:
-    """Scores under an item-item matrix [num_items, num_items], such as EASE's."""
-
-    def __init__(self, seen: SeenItems, matrix: Tensor) -> None:
-        self.seen, self.matrix = seen, matrix
-
-    def __call__(self, user_index: Tensor, item_index: Tensor) -> Tensor:
-        user, row = torch.unique(user_index, return_inverse=True)
-        return self.catalogue()(user)[row, item_index]
-
-    def catalogue(self) -> Callable[[Tensor], Tensor]:
-        return lambda user_index: scores(self.seen, user_index, self.matrix)
-
-
-class Factors:
-    """Products of factors of users [num_users, d] and items [num_items, d], such as iALS's."""
-
-    def __init__(self, users: Tensor, items: Tensor) -> None:
-        self.users, self.items = users, items
-
-    def __call__(self, user_index: Tensor, item_index: Tensor) -> Tensor:
-        return (self.users[user_index] * self.items[item_index]).sum(-1)
-
-    def catalogue(self) -> Callable[[Tensor], Tensor]:
-        return lambda user_index: self.users[user_index] @ self.items.t()
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """The scorers by name, the settings of each, and of each that is left out the reason."""
+    """The scorers by name, the settings of each, and the reason for each baseline that is left out."""
 
     scorers: dict[str, Scorer] = field(default_factory=dict)
     settings: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -82,7 +33,7 @@ class Baselines:
 
 
 def fit_baselines(counts: Tensor, seen: SeenItems, say: Callable[[str], None] = lambda what: None) -> Baselines:
-    """Popularity by `counts` [num_items], EASE and iALS by `seen`; `say` hears what is being fitted."""
+    """Fit popularity on `counts` [num_items], EASE and iALS on `seen`; `say` is called with the name of each step."""
     fitted = Baselines(scorers={"popularity": Popularity(counts)})
     bound = MAX_WORK[seen.items.device.type]
     num_users, num_items = len(seen.counts()), seen.num_items
@@ -119,10 +70,10 @@ def fit_baselines(counts: Tensor, seen: SeenItems, say: Callable[[str], None] = 
 
 
 def ease_work(num_users: int, num_items: int) -> float:
-    """Multiply-adds of EASE: the product of all users, as much again for their scores in each protocol, the inverse."""
+    """Multiply-adds of EASE: the product XᵀX, the scores in both protocols, and the inverse."""
     return 3.0 * num_users * num_items**2 + float(num_items) ** 3
 
 
 def ials_work(num_interactions: int, num_rows: int, num_factors: int) -> float:
-    """Multiply-adds of iALS for users and items together; a small Cholesky is as slow as three times its products."""
+    """Multiply-adds of iALS for users and items; a small Cholesky decomposition is slow: it counts as d³."""
     return (IALS_EPOCHS + 0.5) * (2.0 * num_interactions * num_factors**2 + float(num_rows) * num_factors**3)

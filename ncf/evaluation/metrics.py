@@ -1,4 +1,4 @@
-"""Ranking metrics on the rank of one held-out item among others, and comparisons of two rankings of the same items."""
+"""Metrics of the ranks of held-out items, and tests whether one ranking of the same items is better than another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NUM_GROUPS = 5
 
 
 def rank_of_positive(positive: Tensor, others: Tensor, excluded: Tensor) -> Tensor:
-    """Rank, 0 is best, of scores `positive` [T] among `others` [T, C] but for those `excluded` (bool [T, C]).
+    """Rank (0 is best) of scores `positive` [T] among the scores `others` [T, C] that are not `excluded` (bool [T, C]).
 
     A tie counts against the positive, and so does a score that is not a number on either side.
     """
@@ -23,12 +23,12 @@ def rank_of_positive(positive: Tensor, others: Tensor, excluded: Tensor) -> Tens
 
 
 def hits(rank: Tensor, k: int) -> Tensor:
-    """1 where a rank [T] is below k, else 0: float64 [T]."""
+    """1 if a rank [T] is below k, else 0: float64 [T]."""
     return (rank < k).double()
 
 
 def gains(rank: Tensor, k: int) -> Tensor:
-    """1/log2(rank + 2) where a rank [T] is below k, else 0: float64 [T] (one relevant item, so the ideal gain is 1)."""
+    """1/log2(rank + 2) if a rank [T] is below k, else 0: float64 [T] (one relevant item, so the ideal gain is 1)."""
     return torch.where(rank < k, 1.0 / torch.log2(rank.double() + 2.0), 0.0)
 
 
@@ -48,7 +48,7 @@ def mean_reciprocal_rank(rank: Tensor) -> float:
 
 
 def summarise(rank: Tensor) -> dict[str, float]:
-    """The four figures every report prints."""
+    """The four metrics of every report."""
     return {
         "HR@10": hit_rate_at_k(rank, 10),
         "NDCG@10": ndcg_at_k(rank, 10),
@@ -68,7 +68,7 @@ def curves(rank: Tensor) -> dict[str, dict[str, float]]:
 def by_group(rank: Tensor, value: Tensor) -> list[dict[str, float]]:
     """HR@10 and NDCG@10 of ranks [T] in at most five groups of about equal size by an integer `value` [T].
 
-    Each group says the smallest and the largest value in it and how many ranks; equal values are never parted.
+    Each group has its smallest and largest value and its number of ranks; equal values are in the same group.
     """
     if len(rank) == 0:
         return []
@@ -92,7 +92,7 @@ def by_group(rank: Tensor, value: Tensor) -> list[dict[str, float]]:
 
 @dataclass(frozen=True)
 class Margin:
-    """By how much one scorer is ahead of another in the mean over users, and how surely: two-sided `p`."""
+    """The lead of one scorer over another in the mean over users, with its two-sided `p`."""
 
     difference: float
     standard_error: float
@@ -106,8 +106,8 @@ class Margin:
 def paired_test(first: Tensor, second: Tensor, user_index: Tensor) -> dict[str, Margin]:
     """Whether ranks `first` [T] beat ranks `second` [T] of the same held-out items: margins in HR@10 and NDCG@10.
 
-    A user [T] with several rows counts once, with their mean. The standard error is that under the hypothesis of no
-    difference, which makes the test of HR@10 McNemar's wherever a user has one row.
+    A user with several rows counts once, with the mean of the rows. The standard error assumes no difference, so with
+    one row for each user the test of HR@10 is McNemar's.
     """
     metrics: dict[str, Callable[[Tensor, int], Tensor]] = {"HR@10": hits, "NDCG@10": gains}
     return {name: _margin(of(first, 10) - of(second, 10), user_index) for name, of in metrics.items()}

@@ -1,87 +1,46 @@
-"""One HTML file that says how good a run is: tables and plots, with nothing to load from elsewhere."""
+"""The report: one HTML file with tables and plots, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
 import json
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncf.errors import InputError
+from ncf.evaluation.words import CLEAR, label, margin_text, scorers, settings_text
 
 if TYPE_CHECKING:
     from ncf.evaluation.plots import Plot
-    from ncf.training.run_directory import Run
-
-LABELS = {"popularity": "popularity", "ease": "EASE", "ials": "iALS"}
-CLEAR = 2.0  # a |z| beyond which a difference is hardly chance: p below .05
-
-
-def label(document: dict[str, Any], name: str) -> str:
-    """What a scorer is called in tables and plots."""
-    return LABELS.get(name) or str(document["model_kind"])
-
-
-def scorers(document: dict[str, Any]) -> list[str]:
-    """The scorers of a document of `ncf evaluate --json`: the model, then its baselines."""
-    return ["model", *(name for name in LABELS if name in document)]
-
-
-def margin_text(margin: dict[str, float]) -> str:
-    return f"{margin['difference']:+.4f} (z {margin['z']:.1f})"
-
-
-def settings_text(document: dict[str, Any]) -> str:
-    """One line: what the baselines were fitted with, and which are left out, why."""
-    said = [
-        f"{LABELS[name]}: " + ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in settings.items())
-        for name, settings in document["settings"].items()
-    ]
-    said += [f"{LABELS[name]} is left out: {reason}" for name, reason in document["left_out"].items()]
-    return "; ".join(said)
 
 
 def check_writable(path: Path) -> None:
-    """Raises InputError for a name that is not .html, where no file can be written, and where nothing can be drawn."""
+    """Raises InputError if the name does not end in .html, the file cannot be written, or matplotlib is missing."""
     if find_spec("matplotlib") is None:
         raise InputError("--report draws with matplotlib, which is not installed here: pip install -r requirements.txt")
     if path.suffix.lower() != ".html":
         raise InputError(f"--report {path}: a report is an HTML file; give a name that ends in .html")
-    there = path.exists()
     try:
-        path.open("ab").close()
+        if path.exists() or path.is_symlink():
+            path.open("ab").close()
+        else:
+            path.open("xb").close()
+            path.unlink()
     except OSError as error:
         raise InputError(f"--report {path} cannot be written: {error.strerror}; choose another file") from error
-    if not there:
-        path.unlink()
 
 
-def read_epochs(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl that have an epoch and a loss; what is no such line is passed over."""
-    found = []
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(values, dict) and all(isinstance(values.get(key), int | float) for key in ("epoch", "loss")):
-            found.append(values)
-    return found
-
-
-def write_report(path: Path, document: dict[str, Any], run: Run, data: Path, now: datetime | None = None) -> None:
-    """Write the page on a document of `ncf evaluate --json`. Raises InputError where it cannot be written."""
-    epochs = read_epochs(run.path / "metrics.jsonl")
-    about = {
-        "run": str(run.path),
-        "data": str(data),
-        "evaluated": (now or datetime.now().astimezone()).strftime("%Y-%m-%d %H:%M %Z").strip(),
-    }
-    config = {name: value for name, value in run.config.to_dict().items() if value is not None and name != "columns"}
+def write_report(
+    path: Path,
+    document: dict[str, Any],
+    epochs: Sequence[dict[str, Any]],
+    about: dict[str, str],
+    config: dict[str, Any],
+) -> None:
+    """Write the page on a document of `ncf evaluate --json` (see `page`). Raises InputError if that fails."""
     try:
         path.write_text(page(document, epochs, about, config), encoding="utf-8")
     except OSError as error:
@@ -91,9 +50,12 @@ def write_report(path: Path, document: dict[str, Any], run: Run, data: Path, now
 def page(
     document: dict[str, Any], epochs: Sequence[dict[str, Any]], about: dict[str, str], config: dict[str, Any]
 ) -> str:
-    """The HTML: a verdict, the summary, the plots, the figures behind them, and the settings of the run."""
+    """The HTML: a verdict, the summary, the plots, the figures behind them, and the settings of the run.
+
+    `epochs` are the lines of metrics.jsonl; `about` names the run, the data and the time of the evaluation.
+    """
+    from ncf.evaluation.comparison import PROTOCOLS
     from ncf.evaluation.plots import draw
-    from ncf.evaluation.ranking import PROTOCOLS
 
     title = f"{document['model_kind']} on {Path(about['data']).name}"
     parts = [
@@ -111,7 +73,8 @@ def page(
     parts.append(
         "<p class=note>“Ahead” is the model's lead over the baseline of that row; z is from a paired test over users, "
         f"and a lead with |z| below {CLEAR:.0f} (set in grey) may be chance. A tie counts against the scorer. "
-        f"Coverage: share of the catalogue in anybody's top 10. {escape(settings_text(document))}.</p><h2>Plots</h2>"
+        "Coverage: share of the catalogue in the top 10 of any user. "
+        f"{escape(settings_text(document))}.</p><h2>Plots</h2>"
         "<div class=plots>"
     )
     parts += [figure(plot) for plot in draw(document, epochs)]
@@ -136,7 +99,7 @@ def page(
 
 
 def verdict(document: dict[str, Any]) -> list[str]:
-    """A sentence a protocol: the model against the best of its baselines by NDCG@10."""
+    """A sentence for each protocol: the model against the best baseline by NDCG@10."""
     sentences = []
     for protocol, word in (("sampled", "Sampled negatives"), ("full", "Whole catalogue")):
         figures = {name: document[name][protocol] for name in scorers(document) if document[name][protocol]}
@@ -169,13 +132,13 @@ def summary_table(document: dict[str, Any], protocol: str) -> str:
         if protocol == "full":
             cells.append(f"{document['coverage'][name]:.4f}")
         margins = document["margins"].get(name, {}).get(protocol, {}).values()
-        said = [f"<span{' class=weak' * (abs(each['z']) < CLEAR)}>{margin_text(each)}</span>" for each in margins]
-        rows.append([*cells, *(said or ["", ""])])
+        leads = [f"<span{' class=weak' * (abs(each['z']) < CLEAR)}>{margin_text(each)}</span>" for each in margins]
+        rows.append([*cells, *(leads or ["", ""])])
     return table(header, rows)
 
 
 def detail_tables(document: dict[str, Any], protocol: str) -> Iterable[str]:
-    """The curves over K and the groups of one protocol, folded away."""
+    """The curves over K and the groups of one protocol, in tables that the reader can unfold."""
     names = scorers(document)
     if not document["by_k"]["model"][protocol]:
         return
@@ -204,7 +167,7 @@ def detail_tables(document: dict[str, Any], protocol: str) -> Iterable[str]:
 
 
 def figure(plot: Plot) -> str:
-    """A plot with its title, dark where the reader's screen is."""
+    """A plot with its title; browsers in dark mode show the dark picture."""
     title = escape(plot.title)
     return (
         f'<figure><figcaption>{title}</figcaption><picture><source srcset="{uri(plot.dark)}" '
@@ -218,7 +181,7 @@ def folded(title: str, content: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells are HTML already."""
+    """A table; the cells of `rows` are HTML, those of `header` text."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"

@@ -1,4 +1,4 @@
-"""The plots of a report, each as a PNG for light and one for dark paper."""
+"""The plots of a report, each as one PNG for a light and one for a dark page."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ncf.evaluation.page import label, scorers
+from ncf.evaluation.words import label, scorers
 
-WIDTH, PANEL_HEIGHT, DOTS_PER_INCH = 4.8, 2.2, 170  # inches; sharp on a phone, where a plot is as wide as the screen
+WIDTH, PANEL_HEIGHT, DOTS_PER_INCH = 4.8, 2.2, 170  # inches; so many dots are sharp on a phone
 WORDS = {"sampled": "sampled negatives", "full": "whole catalogue"}
 GROUPS = {
     "by_user_activity": ("by user activity", "training interactions of the user"),
@@ -26,7 +26,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours: ink, lines of the grid, and a series each (Okabe-Ito, told apart by every eye)."""
+    """Colours of text, of the grid, and of each series (Okabe-Ito: safe for colour-blind readers)."""
 
     ink: str
     grid: str
@@ -40,7 +40,7 @@ MARKERS = "os^DvP"
 
 @dataclass(frozen=True)
 class Plot:
-    """One picture in two themes."""
+    """One plot as PNG in both themes."""
 
     title: str
     light: bytes
@@ -51,7 +51,7 @@ Panel = Callable[[Axes, Theme], None]
 
 
 def draw(document: dict[str, Any], epochs: Sequence[dict[str, Any]]) -> list[Plot]:
-    """All plots there are figures for: the epochs, K, groups of users and items in both protocols, coverage."""
+    """All plots that the document has figures for: epochs, K, groups of users and of items, coverage."""
     plots = []
     if epochs:
         panels: list[Panel] = [partial(plot_epochs, epochs=epochs, metrics={"loss": "loss"})]
@@ -70,7 +70,9 @@ def draw(document: dict[str, Any], epochs: Sequence[dict[str, Any]]) -> list[Plo
                 for metric in ("HR@10", "NDCG@10")
             ]
             plots.append(picture(f"{title.capitalize()}, {word}", by_group))
-    plots.append(picture("Share of the catalogue in anybody's top 10", [partial(plot_coverage, document=document)]))
+    plots.append(
+        picture("Share of the catalogue in the top 10 of any user", [partial(plot_coverage, document=document)])
+    )
     return plots
 
 
@@ -79,7 +81,7 @@ def picture(title: str, panels: Sequence[Panel]) -> Plot:
 
 
 def render(panels: Sequence[Panel], theme: Theme) -> bytes:
-    """Panels below one another as a PNG, transparent so that it takes the colour of the page."""
+    """Panels below one another as a PNG; it is transparent, to show the colour of the page."""
     style = {
         "text.color": theme.ink, "axes.labelcolor": theme.ink, "axes.edgecolor": theme.grid, "xtick.color": theme.ink,
         "ytick.color": theme.ink, "grid.color": theme.grid, "font.size": 9, "axes.grid": True, "axes.grid.axis": "y",
@@ -92,7 +94,7 @@ def render(panels: Sequence[Panel], theme: Theme) -> bytes:
         for axes, panel in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
             panel(axes, theme)
         handles, names = axes.get_legend_handles_labels()
-        if len(names) > 1:  # above the panels, where it hides no line
+        if len(names) > 1:  # above the panels, where the legend hides no line
             figure.legend(handles, names, loc="outside upper center", ncols=min(4, len(names)))
         buffer = BytesIO()
         figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, transparent=True, metadata={"Software": None})
@@ -100,7 +102,7 @@ def render(panels: Sequence[Panel], theme: Theme) -> bytes:
 
 
 def plot_epochs(axes: Axes, theme: Theme, epochs: Sequence[dict[str, Any]], metrics: dict[str, str]) -> None:
-    """A colour a stage of the training, one line for a metric, or a solid and a dashed one for two."""
+    """One colour for each stage of the training; of two metrics the first has solid lines, the second dashed ones."""
     stages = list(dict.fromkeys(str(epoch.get("stage") or "") for epoch in epochs))
     for number, stage in enumerate(stages):
         color = theme.series[number % len(theme.series)]
@@ -143,7 +145,7 @@ def plot_coverage(axes: Axes, theme: Theme, document: dict[str, Any]) -> None:
 
 
 def plot_series(axes: Axes, theme: Theme, number: int, values: Sequence[float], name: str) -> None:
-    """One scorer over equally spaced places; the model's line is on top and a little stronger."""
+    """The line of one scorer over equally spaced places; the model's line is thicker and in front."""
     axes.plot(
         range(len(values)),
         values,

@@ -1,32 +1,26 @@
-"""Evaluation by the sampled protocol and the full catalogue, beside popularity, EASE and iALS."""
+"""Ranks of held-out items, among sampled negatives and among the full catalogue."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ncf.data.splits import HeldOut, Split
-from ncf.evaluation.baselines import Popularity as Popularity
-from ncf.evaluation.baselines import Scorer as Scorer
-from ncf.evaluation.baselines import fit_baselines
-from ncf.evaluation.metrics import Margin, by_group, curves, paired_test, rank_of_positive, summarise
-from ncf.models.neural import NCF, SCORES_AT_ONCE
-from ncf.models.seen import NUM_EVALUATION_NEGATIVES, SeenItems, seen_positions
+from ncf.evaluation.metrics import rank_of_positive, summarise
+from ncf.models.neural import SCORES_AT_ONCE
+from ncf.models.scorers import Scorer
+from ncf.models.seen import SeenItems, known_items, pairs, seen_positions
 
-PROTOCOLS = {
-    "sampled": "held-out item among its negatives",
-    "full": "held-out item among the whole catalogue, seen items removed",
-}
-RECOMMENDED = 10  # what coverage counts: a list as it would be shown
+NUM_EVALUATION_NEGATIVES = 99
+RECOMMENDED = 10  # length of the lists whose items coverage counts
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Held-out items and what they are ranked against: indices int64 [T], [T], [T, C]; `excluded` bool [T, C]."""
+    """Held-out items and their negatives: indices int64 [T], [T], [T, C]; `excluded` negatives do not count."""
 
     user_index: Tensor
     item_index: Tensor
@@ -35,10 +29,10 @@ class Candidates:
 
     @classmethod
     def of(cls, held_out: HeldOut, split: Split, device: torch.device, seed: int) -> Candidates:
-        """The data's own negatives where it has them, else 99 unseen items a row, drawn with a seed.
+        """The negatives of the data if it has any, else 99 random unseen items for each row, drawn with a seed.
 
-        A negative equal to the positive is excluded; a user without any negative is left out. What is drawn is no
-        other held-out item of the user either.
+        A negative equal to the held-out item is excluded. Other held-out items of the user are not drawn; a user
+        without any possible negative is left out.
         """
         user, item = pairs(held_out, device)
         if held_out.negatives is not None:
@@ -53,9 +47,9 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where one scorer puts held-out items: `user_index`, `item_index`, `rank` (0 is best) int64 [T], on the CPU.
+    """The ranks of held-out items by one scorer: `user_index`, `item_index`, `rank` (0 is best) int64 [T], on the CPU.
 
-    `recommended` bool [num_items], of the full catalogue only: items that are in the top 10 of any of these users.
+    `recommended` bool [num_items], for the full catalogue only: the items in the top 10 of any of these users.
     """
 
     user_index: Tensor
@@ -65,18 +59,6 @@ class Ranks:
 
     def summary(self) -> dict[str, float]:
         return summarise(self.rank) if len(self.rank) else {}
-
-
-def pairs(held_out: HeldOut, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Users and items held out, int64 [T] each."""
-    user, item = (torch.as_tensor(index, device=device) for index in (held_out.user_index, held_out.item_index))
-    return user.long(), item.long()
-
-
-def known_items(split: Split, device: torch.device) -> SeenItems:
-    """What nobody is asked to guess: the training interactions, and the validation where the data brings one."""
-    seen = SeenItems.of_interactions(split.train, device)
-    return seen if split.validation is None else seen.including(*pairs(split.validation, device))
 
 
 @torch.inference_mode()
@@ -94,7 +76,7 @@ def sampled_ranks(scorer: Scorer, candidates: Candidates) -> Ranks:
 
 @torch.inference_mode()
 def full_ranks(scorer: Scorer, held_out: HeldOut, seen: SeenItems) -> Ranks:
-    """Ranks of held-out items among all items but those their user has seen and that user's other held-out ones."""
+    """Ranks of held-out items among all items, without those seen by the user and the user's other held-out items."""
     device = seen.items.device
     catalogue = scorer.catalogue()
     users, items = pairs(held_out, device)
@@ -115,18 +97,18 @@ def full_ranks(scorer: Scorer, held_out: HeldOut, seen: SeenItems) -> Ranks:
 
 
 def mark(table: Tensor, items: SeenItems, user_index: Tensor) -> None:
-    """Set the items of users [B] in a table, bool [B, num_items]."""
+    """Set the items of users [B] to true in a table, bool [B, num_items]."""
     row, position = seen_positions(items.indptr, user_index)
     table[row, items.items[position].long()] = True
 
 
 def evaluate_sampled(scorer: Scorer, candidates: Candidates) -> dict[str, float]:
-    """HR@10, NDCG@10, MRR, HR@20 of each held-out item among its negatives; nothing where there is none."""
+    """HR@10, NDCG@10, MRR and HR@20 of held-out items among their negatives; empty without held-out items."""
     return sampled_ranks(scorer, candidates).summary()
 
 
 def evaluate_full(scorer: Scorer, held_out: HeldOut, seen: SeenItems) -> dict[str, float]:
-    """The same figures with each held-out item ranked among all items its user has not seen."""
+    """The same metrics with each held-out item ranked among all items that its user has not seen."""
     return full_ranks(scorer, held_out, seen).summary()
 
 
@@ -139,7 +121,7 @@ def rank_held_out(
 ) -> dict[str, dict[str, Ranks]]:
     """`{scorer: {"sampled" | "full": Ranks}}` of a split's held-out items; the rows of a protocol are the same for all.
 
-    `seed` draws the negatives where the data has none; `say` hears which scorer is at work.
+    `seed` draws the negatives if the data has none; `say` is called with a line for each scorer.
     """
     seen = known_items(split, device)
     candidates = Candidates.of(split.held_out, split, device, seed)
@@ -151,85 +133,3 @@ def rank_held_out(
             "full": full_ranks(scorer, split.held_out, seen),
         }
     return ranks
-
-
-Report = dict[str, dict[str, dict[str, float]]]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A model beside the baselines, `{scorer: {protocol: Ranks}}`; "model" is the first of the scorers.
-
-    `activity` int64 [num_users] and `popularity` int64 [num_items] are numbers of training interactions; `settings` of
-    the baselines that were fitted, `left_out` the reasons of those that were not.
-    """
-
-    ranks: dict[str, dict[str, Ranks]]
-    activity: Tensor
-    popularity: Tensor
-    settings: dict[str, dict[str, float]]
-    left_out: dict[str, str]
-
-    def report(self) -> Report:
-        """`{scorer: {"sampled" | "full": {metric: value}}}`."""
-        return {name: {way: ranks.summary() for way, ranks in ways.items()} for name, ways in self.ranks.items()}
-
-    def margins(self) -> dict[str, dict[str, dict[str, Margin]]]:
-        """`{baseline: {protocol: {"HR@10" | "NDCG@10": by how much the model is ahead}}}`."""
-        model = self.ranks["model"]
-        return {
-            name: {
-                way: paired_test(model[way].rank, ranks.rank, ranks.user_index)
-                for way, ranks in ways.items()
-                if len(ranks.rank)
-            }
-            for name, ways in self.ranks.items()
-            if name != "model"
-        }
-
-    def coverage(self) -> dict[str, float]:
-        """Share of all items that are in the top 10 of any user with a held-out item, a scorer."""
-        shown = {name: ways["full"].recommended for name, ways in self.ranks.items()}
-        return {name: items.double().mean().item() for name, items in shown.items() if items is not None}
-
-    def document(self, model_kind: str) -> dict[str, Any]:
-        """What `ncf evaluate --json` prints of a model of this kind."""
-        users = self.ranks["model"]["full"].user_index
-        counts = {"users": len(torch.unique(users)), "held_out": len(users)}
-        return {**counts, "model_kind": model_kind, **self.report(), **self.details()}
-
-    def details(self) -> dict[str, Any]:
-        """What the summary leaves out, ready for JSON: see the keys."""
-        return {
-            "settings": self.settings,
-            "left_out": self.left_out,
-            "margins": {
-                name: {
-                    way: {metric: margin.to_dict() for metric, margin in found.items()} for way, found in ways.items()
-                }
-                for name, ways in self.margins().items()
-            },
-            "coverage": self.coverage(),
-            "by_k": self._each(lambda ranks: curves(ranks.rank) if len(ranks.rank) else {}),
-            "by_user_activity": self._each(lambda ranks: by_group(ranks.rank, self.activity[ranks.user_index])),
-            "by_item_popularity": self._each(lambda ranks: by_group(ranks.rank, self.popularity[ranks.item_index])),
-        }
-
-    def _each(self, what: Callable[[Ranks], Any]) -> dict[str, dict[str, Any]]:
-        return {name: {way: what(ranks) for way, ranks in ways.items()} for name, ways in self.ranks.items()}
-
-
-def compare(model: NCF, split: Split, seed: int = 0, say: Callable[[str], None] = lambda what: None) -> Comparison:
-    """Rank a split's held-out items by the model and by baselines that are fitted on the split's training part."""
-    device = next(model.parameters()).device
-    model.eval()
-    seen = SeenItems.of_interactions(split.train, device)
-    popularity = torch.as_tensor(split.train.popularity(), device=device)
-    baselines = fit_baselines(popularity, seen, say)
-    ranks = rank_held_out({"model": model, **baselines.scorers}, split, device, seed, say)
-    return Comparison(ranks, seen.counts().cpu(), popularity.cpu(), baselines.settings, baselines.left_out)
-
-
-def evaluate(model: NCF, split: Split, seed: int = 0) -> Report:
-    """`{"model" | "popularity" | …: {"sampled" | "full": {metric: value}}}` on a split's held-out items."""
-    return compare(model, split, seed).report()

@@ -1,6 +1,6 @@
-"""Writes the files `serve` maps: raw ids to indices and back, and what is known of the items.
+"""Write the files that `serve` maps: raw ids to indices and back, and the metadata of items.
 
-Layout of an `.ids` file, little-endian, one file so that a version's ids are complete or absent:
+Layout of an `.ids` file, little-endian; it is a single file, so that the ids of a version are complete or absent:
 
     magic     8 bytes  b"NCFIDS1\\n"
     header    3 uint64 number of ids n, number of buckets m (a power of two), 1 if the ids are whole numbers else 0
@@ -9,8 +9,8 @@ Layout of an `.ids` file, little-endian, one file so that a version's ids are co
     entries   uint32 [n]       indices, by bucket; the bucket of an id is crc32(its UTF-8) modulo m
     text      UTF-8 of all ids, one after another
 
-A reader maps the file and answers a look-up with one checksum and about one comparison, whatever n is; nothing is read
-at opening, and all processes share the pages.
+A reader maps the file: opening it reads nothing, all processes share its pages, and a look-up takes one checksum and
+about one comparison for any n.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def write_id_file(path: Path, index: IdIndex) -> None:
 
 
 def write_column(folder: Path, number: int, column: ItemColumn) -> None:
-    """Write a column of the items' metadata: its values as an id file, each item's code as int32, -1 for none."""
+    """Write a column of metadata: its values as an id file, and the code of each item as int32, -1 for no value."""
     write_id_file(folder / f"column_{number}.ids", column.values)
     (folder / f"column_{number}.codes").write_bytes(column.codes.astype("<i4").tobytes())
 
 
 def write_counts(path: Path, counts: IntArray) -> None:
-    """Write the interactions an item has, uint32 [num_items]: what users nobody knows are ranked by."""
+    """Write the interactions of each item, uint32 [num_items]: `serve` ranks items for unknown users by it."""
     path.write_bytes(counts.astype("<u4").tobytes())

@@ -1,6 +1,6 @@
-"""Two of the exported modules (`query.py` has the third): total over any int64 index, free of devices, scriptable.
+"""Two of the three exported modules (`query.py` has the third): scriptable, without a device, defined for any int64.
 
-Total, because Triton merges the rows of many callers into one forward: one caller's bad index must not fail the others.
+Triton merges the rows of many callers into one forward pass, so an invalid index must not fail the other rows.
 """
 
 import copy
@@ -13,7 +13,7 @@ from ncf.models.seen import SeenItems, seen_positions
 
 
 class TotalScorer(nn.Module):
-    """`user_index`, `item_index` int64 [B, 1] -> score [B, 1]; an index outside the data has the mean embedding."""
+    """`user_index`, `item_index` int64 [B, 1] -> score [B, 1]; an unknown index has the mean embedding."""
 
     def __init__(self, model: NCF, num_users: int, num_items: int) -> None:
         super().__init__()
@@ -31,8 +31,8 @@ class TotalScorer(nn.Module):
 class TopK(nn.Module):
     """`user_index` int64 [B, 1] -> item_index int64 [B, K], score [B, K], best first.
 
-    Items the user has seen are left out; a user outside the data gets the most popular items, scored by their number
-    of interactions. Where fewer than K items remain, item_index is -1 and score the lowest float32.
+    Items that the user has seen are left out. An unknown user gets the most popular items, scored by their number of
+    interactions. If fewer than K items remain, the other places have item_index -1 and the lowest float32 as score.
     """
 
     popularity: Tensor
@@ -43,12 +43,12 @@ class TopK(nn.Module):
         super().__init__()
         self.catalogue = catalogue
         self.register_buffer("popularity", torch.bincount(seen.items, minlength=seen.num_items).float())
-        # One user more, who has seen nothing, for the indices outside the data.
+        # An additional user who has seen nothing stands for unknown indices.
         self.register_buffer("seen_indptr", torch.cat([seen.indptr, seen.indptr[-1:]]))
         self.register_buffer("seen_items", seen.items)
         self.num_users = num_users
         self.k = k
-        self.num_ranked = min(k, seen.num_items)  # K stays as it is while a small catalogue grows
+        self.num_ranked = min(k, seen.num_items)  # smaller than K for a small catalogue; the output has K places always
         self.lowest = torch.finfo(torch.float32).min
         self.users_at_once = max(1, SCORES_AT_ONCE // seen.num_items)
 

@@ -1,6 +1,6 @@
-"""The third exported module: the whole catalogue ranked under conditions, for a user, a history or an item.
+"""The third exported module: it ranks the whole catalogue under conditions, for a user, a history or an item.
 
-Like the other two it is total (any int64 has a meaning), free of devices, and scriptable.
+Like the other two it is scriptable, contains no device, and is defined for any int64.
 """
 
 from typing import Final
@@ -17,18 +17,18 @@ class Query(nn.Module):
 
     | kind         | value                | meaning                                                              |
     |--------------|----------------------|----------------------------------------------------------------------|
-    | USER         | a user_index         | rank for this user, leave out what they have seen                    |
-    | HISTORY      | an item_index        | rank for a new user who has seen this and the query's other such     |
-    |              |                      | items, and leave them out                                            |
-    | SIMILAR      | an item_index        | rank by the cosine to this item's representation, leave it out       |
-    | ALLOW        | an item_index        | return only items that such a row names                              |
-    | EXCLUDE      | an item_index        | leave it out                                                         |
-    | INCLUDE_SEEN | anything             | what was seen may be returned                                        |
+    | USER         | a user_index         | rank for this user, and leave out the items that the user has seen   |
+    | HISTORY      | an item_index        | rank for a new user who has seen this item and those of the other    |
+    |              |                      | HISTORY rows, and leave these items out                              |
+    | SIMILAR      | an item_index        | rank by the cosine to this item's representation, and leave it out   |
+    | ALLOW        | an item_index        | return only items that have an ALLOW row                             |
+    | EXCLUDE      | an item_index        | leave this item out                                                  |
+    | INCLUDE_SEEN | anything             | do not leave out seen items                                          |
     | WHERE + c    | a code of column c   | return only items with this code in column c                         |
 
-    Any other kind is no row at all, so queries are filled up to one length with zeros. A value outside the data names
-    nobody: a query without a user, history or item that is known gets the most popular items. Places that nothing is
-    left for hold item_index -1 and the lowest float32.
+    A row of any other kind is ignored, so shorter queries are padded with zeros. An unknown value is ignored, too: a
+    query without a known user, history or item gets the most popular items. If fewer than K items remain, the other
+    places have item_index -1 and the lowest float32 as score.
     """
 
     # `serve/recommend/plan.py` writes the same numbers; a test compares the two.
@@ -49,12 +49,12 @@ class Query(nn.Module):
     def __init__(
         self, catalogue: Catalogue, fold_in: nn.Module, seen: SeenItems, num_users: int, k: int, codes: Tensor
     ) -> None:
-        """`codes` int64 [C, num_items]: each item's code in each column of its metadata, -1 where it has none."""
+        """`codes` int64 [C, num_items]: each item's code in each column of its metadata, -1 for no value."""
         super().__init__()
         self.catalogue = catalogue
         self.fold_in = fold_in
         self.register_buffer("popularity", torch.bincount(seen.items, minlength=seen.num_items).float())
-        # One user more, who has seen nothing, for the queries without a user.
+        # An additional user who has seen nothing stands for queries without a user.
         self.register_buffer("seen_indptr", torch.cat([seen.indptr, seen.indptr[-1:]]))
         self.register_buffer("seen_items", seen.items)
         self.register_buffer("codes", codes)
@@ -120,7 +120,9 @@ class Query(nn.Module):
             conditions = kind == self.WHERE + number
             asked = conditions.any(1)
             if bool(asked.any()):
-                wanted = torch.where(conditions, value, nobody - 1).amax(1)  # -1 is the code of items without one
+                wanted = torch.where(conditions, value, nobody - 1).amax(
+                    1
+                )  # -1 is the code of an item without a value, so a row without this condition has -2
                 fits = self.codes[number].unsqueeze(0) == wanted.unsqueeze(1)
                 scores = torch.where(fits | (~asked).unsqueeze(1), scores, self.lowest)
 

@@ -1,8 +1,9 @@
-"""Putting model versions into a Triton model repository: whole or not at all."""
+"""Write model versions into a Triton model repository: each appears as a whole or not at all."""
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -17,16 +18,18 @@ import numpy as np
 from ncf.errors import InputError
 from ncf.export.triton_config import ModelConfig
 
+log = logging.getLogger(__name__)
+
 
 def check_request(name: str, version: int | None, k: int) -> None:
-    """Raises InputError for a name, version or k that no export can have."""
+    """Raises InputError for an invalid name, version or k."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}", name):
         raise InputError(
             f"'{name}' is no model name; use letters, digits, '.', '_' and '-', starting with a letter or digit"
         )
     for suffix in ("_topk", "_query"):
         if name.endswith(suffix):
-            raise InputError(f"'{name}' ends in {suffix}, which is kept for the other models of a recommender")
+            raise InputError(f"'{name}' ends in {suffix}, which is reserved for the other models of a recommender")
     if version is not None and not 1 <= version < 2**31:
         raise InputError(f"version is {version}; it must be at least 1 and below 2147483648")
     if k < 1:
@@ -34,7 +37,7 @@ def check_request(name: str, version: int | None, k: int) -> None:
 
 
 class PartNames(NamedTuple):
-    """The models of one recommender."""
+    """The names of the models of one recommender."""
 
     score: str
     topk: str
@@ -46,7 +49,7 @@ def part_names(name: str) -> PartNames:
 
 
 def free_version(repository: Path, names: PartNames, version: int | None) -> int:
-    """The version to write, by default the next that no part has or had. Raises InputError if one has it."""
+    """The version to write, by default the next free one. Raises InputError if a model has or had the version."""
     taken = set[int]().union(*(versions(repository / part) for part in names))
     if version is None:
         return max(taken, default=0) + 1
@@ -58,17 +61,17 @@ def free_version(repository: Path, names: PartNames, version: int | None) -> int
 
 
 def versions(model: Path) -> set[int]:
-    """The versions a model has, and those that were withdrawn from it."""
+    """The versions of a model, withdrawn ones included."""
     found = (re.fullmatch(r"(?:\.withdrawn-)?([0-9]{1,10})", folder.name) for folder in model.glob("*"))
     return {int(match[1]) for match in found if match}
 
 
 @contextmanager
 def staging_folder(repository: Path) -> Iterator[Path]:
-    """A folder on the repository's own file system; serve and Triton ignore it.
+    """Context manager: a folder on the file system of the repository, which serve and Triton ignore.
 
-    One export at a time works on a repository: the others wait for its lock, which the system frees when a process
-    dies. The staging folder that a killed export left is cleared first; what has a model's name is never touched.
+    One export at a time writes into a repository. Others wait for its lock, which the kernel frees if the process dies.
+    A killed export leaves its folder. It is named in a warning and not deleted: its name does not prove who made it.
     """
     with ExitStack() as undo:
         try:
@@ -77,7 +80,7 @@ def staging_folder(repository: Path) -> Iterator[Path]:
             undo.callback(os.close, lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
             for left in repository.glob(".export-*"):
-                shutil.rmtree(left, ignore_errors=True)
+                log.warning("%s is left over from an export that was killed; delete it if it is not yours", left)
             staging = Path(tempfile.mkdtemp(prefix=".export-", dir=repository))
         except OSError as error:
             reason = f"cannot write into {repository}: {error.strerror}; choose another --repository"
@@ -87,7 +90,7 @@ def staging_folder(repository: Path) -> Iterator[Path]:
 
 
 def place_config(config: ModelConfig, staged: Path, existing: Path) -> None:
-    """Stage config.pbtxt for a new model; of a model that is there keep the file, which its owner may have tuned."""
+    """Stage config.pbtxt for a new model; an existing model keeps its file, which may have been tuned."""
     text = config.to_pbtxt()
     if not (existing / "config.pbtxt").exists():
         (staged / "config.pbtxt").write_text(text)
@@ -101,7 +104,7 @@ def place_config(config: ModelConfig, staged: Path, existing: Path) -> None:
 
 
 def place_warmup(rows: dict[str, list[tuple[int, int]]], staged: Path, existing: Path) -> None:
-    """Stage the files a new model's warm-up reads: int64, row after row."""
+    """Stage the files that the warm-up of a new model reads: int64, row after row."""
     if (existing / "warmup").exists():
         return
     (staged / "warmup").mkdir()
@@ -111,7 +114,7 @@ def place_warmup(rows: dict[str, list[tuple[int, int]]], staged: Path, existing:
 
 def _parse(config: Path | str) -> Any:
     from google.protobuf import text_format
-    from tritonclient.grpc import model_config_pb2  # slow to import, and needed for a second version only
+    from tritonclient.grpc import model_config_pb2  # slow to import, and only needed for a second version
 
     text = config.read_text() if isinstance(config, Path) else config
     try:
@@ -121,21 +124,22 @@ def _parse(config: Path | str) -> Any:
 
 
 def publish(staged: Path, target: Path, version: int) -> None:
-    """Make a staged model visible by one rename: the whole directory, or a version in one that is there."""
+    """Make a staged model visible by one rename: of the model's directory, or of a version in an existing one."""
     if target.exists():
-        for beside in ("warmup", "config.pbtxt", str(version)):
-            if (staged / beside).exists():
+        for beside in ("warmup", "config.pbtxt"):
+            if (staged / beside).exists() and not (target / beside).exists():
                 (staged / beside).rename(target / beside)
+        (staged / str(version)).rename(target / str(version))
     else:
         staged.chmod(0o755)
         staged.rename(target)
 
 
 def rollback(repository: Path, name: str, version: int | None = None) -> tuple[int, list[int]]:
-    """Withdraw the versions newer than `version`, by default the newest: -> the version that counts now, and those.
+    """Withdraw all versions newer than `version`, by default the newest; return the live version and those withdrawn.
 
-    A withdrawn version is renamed to `.withdrawn-<version>`, which neither Triton nor `serve` looks at; nothing is
-    deleted. Raises InputError where there is nothing to go back to.
+    A withdrawn version is renamed to `.withdrawn-<version>`, which Triton and `serve` ignore; nothing is deleted.
+    Raises InputError if there is no older version.
     """
     names = part_names(name)
     with staging_folder(repository):
@@ -151,7 +155,7 @@ def rollback(repository: Path, name: str, version: int | None = None) -> tuple[i
         if target == whole[-1]:
             raise InputError(f"version {target} is the newest of {name} already; to go back choose an older one")
         withdrawn = sorted(each for each in set.union(*there) if each > target)
-        # The scoring model first: without its recommender.json the version no longer counts for `serve`.
+        # The scoring model first: without its recommender.json `serve` no longer uses the version.
         moves = [
             (repository / part / str(each), repository / part / f".withdrawn-{each}")
             for each in reversed(withdrawn)

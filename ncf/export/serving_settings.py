@@ -1,4 +1,4 @@
-"""How Triton batches and runs the parts of a recommender, from a file: `ncf export --serving FILE`."""
+"""Read the settings of `ncf export --serving FILE`: how Triton batches and runs the models of a recommender."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class PartSettings:
-    """What differs from the defaults of one part; None keeps a default. `instances` is the instance group's count."""
+    """Settings of one part; None keeps the default. `instances` is the count of the instance group."""
 
     max_batch_size: int | None = None
     max_queue_delay_microseconds: int | None = None
     instances: int | None = None
 
     def apply(self, config: ModelConfig) -> ModelConfig:
-        """The configuration with these values; preferred and warmed-up sizes that no longer fit become what fits."""
+        """The configuration with these values; preferred sizes above the batch size are cut, such warm-ups dropped."""
         rows = self.max_batch_size or config.max_batch_size
         batching = config.dynamic_batching
         delay = self.max_queue_delay_microseconds
@@ -49,7 +49,7 @@ class PartSettings:
 def read_serving(path: Path) -> dict[str, PartSettings]:
     """Settings by part from JSON such as {"score": {"max_batch_size": 1024, "instances": 2}}.
 
-    Raises InputError for a file that cannot be read, and for a part, field or value that cannot be.
+    Raises InputError for a file that cannot be read, and for an unknown part or field or an invalid value.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -58,7 +58,7 @@ def read_serving(path: Path) -> dict[str, PartSettings]:
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}; correct it, or choose another --serving") from error
     if not isinstance(content, dict):
-        raise InputError(f'{path} holds no object; write such as {{"score": {{"max_batch_size": 1024}}}}')
+        raise InputError(f'{path} holds no object; write for example {{"score": {{"max_batch_size": 1024}}}}')
     return {part: _part(path, part, values) for part, values in content.items()}
 
 

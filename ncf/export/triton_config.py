@@ -1,25 +1,17 @@
-"""`config.pbtxt` as dataclasses in Triton's own words.
+"""`config.pbtxt` as dataclasses with the field names of Triton's ModelConfig message.
 
-Field names are those of Triton's ModelConfig message
-(https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto); a field left at None or
-empty is not written. There is no `name` field on purpose: the directory's name is the model's name.
+The message is in https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto; a field that
+is None is not written. There is no `name` field: the name of the directory is the name of the model.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+TYPE_INT64, TYPE_FP32 = "TYPE_INT64", "TYPE_FP32"
 
-class Word(str):
-    """An enum value or other bare word, written without quotes."""
-
-
-TYPE_INT64, TYPE_FP32 = Word("TYPE_INT64"), Word("TYPE_FP32")
-
-INSTANCE_KINDS = {"cpu": Word("KIND_CPU"), "gpu": Word("KIND_GPU"), "auto": Word("KIND_AUTO")}
+INSTANCE_KINDS = {"cpu": "KIND_CPU", "gpu": "KIND_GPU", "auto": "KIND_AUTO"}
 
 
 @dataclass(frozen=True)
@@ -27,13 +19,13 @@ class Tensor:
     """An input or output; `dims` without the batch dimension."""
 
     name: str
-    data_type: Word
+    data_type: str
     dims: list[int]
 
 
 @dataclass(frozen=True)
 class InstanceGroup:
-    kind: Word
+    kind: str
     count: int = 1
 
 
@@ -45,9 +37,9 @@ class DynamicBatching:
 
 @dataclass(frozen=True)
 class WarmupInput:
-    """Zeros, or the bytes of a file in the model's folder `warmup`; exactly one of the two."""
+    """Either zeros, or the bytes of a file in the folder `warmup` of the model."""
 
-    data_type: Word
+    data_type: str
     dims: list[int]
     zero_data: bool | None = True
     input_data_file: str | None = None
@@ -63,7 +55,7 @@ class ModelWarmup:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model's configuration; `to_pbtxt` gives the file's text."""
+    """The configuration of one model; `to_pbtxt` returns the text of the file."""
 
     max_batch_size: int
     input: list[Tensor]
@@ -74,33 +66,13 @@ class ModelConfig:
     platform: str = "pytorch_libtorch"
 
     def to_pbtxt(self) -> str:
-        return "\n".join(_message(self, "")) + "\n"
+        from google.protobuf import json_format, text_format
+        from tritonclient.grpc import model_config_pb2  # imported here, because it also imports grpc
+
+        values: dict[str, Any] = asdict(self, dict_factory=_given)
+        message = json_format.ParseDict(values, model_config_pb2.ModelConfig())
+        return str(text_format.MessageToString(message, as_utf8=True))
 
 
-def _message(message: Any, indent: str) -> Iterator[str]:
-    for f in fields(message):
-        if getattr(message, f.name) is None:
-            continue
-        yield from _field(f.name, getattr(message, f.name), indent)
-
-
-def _field(name: str, value: Any, indent: str) -> Iterator[str]:
-    if isinstance(value, dict):  # protobuf maps are repeated key/value messages
-        for key, item in value.items():
-            yield f"{indent}{name} {{"
-            yield from _field("key", key, indent + "  ")
-            yield from _field("value", item, indent + "  ")
-            yield f"{indent}}}"
-    elif is_dataclass(value):
-        yield f"{indent}{name} {{"
-        yield from _message(value, indent + "  ")
-        yield f"{indent}}}"
-    elif isinstance(value, list) and value and is_dataclass(value[0]):
-        for item in value:
-            yield from _field(name, item, indent)
-    elif isinstance(value, list):
-        yield f"{indent}{name}: [{', '.join(map(str, value))}]"
-    elif isinstance(value, str) and not isinstance(value, Word):
-        yield f"{indent}{name}: {json.dumps(value)}"
-    else:
-        yield f"{indent}{name}: {str(value).lower() if isinstance(value, bool) else value}"
+def _given(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in pairs if value is not None}

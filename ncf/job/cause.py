@@ -1,4 +1,4 @@
-"""Why several processes did not train a model, as far as they said it."""
+"""Find the cause of a failed training of several processes in their output."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Sequence
 
 from ncf.errors import InputError
 
-SAID = re.compile(r"(?:\[rank\d+\]: ?)?ncf: (.+)")
+PRINTED = re.compile(r"(?:\[rank\d+\]: ?)?ncf: (.+)")
 RAISED = re.compile(r"(?:\[rank\d+\]: ?)?((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)(?::.*)?)$")
 KILLED = re.compile(r"failed \(exitcode: -(\d+)\) local_rank: (\d+)")
-SOURCE = re.compile(r"\[\S+\.(?:cc|cpp):\d+\] ?")  # where in PyTorch: no news to who reads it
-LOST = "lost another one"  # of LostProcessError: what happened before counts more
+SOURCE = re.compile(r"\[\S+\.(?:cc|cpp):\d+\] ?")  # a place in the source of PyTorch, which does not help the user
+LOST = "lost another process"  # from LostProcessError: a consequence of an earlier error
 FOLLOWED = ("ChildFailedError", "KeyboardInterrupt")
 APART = ("DistNetworkError", "DistStoreError", "RendezvousTimeoutError")
 
 
 class LaunchError(Exception):
-    """The processes did not train a model; the message says what happened first, as far as this host knows."""
+    """The processes did not train a model; the message has the first error that is known on this host."""
 
 
 def cause_of(lines: Sequence[str], current: str, hosts: Sequence[str], code: int) -> Exception:
-    """The likeliest cause, from the last lines that the processes on host `current` said, and torchrun's exit code."""
+    """The likeliest cause, from the last lines of the output of host `current` and the exit code of torchrun."""
     lines = [SOURCE.sub("", line) for line in lines]
-    said = [match[1] for line in lines if (match := SAID.match(line))]
-    if mistakes := [text for text in said if LOST not in text]:
+    printed = [match[1] for line in lines if (match := PRINTED.match(line))]
+    if mistakes := [text for text in printed if LOST not in text]:
         return InputError(mistakes[-1])
     raised = [match[1] for line in lines if (match := RAISED.match(line))]
     causes = [error for error in raised if not any(word in error for word in FOLLOWED)]
@@ -39,6 +39,6 @@ def cause_of(lines: Sequence[str], current: str, hosts: Sequence[str], code: int
         return LaunchError(f"process {killed[0][2]} on {current} was killed by {name}{memory}")
     if apart:
         return LaunchError(f"the hosts {', '.join(hosts)} did not come together: {apart[-1]}")
-    if said:
-        return LaunchError(said[-1] + others)
+    if printed:
+        return LaunchError(printed[-1] + others)
     return LaunchError(f"torchrun ended with exit code {code}; the log says more{others}")

@@ -1,4 +1,4 @@
-"""The input channels of a training job: folders of files, or pipes that are read once."""
+"""The input channels of a training job: folders of files, or pipes, which can be read only once."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ncf.data.interactions import SUFFIXES
+from ncf.data.tables import SUFFIXES
 from ncf.errors import InputError
-from ncf.job.settings import read_object
+from ncf.job.contract import read_object
 
 log = logging.getLogger(__name__)
 
-ROLES = {"train": ("train", "training"), "test": ("test",), "items": ("items",)}  # the SDK's own name is training
+ROLES = {
+    "train": ("train", "training"),
+    "test": ("test",),
+    "items": ("items",),
+}  # the SDK calls its only channel training
 MODES = ("File", "FastFile", "Pipe")
-# What a content type says of files without a telling end, and of pipes.
+# The file ending of each content type, for pipes and for files without one of our endings.
 CONTENT_SUFFIXES = {
     "text/csv": ".csv",
     "application/csv": ".csv",
@@ -29,7 +33,7 @@ CONTENT_SUFFIXES = {
 
 @dataclass(frozen=True)
 class Channel:
-    """One input: its folder, or of a pipe the FIFO of the first epoch."""
+    """One channel: its folder, or the FIFO of the first epoch if it is a pipe."""
 
     name: str
     path: Path
@@ -39,7 +43,7 @@ class Channel:
 
     @property
     def suffix(self) -> str:
-        """The file ending that stands for the content type, empty where none is given. Raises InputError."""
+        """The file ending of the content type, empty without a content type. Raises InputError."""
         kind = self.content_type.partition(";")[0].strip().lower()
         if kind and kind not in CONTENT_SUFFIXES:
             raise InputError(
@@ -49,9 +53,10 @@ class Channel:
 
 
 def read_channels(base: Path, environment: Mapping[str, str]) -> dict[str, Channel]:
-    """The channels by their role: those that inputdataconfig.json names, else the folders that are there.
+    """The channels by role: those in inputdataconfig.json, else one for each folder in input/data.
 
-    SM_CHANNEL_TRAIN and so on say where one is, too. Raises InputError for what cannot be, or if none is for training.
+    SM_CHANNEL_TRAIN, SM_CHANNEL_TEST and SM_CHANNEL_ITEMS name other folders. Raises InputError for an invalid channel,
+    and without a channel for training.
     """
     root = base / "input" / "data"
     config = base / "input" / "config" / "inputdataconfig.json"
@@ -67,12 +72,12 @@ def read_channels(base: Path, environment: Mapping[str, str]) -> dict[str, Chann
         if where := environment.get(f"SM_CHANNEL_{name.upper()}"):
             found[name] = replace(found.get(name, Channel(name, Path())), path=Path(where), mode="File")
     if unused := sorted(found.keys() - set(names)):
-        log.warning("channels that nothing reads: %s; there are %s", ", ".join(unused), ", ".join(names))
+        log.warning("unknown channels that are not read: %s; the names are %s", ", ".join(unused), ", ".join(names))
     channels = {}
     for role, called in ROLES.items():
         given = [found[name] for name in called if name in found]
         if len(given) > 1:
-            raise InputError(f"channels {' and '.join(called)} are both given and mean the same; leave one out")
+            raise InputError(f"channels {' and '.join(called)} are both given and have the same meaning; leave one out")
         if given:
             channels[role] = given[0]
     if "train" not in channels:
@@ -98,9 +103,9 @@ def _channel(name: str, options: Mapping[str, object], root: Path) -> Channel:
 
 
 def files_in(channel: Channel, scratch: Path) -> list[Path]:
-    """All files of a channel but hidden ones, in the order of their names; of a pipe the one file it was read into.
+    """The files of a channel in the order of their names, without hidden ones; a pipe is read into one file.
 
-    Raises InputError if there is none.
+    Raises InputError if there is no file.
     """
     if channel.mode == "Pipe":
         return [_spool(channel, scratch)]
@@ -117,9 +122,9 @@ def files_in(channel: Channel, scratch: Path) -> list[Path]:
 
 
 def tables_in(channel: Channel, files: list[Path], scratch: Path) -> list[Path]:
-    """The tables among a channel's files, all of one kind. Raises InputError if there is none."""
+    """The tables among the files of a channel. Raises InputError if there is none, or several kinds of them."""
     tables = [file for file in files if file.suffix.lower() in SUFFIXES]
-    if not tables and (suffix := channel.suffix):  # keys in S3 need no ending: then the content type tells
+    if not tables and (suffix := channel.suffix):  # keys in S3 may have no ending: then the content type counts
         folder = scratch / f"{channel.name} by content type"
         folder.mkdir()
         tables = [folder / f"{number:06} {file.name}{suffix}" for number, file in enumerate(files)]
@@ -144,10 +149,12 @@ def _some(files: list[Path]) -> str:
 
 
 def _spool(channel: Channel, scratch: Path) -> Path:
-    """Read a pipe into a file. What is several objects in S3 comes as one: their repeated headers are left out."""
+    """Read a pipe into a file. SageMaker joins several objects in S3; the headers of all but the first are left out."""
     suffix = channel.suffix or ".csv"
     if suffix == ".parquet":
-        raise InputError(f"channel '{channel.name}' is a pipe of Parquet, which is not read in order; choose FastFile")
+        raise InputError(
+            f"channel '{channel.name}' is a pipe of Parquet, which cannot be read from front to back; choose FastFile"
+        )
     if not channel.path.exists():
         raise InputError(f"channel '{channel.name}' is not there: {channel.path}, its pipe, does not exist")
     target = scratch / f"{channel.name}{suffix}"
@@ -157,6 +164,6 @@ def _spool(channel: Channel, scratch: Path) -> Path:
         for line in pipe:
             if not line.endswith(header):
                 file.write(line)
-            elif line != header:  # the object before did not end with an end of line
+            elif line != header:  # the previous object did not end with a line break
                 file.write(line[: -len(header)] + b"\n")
     return target

@@ -1,4 +1,4 @@
-"""From the channels of a training job to what `ncf train --data` takes."""
+"""Make of the channels of a training job one file or folder, as `ncf train --data` reads it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
+from ncf.data.interactions import Columns
+from ncf.data.paper_format import PAPER_FILES
 from ncf.data.prepare import prepare
 from ncf.data.prepared import MANIFEST
-from ncf.data.splits import PAPER_FILES
+from ncf.data.stream import open_source
+from ncf.data.tables import readable
 from ncf.errors import InputError
 from ncf.job.channels import Channel, files_in, tables_in
-from ncf.job.tables import one_table, prepare_with_held_out
 from ncf.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -22,14 +26,14 @@ SHARDED = "ShardedByS3Key"
 
 @dataclass(frozen=True)
 class JobData:
-    """The file or folder to train on, and the table of what is known of the items, if there is one."""
+    """The file or folder to train on, and the table of items' metadata, if there is one."""
 
     path: Path
     items: Path | None
 
 
 def gather(channels: Mapping[str, Channel], config: TrainConfig, scratch: Path, num_hosts: int = 1) -> JobData:
-    """Find, or make in `scratch`, the data to train on. Raises InputError that names the channel and the remedy."""
+    """Find the data to train on, or make them in `scratch`. Raises InputError that names the channel and the remedy."""
     for channel in channels.values():
         if num_hosts > 1 and channel.distribution == SHARDED:
             raise InputError(
@@ -50,7 +54,7 @@ def gather(channels: Mapping[str, Channel], config: TrainConfig, scratch: Path, 
 def _own_split(
     train: Channel, files: Sequence[Path], test: Channel | None, test_files: Sequence[Path], scratch: Path
 ) -> Path | None:
-    """The folder with a split of its own that the channels hold, None if they hold tables."""
+    """The folder in the channels that has a split of its own (prepared, or the paper's format); None for tables."""
     if prepared := [file.parent for file in files if file.name == MANIFEST]:
         if len(prepared) > 1:
             raise InputError(f"channel '{train.name}' holds {len(prepared)} folders of `ncf prepare`; keep one")
@@ -81,23 +85,30 @@ def _own_split(
 def _tables(tables: Sequence[Path], held_out: Sequence[Path], config: TrainConfig, scratch: Path) -> Path:
     if len(tables) == 1 and not held_out:
         return tables[0]
-    if not held_out and config.validation != 1:  # `prepare` cuts one item a user for the choice of epoch
-        one_table(tables, scratch / "data.parquet", config.columns)
+    if (
+        not held_out and config.validation != 1
+    ):  # `prepare` always cuts one item of each user for the choice of the epoch
+        one_table(tables, scratch / "data.parquet", config.split.columns)
         return scratch / "data.parquet"
     if config.validation > 1:
         raise InputError(
             f"validation is {config.validation}; where held-out items have a channel of their own, the best epoch is "
-            "chosen by one item a user: leave it out, or give 0 to keep the last epoch"
+            "chosen by one item of each user: leave it out, or give 0 to keep the last epoch"
         )
     output = scratch / "prepared"
-    options = (config.columns, config.seed, config.held_out, config.min_user_interactions, config.min_item_interactions)
-    if held_out:
-        made = prepare_with_held_out(tables, held_out, output, *options, validation=bool(config.validation))
-    else:
-        made = prepare(tables, output, *options)
+    made = prepare(tables, output, config.split, test=held_out, validation=bool(config.validation))
     held = f"{made.num_held_out:,}"
     log.info("%d files: %s interactions to train on, %s held out", len(tables), f"{made.num_train:,}", held)
     return output
+
+
+def one_table(paths: Sequence[Path], output: Path, columns: Columns) -> None:
+    """Write the rows of several tables to one Parquet file. Raises InputError for a table that cannot be read."""
+    source = open_source(paths, columns)
+    names = [name for name in source.names.values() if name]
+    with readable(output):
+        frames = [part.frame.select(names) for part in source.parts]
+        pl.concat(frames, how="vertical_relaxed").sink_parquet(output)
 
 
 def _items(channel: Channel | None, scratch: Path) -> Path | None:
@@ -105,5 +116,7 @@ def _items(channel: Channel | None, scratch: Path) -> Path | None:
         return None
     tables = tables_in(channel, files_in(channel, scratch), scratch)
     if len(tables) > 1:
-        raise InputError(f"channel '{channel.name}' holds {len(tables)} tables; keep one, with one row an item")
+        raise InputError(
+            f"channel '{channel.name}' holds {len(tables)} tables; keep one table, with one row for each item"
+        )
     return tables[0]

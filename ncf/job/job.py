@@ -1,4 +1,4 @@
-"""SageMaker's training contract: the files under /opt/ml
+"""A training job by SageMaker's contract, from the files under /opt/ml to the model repository
 (https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html).
 """
 
@@ -13,14 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ncf.data.load import load_split
 from ncf.errors import NO_TORCH, InputError
 from ncf.job.cause import LaunchError
 from ncf.job.channels import read_channels
 from ncf.job.data import JobData, gather
-from ncf.job.hosts import Hosts, processes_here, read_hosts
+from ncf.job.hosts import Hosts, read_hosts
 from ncf.job.launch import MASTER_PORT, launch
 from ncf.job.result import check_items, evaluate_run, export_run
 from ncf.job.settings import JobSettings, as_options, read_settings
+from ncf.training.config import TrainConfig
+from ncf.training.cost import require_one_process
 from ncf.training.undisturbed import undisturbed
 
 log = logging.getLogger(__name__)
@@ -33,13 +36,13 @@ HELP = """Usage: train [--NAME VALUE ...]
 
   Example:
     SAGEMAKER_BASE_DIR=job train --model gmf --epochs 5 --model_name my_model"""
-FAILURE_LIMIT = 1024  # what SageMaker shows of the failure file: characters; bytes here, which are never fewer
+FAILURE_LIMIT = 1024  # SageMaker shows so many characters of the failure file; we write at most so many bytes
 STOPPED_EARLY = "the job was stopped before there was a model to write"
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """The folders of one training job, and the job itself."""
+    """A training job: its folders, and `run`, which trains and exports."""
 
     base: Path
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -51,12 +54,12 @@ class TrainingJob:
 
     @property
     def model_directory(self) -> Path:
-        """Becomes model.tar.gz: a Triton model repository that `serve` serves as it is."""
+        """The platform packs it as model.tar.gz: a Triton model repository that `serve` can serve."""
         return Path(self.environment.get("SM_MODEL_DIR") or self.base / "model")
 
     @property
     def output_directory(self) -> Path:
-        """Becomes output.tar.gz."""
+        """The platform packs it as output.tar.gz."""
         return self.base / "output" / "data"
 
     @property
@@ -65,18 +68,18 @@ class TrainingJob:
 
     @property
     def checkpoints(self) -> Path | None:
-        """Copied to S3 all the time, and there again when a job starts anew; None where none are wanted."""
+        """The platform copies this folder to S3 and restores it when a job is restarted; None if there is no folder."""
         path = self.base / "checkpoints"
         return path if path.is_dir() else None
 
     @property
     def event_files(self) -> Path | None:
-        """Where SageMaker looks for TensorBoard's files if it is told to; None where it is not."""
+        """The folder for TensorBoard's event files; None if the platform made none."""
         path = self.base / "output" / "tensorboard"
         return path if path.is_dir() else None
 
     def run(self) -> int:
-        """Train, export, and return the exit code; a failure's reason is left where SageMaker looks for it."""
+        """Train, export, and return the exit code; the reason of a failure is written to output/failure."""
         if name := self.environment.get("TRAINING_JOB_NAME"):
             log.info("training job %s", name)
         try:
@@ -85,7 +88,7 @@ class TrainingJob:
             return self._failed(str(error), 2)
         except LaunchError as error:
             return self._failed(str(error), 1)
-        except OSError as error:  # such as a file that may not be read
+        except OSError as error:  # such as a file that cannot be read
             full = "; give the job a larger volume" if error.errno == errno.ENOSPC else ""
             return self._failed(f"{error}{full}", 1)
         except KeyboardInterrupt:
@@ -100,7 +103,7 @@ class TrainingJob:
         return 0
 
     def check_outputs(self) -> None:
-        """Raises OSError if the results could not be written: now, not after hours of training."""
+        """Check before the training that the results can be written. Raises OSError or InputError."""
         for folder in (self.model_directory, self.output_directory, *filter(None, [self.checkpoints])):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +117,7 @@ class TrainingJob:
             raise InputError(f"{self.run_directory} holds the run of an earlier job; give this one an empty folder")
 
     def _train(self) -> None:
-        import torch  # noqa: F401  where it is missing that is what to say, before anything else
+        import torch  # noqa: F401  if it is missing, report that before any other error
 
         if not self.base.is_dir():
             raise InputError(
@@ -124,24 +127,25 @@ class TrainingJob:
         config = self.base / "input" / "config"
         settings = read_settings(config / "hyperparameters.json", self.arguments)
         hosts = read_hosts(config / "resourceconfig.json")
+        require_one_process(settings.config, max(1, settings.processes) * len(hosts.names))
         channels = read_channels(self.base, self.environment)
         self.check_outputs()
         with tempfile.TemporaryDirectory(prefix="ncf-train-") as scratch:
             data = gather(channels, settings.config, Path(scratch), len(hosts.names))
-            check_items(data.items, settings.config.columns.item_id)
+            check_items(data.items, settings.config.split.columns.item_id)
             stopped = self._fit(settings, hosts, data)
             if hosts.rank:
                 log.info("%s writes the model", hosts.names[0])
                 return
-            with undisturbed("the export of the model") as heard:
+            with undisturbed("the export of the model") as received:
                 export_run(self.run_directory, self.model_directory, settings, data.items)
-            if stopped or heard:
+            if stopped or received:
                 log.info("the job was stopped: the held-out items are not evaluated")
             else:
                 evaluate_run(self.run_directory, self.output_directory, settings, data)
 
     def _fit(self, settings: JobSettings, hosts: Hosts, data: JobData) -> bool:
-        """Leave a finished run in the run directory of the first host; whether the job was told to stop."""
+        """Train a run in the run directory of the first host; returns whether the job was stopped by a signal."""
         from ncf.training.loop import INTERRUPTED
         from ncf.training.run import Life, choose_device, train_run
 
@@ -158,7 +162,7 @@ class TrainingJob:
         except (KeyboardInterrupt, LaunchError) as error:
             if not self._finished():
                 raise
-            log.warning("after the end of the training: %s", error or "SIGTERM")
+            log.warning("an error after the end of the training: %s", error or "SIGTERM")
             stopped = isinstance(error, KeyboardInterrupt)
         if stopped and hosts.rank == 0 and not self._finished():
             raise KeyboardInterrupt
@@ -189,3 +193,36 @@ class TrainingJob:
             (folder / "failure").write_bytes(content)
         except OSError as error:
             log.error("cannot write %s: %s", folder / "failure", error.strerror)
+
+
+def processes_here(settings: JobSettings, hosts: Hosts, data: Path) -> int:
+    """The number of processes on this host: as configured, else one for each GPU, else 1; 1 for exact training.
+
+    Raises InputError if there are fewer GPUs than configured processes.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count() if settings.device != "cpu" else 0
+    if settings.processes:
+        if 0 < gpus < settings.processes:
+            raise InputError(
+                f"hyperparameter 'processes' is {settings.processes}, each takes a GPU, and this host has {gpus}; "
+                "leave it out, or give device cpu"
+            )
+        return settings.processes
+    if gpus > 1 and len(hosts.names) == 1 and is_for_one(settings.config, data):
+        log.info("one of %d GPUs is used: exact training and folded models are made by one process", gpus)
+        return 1
+    return max(1, gpus)
+
+
+def is_for_one(config: TrainConfig, data: Path) -> bool:
+    """Whether only one process can train; if the way of training is open, it is decided on the data."""
+    from ncf.training.cost import choose_negatives
+
+    if config.is_folded:
+        return True
+    if config.negatives != "auto":
+        return config.negatives == "exact"
+    train = load_split(data, config.split).train
+    return choose_negatives(config, train.num_users, train.num_items, len(train))[0] == "exact"

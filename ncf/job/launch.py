@@ -1,4 +1,4 @@
-"""One model trained by several processes, on one host or several: torchrun, started and watched."""
+"""Train one model with several processes on one host or several: start torchrun and watch it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from ncf.training.undisturbed import undisturbed
 
 log = logging.getLogger(__name__)
 
-MASTER_PORT = 29500  # hosts have to agree on one; on one host any free one is taken
-TOGETHER_SECONDS = 600  # hosts may read and prepare their data before they meet
-# Of the 120 that SageMaker gives: for the first process to write the best epoch, and on other hosts for it to be done.
+MASTER_PORT = 29500  # all hosts must use the same port; on a single host any free port is used
+TOGETHER_SECONDS = 600  # seconds that a host waits for the others, which may still prepare their data
+# SageMaker waits 120 seconds after SIGTERM. In FIRST_SECONDS the first process has to write the best epoch; the other
+# hosts wait OTHERS_SECONDS for its end.
 FIRST_SECONDS, OTHERS_SECONDS = 100, 60
 LINES = 400
 
@@ -35,19 +36,19 @@ def launch(
     port: int = MASTER_PORT,
     together_seconds: int = TOGETHER_SECONDS,
 ) -> bool:
-    """Run `ncf train` with some options in so many processes on each host; whether the job was stopped by a signal.
+    """Run `ncf train` with `options` in `processes` processes on each host.
 
-    Raises LaunchError or InputError where they fail for another reason.
+    Returns whether a signal stopped the job. Raises LaunchError or InputError if it fails for another reason.
     """
     alone = len(hosts.names) == 1
     command = [
         *(sys.executable, "-m", "torch.distributed.run", f"--nnodes={len(hosts.names)}", f"--node-rank={hosts.rank}"),
         *(f"--nproc-per-node={processes}", f"--master-addr={'127.0.0.1' if alone else hosts.names[0]}"),
         *(f"--master-port={free_port() if alone else port}", f"--rdzv-conf=timeout={together_seconds}"),
-        *("--module", "ncf.training.run", *options),
+        *("--module", "ncf", "train", *options),
     ]
     log.info("%d processes on each of %s", processes, ", ".join(hosts.names))
-    # Ctrl-C is for this process alone, which tells one of the others, and not all at once.
+    # In a session of its own, because Ctrl-C must reach this process only: it stops the others in order.
     torchrun = subprocess.Popen(
         command, env=environment(hosts, processes), stderr=subprocess.PIPE, text=True, errors="replace",
         start_new_session=True,
@@ -68,7 +69,7 @@ def launch(
 
 
 def environment(hosts: Hosts, processes: int) -> dict[str, str]:
-    """The processes' variables: who is reached by which network interface, and the cores of each."""
+    """The environment of the processes: the network interface, and the number of threads of each."""
     own = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // processes))}
     interface = "lo" if len(hosts.names) == 1 else hosts.interface
     if interface:
@@ -76,7 +77,7 @@ def environment(hosts: Hosts, processes: int) -> dict[str, str]:
             own |= {"GLOO_SOCKET_IFNAME": interface}
             own |= {"NCCL_SOCKET_IFNAME": interface} if len(hosts.names) > 1 else {}
         else:
-            log.warning("resourceconfig.json names the network interface %s, which is not here", interface)
+            log.warning("resourceconfig.json names the network interface %s, which this host does not have", interface)
     return {**own, **os.environ}
 
 
@@ -88,10 +89,10 @@ def free_port() -> int:
 
 
 def pass_on(torchrun: subprocess.Popen[str], lines: deque[str], quiet: Event) -> None:
-    """What the processes say goes on to this one's standard error unless it is to be quiet; the last of it is kept."""
+    """Copy the standard error of the processes to ours, unless `quiet` is set, and keep the last lines of it."""
     assert torchrun.stderr is not None
-    with torchrun.stderr as said:
-        for line in said:
+    with torchrun.stderr as output:
+        for line in output:
             lines.append(line.rstrip())
             if not quiet.is_set():
                 sys.stderr.write(line)
@@ -99,10 +100,10 @@ def pass_on(torchrun: subprocess.Popen[str], lines: deque[str], quiet: Event) ->
 
 
 def stop(torchrun: subprocess.Popen[str], hosts: Hosts, quiet: Event) -> int:
-    """End training; the first process of all writes the best epoch. Returns torchrun's exit code.
+    """Stop the training; the first process writes the best epoch. Returns the exit code of torchrun.
 
-    Only that one is told. A process that left in the middle of a step would cost the first one the step, and perhaps
-    what it writes; the first one owes the others nothing. What those then complain of is no news.
+    Only the first process gets a signal: if another process ended in the middle of a step, the first would fail before
+    it has written the epoch. The errors of the others, which then lose the first process, are not printed.
     """
     if hosts.rank == 0 and (first := first_process(torchrun.pid)) is not None:
         os.kill(first, signal.SIGINT)
@@ -114,7 +115,7 @@ def stop(torchrun: subprocess.Popen[str], hosts: Hosts, quiet: Event) -> int:
         quiet.set()
         with suppress(subprocess.TimeoutExpired):
             return torchrun.wait(OTHERS_SECONDS)
-    # Asked to, torchrun waits minutes for its other processes and hosts, and nothing is left to come from them.
+    # SIGKILL, because at SIGTERM torchrun waits minutes for its other processes and hosts, which have no work left.
     if torchrun.poll() is None:
         for process in children(torchrun.pid):
             with suppress(ProcessLookupError):
@@ -124,16 +125,16 @@ def stop(torchrun: subprocess.Popen[str], hosts: Hosts, quiet: Event) -> int:
 
 
 def children(process: int) -> list[int]:
-    """The processes that a process has started and that are there."""
+    """The child processes of a process that are running."""
     found = []
-    with suppress(OSError):  # of a process that ends in this moment
+    with suppress(OSError):  # the process may end at this moment
         for task in Path(f"/proc/{process}/task").iterdir():
             found += [int(child) for child in (task / "children").read_text().split()]
     return found
 
 
 def first_process(torchrun: int) -> int | None:
-    """The process of rank 0 among torchrun's."""
+    """The process of rank 0 among the children of torchrun, None if it is on another host."""
     for process in children(torchrun):
         with suppress(OSError):
             if b"RANK=0" in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):

@@ -1,4 +1,4 @@
-"""What a training job leaves behind: a Triton model repository, and how good the model is."""
+"""The results of a training job: a Triton model repository, and the evaluation of the model."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ncf.data.interactions import IdIndex, id_column, read_frame
+from ncf.data.interactions import IdIndex
 from ncf.data.item_columns import read_items
+from ncf.data.load import load_split
+from ncf.data.tables import id_column, read_frame
 from ncf.errors import InputError
 from ncf.job.data import JobData
 from ncf.job.settings import JobSettings
@@ -20,23 +22,23 @@ EVALUATION = "evaluation.json"
 
 
 def check_items(items: Path | None, item_column: str) -> None:
-    """Raises InputError for a table of items that no model can be exported with: now, not after the training."""
+    """Check the table of items before the training. Raises InputError if it cannot be exported."""
     if items:
         ids = id_column(read_frame(items, "--items"), item_column, items, "--item-column")
         read_items(items, IdIndex.of(ids), item_column)
 
 
 def export_run(run_directory: Path, repository: Path, settings: JobSettings, items: Path | None) -> None:
-    """Write a finished run into a model repository. Raises OSError where the disk is full, and says so."""
+    """Write a finished run into a model repository. Raises OSError, with the remedy if the disk is full."""
     from ncf.export.export import export
     from ncf.training.progress import metrics
     from ncf.training.run_directory import load_run
 
     run = load_run(run_directory)
     try:
-        columns = read_items(items, run.items, settings.config.columns.item_id) if items else []
-    except InputError as error:  # a model without them is worth more than none
-        log.error("the model is written without what is known of the items: %s", error)
+        columns = read_items(items, run.items, settings.config.split.columns.item_id) if items else []
+    except InputError as error:  # a model without metadata is better than no model
+        log.error("the model is written without the metadata of items: %s", error)
         columns = []
     try:
         exported = export(run, repository, settings.model_name, None, settings.k, settings.device, columns)
@@ -55,9 +57,9 @@ def export_run(run_directory: Path, repository: Path, settings: JobSettings, ite
 
 
 def evaluate_run(run_directory: Path, output: Path, settings: JobSettings, data: JobData) -> None:
-    """Measure a finished run on its held-out items, print the line and write evaluation.json.
+    """Evaluate a finished run on its held-out items, log the metrics and write evaluation.json.
 
-    What goes wrong here is said and costs nothing more: the model is written already.
+    An error is only logged, because the model is already written.
     """
     from ncf.training.progress import metrics
 
@@ -78,11 +80,11 @@ def evaluate_run(run_directory: Path, output: Path, settings: JobSettings, data:
 
 
 def evaluation(run_directory: Path, device: str, data: Path) -> dict[str, Any]:
-    """The document of `ncf evaluate --json`."""
-    from ncf.evaluation.ranking import compare
-    from ncf.training.run import choose_device, split_of
+    """The document of `ncf evaluate --json` for a run."""
+    from ncf.evaluation.comparison import compare
+    from ncf.training.run import choose_device
     from ncf.training.run_directory import load_run
 
     run = load_run(run_directory, choose_device(device))
-    split = split_of(data, run.config).reindex(run.users, run.items)
+    split = load_split(data, run.config.split).reindex(run.users, run.items)
     return compare(run.model, split, run.config.seed).document(run.config.model)

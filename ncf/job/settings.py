@@ -1,4 +1,4 @@
-"""The hyper-parameters of a training job: text in, one checked configuration out."""
+"""Read the hyper-parameters of a training job, which are text, into a checked configuration."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from ncf.commands.train import seconds
 from ncf.data.interactions import Columns
+from ncf.data.splits import SplitOptions
 from ncf.errors import InputError
 from ncf.export.repository import check_request
-from ncf.training.config import DEFAULT_K, DEVICES, TrainConfig
+from ncf.job.contract import read_object
+from ncf.training.config import DEFAULT_K, DEVICES, TrainConfig, seconds
 from ncf.training.presets import configure
 
 log = logging.getLogger(__name__)
@@ -35,16 +36,16 @@ OF_THE_JOB: dict[str, type] = {
     "processes": int,
     **dict.fromkeys(COLUMNS, str),
 }
-MAX_PROCESSES = 64  # on a host; no machine has as many GPUs
+MAX_PROCESSES = 64  # on a host; no machine has more GPUs
 
-# Names of the workshop this product grew out of: those that mean a setting of ours are taken for it, and those of
-# what is fixed here are taken with the one value that it has.
+# Names from AWS' NCF workshop: MEANT are other names of our settings; FIXED are accepted only with the value that is
+# fixed here.
 MEANT = {"lr": "learning_rate", "batch": "batch_size", "factor_num": "num_factors", "num_ng": "negatives"}
 FIXED = {
     "top_k": ("10", "HR and NDCG are measured at 10; how many recommendations a request can ask for is 'k'"),
     "test_num_ng": ("99", "each held-out item is ranked among 99 others, and among the whole catalogue"),
 }
-# What else people call our settings: said, but not taken for it.
+# Names in other programs: the error message for them says our name.
 ELSEWHERE = {
     "num_epochs": "epochs", "n_epochs": "epochs", "embedding_dim": "num_factors", "embedding_size": "num_factors",
     "weight_decay": "l2", "num_negatives": "negatives", "early_stopping_patience": "patience", "random_state": "seed",
@@ -56,7 +57,7 @@ KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 @dataclass(frozen=True)
 class JobSettings:
-    """The hyper-parameters of a job, typed; `processes` is 0 where it is left to the machine."""
+    """The hyper-parameters of a job with their types; `processes` is 0 if it is not given."""
 
     config: TrainConfig
     model_name: str
@@ -67,19 +68,19 @@ class JobSettings:
 
 
 def hyperparameters() -> dict[str, type]:
-    """Every hyper-parameter and its type: the fields of TrainConfig, and what concerns the job."""
-    fields = get_type_hints(TrainConfig)
-    # `int | None` is left open with None, which is what it is to leave the hyper-parameter out.
+    """Every hyper-parameter and its type: the fields of TrainConfig and its split, and the settings of the job."""
+    fields = get_type_hints(TrainConfig) | get_type_hints(SplitOptions)
+    # The type of `int | None` is int: None means that the hyper-parameter is left out.
     kinds = {
         name: next((kind for kind in get_args(hint) if kind is not type(None)), hint) for name, hint in fields.items()
     }
-    return {name: kind for name, kind in kinds.items() if name != "columns"} | OF_THE_JOB
+    return {name: kind for name, kind in kinds.items() if name not in ("split", "columns")} | OF_THE_JOB
 
 
 def read_settings(path: Path, arguments: Sequence[str] = ()) -> JobSettings:
-    """Read hyperparameters.json; `--name value` among the verb's arguments counts more.
+    """Read hyperparameters.json; arguments `--name value` override it.
 
-    Raises InputError for a name or value that cannot be.
+    Raises InputError for an unknown name or an invalid value.
     """
     given = {**read_object(path), **parse_arguments(arguments)}
     values = typed(given)
@@ -90,7 +91,7 @@ def read_settings(path: Path, arguments: Sequence[str] = ()) -> JobSettings:
     if "processes" in values and not 1 <= processes <= MAX_PROCESSES:
         raise InputError(f"hyperparameter 'processes' is {processes}; it must be from 1 to {MAX_PROCESSES}")
     model_name, k = values.get("model_name", "ncf_model"), values.get("k", DEFAULT_K)
-    check_request(model_name, None, k)  # now, not after hours of training
+    check_request(model_name, None, k)  # an error now instead of after hours of training
     columns = Columns(**{field: values[name] for name, field in COLUMNS.items() if name in values})
     overrides = {name: value for name, value in values.items() if name not in OF_THE_JOB}
     return JobSettings(
@@ -103,19 +104,8 @@ def read_settings(path: Path, arguments: Sequence[str] = ()) -> JobSettings:
     )
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, empty where there is no file. Raises InputError for anything else."""
-    try:
-        found = json.loads(path.read_bytes()) if path.exists() else {}
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise InputError(f'{path} must hold an object, such as {{"name": "value"}}')
-    return found
-
-
 def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:
-    """`--name value`, `--name=value`, and `--name` alone for true. Raises InputError for anything else."""
+    """Read `--name value`, `--name=value`, and `--name` alone, which is true. Raises InputError for other words."""
     given: dict[str, str] = {}
     waiting = ""
     for word in arguments:
@@ -131,11 +121,11 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def typed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Our hyper-parameters with values of their types. Raises InputError."""
+    """The hyper-parameters under our names, with values of their types. Raises InputError."""
     known = hyperparameters()
     values: dict[str, Any] = {}
     for written, raw in given.items():
-        if written.startswith(("sagemaker_", "_tuning_")):  # the SDK's, and that of automatic model tuning
+        if written.startswith(("sagemaker_", "_tuning_")):  # set by the SDK, and by automatic model tuning
             continue
         text = plain(raw)
         name = written.replace("-", "_")
@@ -151,7 +141,7 @@ def typed(given: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(f"hyperparameter '{name}' is given twice, once as '{written}'; leave one out")
         if name != written.replace("-", "_"):
             log.info("hyperparameter '%s' is '%s' here", written, name)
-        if text in ("null", "None"):  # how the SDK writes that a value is left open
+        if text in ("null", "None"):  # the SDK writes None so: the value is left out
             continue
         try:
             values[name] = TRUTHS[text.lower()] if known[name] is bool else known[name](text)
@@ -161,7 +151,7 @@ def typed(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(raw: Any) -> str:
-    """A value as text, without the quotes that the SDK's JSON puts around text."""
+    """A value as text, without the quotes of the JSON that the SDK writes."""
     text = str(raw).strip()
     if len(text) > 1 and text[0] == text[-1] == '"':
         try:
@@ -179,14 +169,14 @@ def _hint(name: str, known: Mapping[str, type]) -> str:
 
 
 def as_options(config: TrainConfig) -> list[str]:
-    """The options of `ncf train` that say the same as a configuration."""
-    usual, options = configure(None, {}), []
+    """The options of `ncf train` for a configuration."""
+    values, usual, options = config.to_dict(), configure(None, {}).to_dict(), []
     for name in hyperparameters():
-        value = getattr(config, name, None)
-        if name in OF_THE_JOB or value == getattr(usual, name) or value is None:
+        value = values.get(name)
+        if name in OF_THE_JOB or value == usual[name] or value is None:
             continue
         option = f"--{name.replace('_', '-')}"
         options += [option] if value is True else [f"{option}={value}"]
     for name, field in COLUMNS.items():
-        options.append(f"--{name.replace('_', '-')}={getattr(config.columns, field)}")
+        options.append(f"--{name.replace('_', '-')}={values['columns'][field]}")
     return options

@@ -1,8 +1,8 @@
-"""Several models made into one GMF to serve: their scores blended, and the blend factorised.
+"""Make one GMF of several models: blend their scores, and factorise the blend.
 
-Each user's scores are brought to mean 0 and deviation 1 over all items, so that models of different scales can be
-added. The mean of the blend over users becomes the item bias, and a randomised singular value decomposition (Halko,
-Martinsson and Tropp 2011, arXiv 0909.4061) of the rest the factors: p = U √s, q = V √s.
+Each model's scores for a user are scaled to mean 0 and deviation 1 over all items, so that models of different scales
+can be added. The mean of the blend over users becomes the item bias. A randomised singular value decomposition U s Vᵀ
+of the rest (Halko, Martinsson and Tropp 2011, arXiv 0909.4061) gives the factors: p = U √s, q = V √s.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ncf.models.neural import NCF, SCORES_AT_ONCE, build_model
 Scores = Callable[[Tensor], Tensor]
 
 OVERSAMPLING, ITERATIONS = 16, 2
-KEPT_FLOATS = 2**28  # a blend up to 1 GB is computed once, a larger one again in each of the passes over it
+KEPT_FLOATS = 2**28  # a blend of up to 1 GB is kept in memory, a larger one is computed again in each pass
 
 
 class Blend:
-    """Weighted sum of models' scores, each standardised a user: rows for users in blocks, ever again."""
+    """Weighted sum of models' scores, standardised for each user; iterating gives its rows in blocks of users."""
 
     def __init__(self, parts: list[tuple[float, Scores]], num_users: int, num_items: int, device: torch.device) -> None:
         self.parts = parts
@@ -34,7 +34,7 @@ class Blend:
             self.kept = list(self)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Blocks of rows without the mean over users, [B, num_items]."""
+        """The rows [B, num_items] of blocks of users, minus the mean over all users."""
         if self.kept:
             yield from self.kept
             return
@@ -63,7 +63,7 @@ def standardise(scores: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fold(blend: Blend, num_factors: int, scale: float, offset: float, seed: int) -> NCF:
-    """One GMF with the blend's best approximation in `num_factors`; its scores are `scale` · blend + `offset`."""
+    """The GMF with `num_factors` that approximates the blend best; its scores are `scale` · blend + `offset`."""
     users, rest = factorise(blend, min(num_factors, *blend.shape), seed)
     model = build_model("gmf", *blend.shape, num_factors).to(users.device)
     gmf = model.branches[0]
@@ -78,7 +78,7 @@ def fold(blend: Blend, num_factors: int, scale: float, offset: float, seed: int)
 
 
 def factorise(blend: Blend, rank: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Factors [num_users, rank] and [num_items, rank] whose product is about the blend without its mean."""
+    """Factors [num_users, rank] and [num_items, rank] whose product approximates the blend minus its mean."""
     device = blend.mean.device
     width = min(rank + OVERSAMPLING, *blend.shape)
     start = torch.randn((blend.shape[1], width), generator=torch.Generator().manual_seed(seed)).to(device)

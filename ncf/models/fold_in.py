@@ -1,9 +1,9 @@
-"""Fold-in: user embeddings from a history of items, for users the model was not trained with.
+"""Fold-in: compute user embeddings from a history of items, for users who were not in the training data.
 
-One small map gives the user embeddings of all branches at once, fitted in closed form on the users the model does know.
-It sees the sum of the history's item rows divided by their number n (what the user likes), the same divided by √n
-(trained embeddings grow with the evidence), ln n, and fixed random mixtures of these behind a ReLU: the tower of an MLP
-bends, and so does the way from tastes to its user embeddings. Ridge regression does the rest.
+A small map computes the user embeddings of all branches. It is fitted by ridge regression on the users of the model.
+Its features are the sum of the history's item rows divided by their number n (the user's taste), the same sum divided
+by √n (trained embeddings grow with the number of interactions), ln n, and fixed random mixtures of these behind a ReLU
+(the embeddings of an MLP are not a linear function of the taste).
 """
 
 import torch
@@ -14,17 +14,17 @@ from ncf.models.neural import Catalogue
 from ncf.models.seen import SeenItems, seen_positions
 
 MIXTURES = 256
-# Strength of the ridge penalty: each feature's variance counts as if there were this many users more. In variances, it
-# does not depend on the scale of an item table; in users, it fades where there is plenty of data.
+# Ridge of feature j = var(j) · RIDGE_USERS / number of users: it does not depend on the features' scale, and is
+# negligible with many users.
 RIDGE_USERS = 20
-# Users to fit on at the most, evenly spaced: the map has thousands of coefficients, not millions.
+# The map has thousands of coefficients, so it is fitted on at most so many users, evenly spaced.
 FIT_USERS, FIT_USERS_AT_ONCE = 100_000, 1024
 
 
 class ItemSum(nn.Module):
     """Sum of the rows of a table [num_items, D] over items [B, L] with weights [B, L]: -> [B, D].
 
-    The bag operator adds as it reads: there is never a tensor of B × L × D.
+    embedding_bag adds the rows as it reads them, without a tensor of B × L × D.
     """
 
     table: Tensor
@@ -40,8 +40,8 @@ class ItemSum(nn.Module):
 class FoldIn(nn.Module):
     """`history` int64 [B, L], `present` bool [B, L] -> a user embedding [B, d] for each branch, in the model's order.
 
-    What is not present, repeated or outside the catalogue does not count; a row without any item has finite embeddings
-    that mean nothing. `longest` is the largest n the map was fitted on; beyond it, an embedding stops growing.
+    Items that are not present, repeated or outside the catalogue are ignored. A row without any item has finite
+    embeddings without a meaning. `longest` is the largest n that the map was fitted on; a larger n counts as `longest`.
     """
 
     mix: Tensor
@@ -58,7 +58,7 @@ class FoldIn(nn.Module):
 
     def forward(self, history: Tensor, present: Tensor) -> list[Tensor]:
         inside = present & (history >= 0) & (history < self.num_items)
-        # One -1 stands first at least, also where L is 0; sorted, repetitions stand side by side.
+        # The -1 in front keeps a column if L is 0. After sorting, repeated items are neighbours.
         item = pad(torch.where(inside, history, -1), [1, 0], value=-1.0).sort(dim=1)[0]
         once = (item >= 0) & (item != item.roll(1, dims=1))
         item, counted = item.clamp(min=0), once.to(self.weight.dtype)
@@ -68,14 +68,14 @@ class FoldIn(nn.Module):
 
 
 def features(total: Tensor, count: Tensor, longest: int) -> Tensor:
-    """What a history says, from the sum of its item rows [B, D] and `count` int64 [B]: -> [B, 1 + 2 D + 1]."""
+    """The features of a history from the sum of its item rows [B, D] and `count` int64 [B]: -> [B, 1 + 2 D + 1]."""
     mean = total / count.clamp(min=1).unsqueeze(1)
     n = count.clamp(min=1, max=longest).to(total.dtype).unsqueeze(1)
     return torch.cat([torch.ones_like(n), mean, mean * n.sqrt(), n.log()], dim=1)
 
 
 def mixed(seen: Tensor, mix: Tensor) -> Tensor:
-    """Features [B, F], and their mixtures [F, M] behind a ReLU: -> [B, F + M]."""
+    """Features [B, F] beside their mixtures, by the matrix `mix` [F, M] and a ReLU: -> [B, F + M]."""
     return torch.cat([seen, torch.matmul(seen, mix).relu()], dim=1)
 
 
@@ -83,7 +83,7 @@ def mixed(seen: Tensor, mix: Tensor) -> Tensor:
 def fit_fold_in(catalogue: Catalogue, known: SeenItems) -> FoldIn:
     """Fit the map on all users with an item in `known`; the same model and items give the same map.
 
-    The item rows it sums are the catalogue's own, shared with it and not copied.
+    The map shares the item rows with the catalogue: they are not copied.
     """
     embeddings: list[Tensor] = [part.user_embedding.weight for part in catalogue.parts]  # type: ignore[union-attr,misc]
     tables: list[Tensor] = [part.items() for part in catalogue.parts]  # type: ignore[operator]
@@ -105,7 +105,7 @@ def fit_fold_in(catalogue: Catalogue, known: SeenItems) -> FoldIn:
 def examples(known: SeenItems, users: Tensor, tables: list[Tensor], longest: int, generator: torch.Generator) -> Tensor:
     """Features of users [B] with all their items, then with some of them: -> float64 [2 B, F].
 
-    From the second, of lengths uniform in the logarithm, the map learns how little a short history says.
+    The lengths of the second are uniform in the logarithm, so that the map also learns from short histories.
     """
     counts = known.counts()[users]
     share = torch.rand(len(users), generator=generator, dtype=torch.float64, device=users.device)
@@ -118,7 +118,7 @@ def examples(known: SeenItems, users: Tensor, tables: list[Tensor], longest: int
 
 
 def random_items(known: SeenItems, users: Tensor, kept: Tensor, generator: torch.Generator) -> Tensor:
-    """`kept` [B] different items of each of the users [B], one user after the other: -> int64 [sum of kept]."""
+    """`kept` [B] different random items of each of the users [B], user after user: -> int64 [sum of kept]."""
     row, position = seen_positions(known.indptr, users)
     random = torch.rand(len(row), generator=generator, dtype=torch.float64, device=row.device)
     position = position[(row + random).argsort()]
@@ -128,24 +128,25 @@ def random_items(known: SeenItems, users: Tensor, kept: Tensor, generator: torch
 
 
 def random_mixtures(seen: Tensor) -> Tensor:
-    """Mixtures [F, MIXTURES] of features [N, F] as these are spread: about standard normal, and shifted by about .5."""
+    """Random mixtures [F, MIXTURES], scaled by the features [N, F]: each has deviation 1 and mean .5."""
     generator = torch.Generator(seen.device).manual_seed(0)
     mix = torch.randn(seen.size(1), MIXTURES, generator=generator, dtype=seen.dtype, device=seen.device)
     deviation, mean = torch.std_mean(seen[:, 1:], dim=0, correction=0)
-    varies = deviation > 1e-4 * mean.abs()  # what is the same for all users is no news, and its deviation is rounding
+    # Features constant over users get weight 0; their deviation is rounding error and must not be divided by.
+    varies = deviation > 1e-4 * mean.abs()
     mix[1:] *= torch.where(varies, (seen.size(1) ** -0.5) / deviation, 0).unsqueeze(1)
     mix[0] = mix[0] / 2 - mean @ mix[1:]
     return mix
 
 
 def ridge(moments: Tensor, num_features: int, penalty: float) -> Tensor:
-    """Weight [F, d] from the sum of the outer products of rows (features, targets); feature 0 is 1 in all of them."""
+    """Weight [F, d] from the sum of the outer products of rows (features, targets); feature 0 is 1 in every row."""
     moments = moments / moments[0, 0]
     mean = moments[0, 1:]
     covariance = moments[1:, 1:] - torch.outer(mean, mean)
     inner = num_features - 1
     system = covariance[:inner, :inner].clone()
-    # Rounding may leave a feature that is the same for all users a variance of about -1e-17: its weight is to be 0.
+    # A feature that is constant over users has, by rounding, a variance near ±1e-17; the bound makes its weight 0.
     system.diagonal().mul_(1 + penalty).clamp_(min=1e-12)
     weight = torch.linalg.solve(system, covariance[:inner, inner:])
     return torch.cat([(mean[inner:] - mean[:inner] @ weight).unsqueeze(0), weight])

@@ -1,8 +1,8 @@
 """GMF, MLP and NeuMF of "Neural Collaborative Filtering" (arXiv 1708.05031).
 
-Every model is branches and one prediction layer: `forward(user_index, item_index) -> score`, a logit. Index shapes
-broadcast, so users [B, 1] against items [B, C] look each user up once. `catalogue()` gives the same scores for a user
-against all items with everything precomputed that does not depend on the user.
+Every model has branches and one prediction layer: `forward(user_index, item_index) -> score`, a logit. The shapes of
+the indices broadcast: with users [B, 1] and items [B, C] each user is looked up once. `catalogue()` gives the same
+scores for users against all items; it precomputes everything that does not depend on the user.
 """
 
 from itertools import pairwise
@@ -10,13 +10,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ncf.training.config import MODEL_NAMES
-
-# Floats an intermediate of a catalogue pass may hold, for any catalogue. 1 MB stays in a core's own cache: a batch of 2
-# to 64 users takes 14-25 % less time than with 4 MB, one user alone 2-7 % more (docs/log.md).
+# Most floats of an intermediate tensor of a catalogue pass. 1 MB stays in a core's own cache: a batch of 2 to 64 users
+# takes 14-25 % less time than with 4 MB, one user alone 2-7 % more (docs/log.md).
 BLOCK_FLOATS = 2**18
-# Scores of users against all items to hold at once: 64 MB of float32, whatever the catalogue.
+# Most scores of users against all items in memory at a time: 64 MB of float32.
 SCORES_AT_ONCE = 2**24
+# The branches of each model.
+BRANCHES = {"gmf": ("gmf",), "mlp": ("mlp",), "neumf": ("gmf", "mlp")}
 
 
 class GMFBranch(nn.Module):
@@ -34,15 +34,16 @@ class GMFBranch(nn.Module):
         return product
 
     def against_all(self, user: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """User embeddings [B, num_factors], prediction weights -> scores [B, num_items] over `bias`."""
+        """User embeddings [B, num_factors] and prediction weights -> scores [B, num_items], added to `bias`."""
         return torch.addmm(bias, self.dropout(user) * weight, self.item_embedding.weight.t())
 
 
 class MLPBranch(nn.Module):
     """Tower over user and item embeddings (paper, section 3.3): index [...] -> [..., num_factors].
 
-    Hidden sizes halve down to num_factors: 32 → 16 → 8 for 8 factors and 3 layers, embeddings of 16. The first layer is
-    written as a user half and an item half, which is the same function as one layer over their concatenation.
+    Each hidden layer is half as wide as the one before, down to num_factors: 32 → 16 → 8 for 8 factors and 3 layers,
+    with embeddings of 16. The first layer is split into a user half and an item half, which is the same function as one
+    layer over the concatenation.
     """
 
     def __init__(self, num_users: int, num_items: int, num_factors: int, num_layers: int, dropout: float) -> None:
@@ -65,7 +66,7 @@ class MLPBranch(nn.Module):
         return output
 
     def against_all(self, user: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """User embeddings [B, embedding_size], prediction weights -> scores [B, num_items] over `bias`."""
+        """User embeddings [B, embedding_size] and prediction weights -> scores [B, num_items], added to `bias`."""
         item = self.item_half(self.item_embedding.weight)
         output: Tensor = self.rest(self.user_half(user).unsqueeze(1) + item)
         return torch.matmul(output, weight) + bias
@@ -74,7 +75,7 @@ class MLPBranch(nn.Module):
 class NCF(nn.Module):
     """Branches side by side, one linear prediction layer on top of their outputs (paper, section 3.4).
 
-    `item_bias` [num_items, 1] is added to the score; it is zero unless the training fits one (`exact.py`, `fold.py`).
+    `item_bias` [num_items, 1] is added to the score; only exact training and folding set it, else it is zero.
     """
 
     def __init__(self, branches: list[GMFBranch | MLPBranch]) -> None:
@@ -99,7 +100,7 @@ class NCF(nn.Module):
         return score.squeeze(-1)
 
     def against_all(self, users: list[Tensor]) -> Tensor:
-        """Scores [B, num_items] of users given by one embedding a branch, as `forward` has them, with gradients."""
+        """Scores [B, num_items] of users given by an embedding for each branch; equal to `forward`, with gradients."""
         weights = torch.split(self.predict.weight[0], [branch.num_outputs for branch in self.branches])  # type: ignore[misc]
         score = self.predict.bias + self.item_bias.weight[:, 0]
         for branch, user, weight in zip(self.branches, users, weights, strict=True):
@@ -146,8 +147,8 @@ class GMFCatalogue(nn.Module):
 class MLPCatalogue(nn.Module):
     """The tower against all items, the item half of its first layer computed once.
 
-    User embeddings [B, embedding_size] -> scores [B, num_items]. Works through the items in blocks so that an
-    intermediate [B, block, hidden] stays in cache whatever the catalogue.
+    User embeddings [B, embedding_size] -> scores [B, num_items]. Items are processed in blocks, so that an intermediate
+    tensor [B, block, hidden] fits into the cache for any catalogue.
     """
 
     item_hidden: Tensor
@@ -190,14 +191,14 @@ class Catalogue(nn.Module):
         return self.scores(self.embeddings(user_index))
 
     def embeddings(self, user_index: Tensor) -> list[Tensor]:
-        """The users' embedding in each branch, [B, size of that branch]."""
+        """The users' embeddings in each branch, [B, size in that branch]."""
         found: list[Tensor] = []
         for part in self.parts:
             found.append(part.user_embedding(user_index))  # type: ignore[operator]
         return found
 
     def scores(self, user: list[Tensor]) -> Tensor:
-        """Scores [B, num_items] of users given by one embedding a branch."""
+        """Scores [B, num_items] of users who are given by one embedding for each branch."""
         score = self.bias
         for number, part in enumerate(self.parts):
             score = score + part(user[number])
@@ -206,7 +207,7 @@ class Catalogue(nn.Module):
     def likeness(self, item_index: Tensor) -> Tensor:
         """Products [B, num_items] of items' representations with those of all items.
 
-        An item's representation is what a user meets of it: its factors in GMF, its half of the first layer in the MLP.
+        The representation of an item is its factors in GMF, and its half of the first layer in the MLP.
         """
         like = torch.zeros((1, 1), dtype=self.bias.dtype, device=self.bias.device)
         for part in self.parts:
@@ -217,12 +218,12 @@ class Catalogue(nn.Module):
 def build_model(
     name: str, num_users: int, num_items: int, num_factors: int, num_layers: int = 3, dropout: float = 0.0
 ) -> NCF:
-    """A fresh model by its name: gmf, mlp or neumf."""
+    """A new model by its name: gmf, mlp or neumf."""
+    if name not in BRANCHES:
+        raise ValueError(f"no model is called '{name}'; there are {', '.join(BRANCHES)}")
     branches: list[GMFBranch | MLPBranch] = []
-    if name in ("gmf", "neumf"):
+    if "gmf" in BRANCHES[name]:
         branches.append(GMFBranch(num_users, num_items, num_factors, dropout))
-    if name in ("mlp", "neumf"):
+    if "mlp" in BRANCHES[name]:
         branches.append(MLPBranch(num_users, num_items, num_factors, num_layers, dropout))
-    if not branches:
-        raise ValueError(f"no model is called '{name}'; there are {', '.join(MODEL_NAMES)}")
     return NCF(branches)

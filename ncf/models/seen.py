@@ -1,4 +1,4 @@
-"""Negatives: items a user has not seen, drawn uniformly and without rejection."""
+"""The items that each user has seen, and random draws from the items that a user has not seen."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from ncf.data.interactions import IntArray, Interactions
+from ncf.data.splits import HeldOut, Split
 
-NUM_EVALUATION_NEGATIVES = 99
-USERS_AT_ONCE = 2**15  # where a number for each interaction would be made in between
+USERS_AT_ONCE = 2**15  # users processed at a time, to bound the memory for temporary arrays
 
 
 def seen_positions(indptr: Tensor, user_index: Tensor) -> tuple[Tensor, Tensor]:
-    """For users [B]: the row in 0..B-1 of each item they have seen, and the item's position in the CSR's `items`."""
+    """For each item that users [B] have seen: the row 0..B-1 of its user, and its position in `items` of the CSR."""
     first = indptr[user_index]
     count = indptr[user_index + 1] - first
     row = torch.repeat_interleave(count)
@@ -24,7 +24,7 @@ def seen_positions(indptr: Tensor, user_index: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class SeenItems:
-    """Items each user has seen, as CSR: user u has `items[indptr[u]:indptr[u+1]]`, ascending.
+    """The items that each user has seen, as CSR: those of user u are `items[indptr[u]:indptr[u+1]]`, ascending.
 
     `indptr` int64 [num_users + 1], `items` int64 or int32 [nnz], `rank_keys` int64 [nnz] (see `draw_unseen`).
     """
@@ -43,7 +43,7 @@ class SeenItems:
         num_items: int,
         device: torch.device | str = "cpu",
     ) -> SeenItems:
-        """From pairs in any order; a repeated pair counts once."""
+        """Build from pairs in any order; a repeated pair counts once."""
         user, item = (torch.as_tensor(index, device=device) for index in (user_index, item_index))
         key = torch.unique(user.long() * num_items + item)  # sorted: by user, then by item
         user, items = key // num_items, key % num_items
@@ -53,7 +53,7 @@ class SeenItems:
 
     @classmethod
     def of_interactions(cls, data: Interactions, device: torch.device | str = "cpu") -> SeenItems:
-        """From the pairs of `data`; where they are sorted already nothing is sorted, and on a CPU nothing is copied."""
+        """Build from the pairs of `data`; sorted pairs are not sorted again, and on a CPU not copied."""
         if data.indptr is None:
             return cls.of(data.user_index, data.item_index, data.num_users, data.num_items, device)
         indptr, items = (torch.as_tensor(index, device=device) for index in (data.indptr, data.item_index))
@@ -61,7 +61,7 @@ class SeenItems:
 
     @classmethod
     def of_csr(cls, indptr: Tensor, items: Tensor, num_items: int) -> SeenItems:
-        """From rows that are sorted and distinct: eight bytes a pair are made for `rank_keys`, and nothing else."""
+        """Build from sorted and distinct rows; only `rank_keys`, eight bytes for each pair, are allocated."""
         base = torch.arange(len(indptr) - 1, device=indptr.device) * (num_items + 1) + indptr[:-1]
         rank_keys = torch.empty(len(items), dtype=torch.int64, device=items.device)
         for user in range(0, len(base), USERS_AT_ONCE):
@@ -74,14 +74,14 @@ class SeenItems:
         return cls(num_items, indptr, items, rank_keys)
 
     def including(self, user_index: IntArray | Tensor, item_index: IntArray | Tensor) -> SeenItems:
-        """These and further pairs [T] in any order, merged without sorting what is here."""
+        """These and further pairs [T] in any order; the pairs that are here are merged without sorting them again."""
         device = self.items.device
         user, item = (torch.as_tensor(index, device=device) for index in (user_index, item_index))
         key = torch.unique(user.long() * self.num_items + item)
         user, item = key // self.num_items, (key % self.num_items).to(self.items.dtype)
         place, known = self._find(user, item)
         user, item, place = user[~known], item[~known], place[~known]
-        place += torch.arange(len(place), device=device)  # each one moves what comes after it
+        place += torch.arange(len(place), device=device)  # each inserted item moves the later ones by one place
         items = self.items.new_empty(len(self.items) + len(item))
         old = torch.ones(len(items), dtype=torch.bool, device=device)
         old[place] = False
@@ -92,7 +92,7 @@ class SeenItems:
         return self.of_csr(indptr, items, self.num_items)
 
     def _find(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
-        """Where in `items` pairs [T] stand or would stand, and whether they do: a binary search in each user's row."""
+        """The place in `items` where pairs [T] are or belong, and whether they are there (by binary search)."""
         low, high = self.indptr[user], self.indptr[user + 1]
         if len(self.items) == 0:
             return low, torch.zeros_like(low, dtype=torch.bool)
@@ -104,18 +104,18 @@ class SeenItems:
         return low, (low < end) & (self.items[low.clamp(max=last)] == item)
 
     def counts(self) -> Tensor:
-        """Seen items a user, int64 [num_users]."""
+        """The number of items that each user has seen, int64 [num_users]."""
         return self.indptr[1:] - self.indptr[:-1]
 
     def draw_unseen(self, user_index: Tensor, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Items [N, num] that users [N] have not seen, uniform with replacement, and a mask [N] of who has any.
+        """Items [N, num] that users [N] have not seen, uniform with replacement, and a mask [N] of users with any.
 
         The r-th unseen item of a user is r plus the number of seen items before it. With seen items s_0 < s_1 < …
-        that number is the count of k with s_k - k <= r, so one binary search in the sorted keys u·(I+1) + s_k - k
-        answers every draw of every user at once: exact, no rejection loop, no table of users × items. What it takes
-        of memory goes with N · num, so an epoch is best drawn in parts.
+        that number is the count of k with s_k - k <= r. So one binary search in the sorted keys u·(I+1) + s_k - k
+        answers all draws of all users, without a rejection loop and without a table of users × items. The memory grows
+        with N · num, so the draws of an epoch are made in parts.
         """
-        # User by user: neighbours in the search share the cache, which among 100 million keys is three times as fast.
+        # Sorted by user, neighbouring searches share the cache: three times as fast among 100 million keys.
         user, order = user_index.long().sort(stable=True)
         first = self.indptr[user]
         unseen = self.num_items - (self.indptr[user + 1] - first)
@@ -126,3 +126,15 @@ class SeenItems:
         item.sub_(first.unsqueeze(1)).add_(rank).clamp_(max=self.num_items - 1)
         some = unseen > 0
         return key.index_copy_(0, order, item), torch.empty_like(some).index_copy_(0, order, some)
+
+
+def pairs(held_out: HeldOut, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The users and the items of held-out rows, int64 [T] each."""
+    user, item = (torch.as_tensor(index, device=device) for index in (held_out.user_index, held_out.item_index))
+    return user.long(), item.long()
+
+
+def known_items(split: Split, device: torch.device) -> SeenItems:
+    """The items that are no candidates in an evaluation: those in training, and the validation if the data has one."""
+    seen = SeenItems.of_interactions(split.train, device)
+    return seen if split.validation is None else seen.including(*pairs(split.validation, device))

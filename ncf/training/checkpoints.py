@@ -1,7 +1,7 @@
-"""Checkpoints: what a run needs to go on exactly where it was.
+"""Checkpoints: everything that a run needs to continue exactly where it was.
 
-A file holds a digest of itself in front, is written beside its name and renamed, and names the run it belongs to. So
-it is there whole or not at all, damage is noticed, and nobody continues another run with it.
+A file begins with a digest of its content and names the run that it belongs to. It is written under another name and
+renamed, so it is complete or absent; damage is noticed, and a checkpoint of another run is refused.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import re
+import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,27 +24,32 @@ import torch
 from ncf.data.interactions import Interactions
 from ncf.errors import InputError
 from ncf.training.config import TrainConfig
+from ncf.training.own_files import OwnFiles
 
 log = logging.getLogger(__name__)
 
 MAGIC = b"ncf checkpoint 1\n"
-KEPT = 3  # the newest ones; beside them the best epoch's stays
-SHARE = 0.05  # of the time may go into writing; a long epoch is saved every time, short ones now and then
+KEPT = 3  # checkpoints of each stage, the newest; the best epoch's is kept in addition
+SHARE = 0.05  # of the training time may be spent on writing: long epochs are all saved, short ones only now and then
 
 
 @dataclass
 class Checkpoints:
-    """The checkpoints of one run in a folder; `identity` says which run, and `resume` whether to go on with it."""
+    """The checkpoints of one run in a folder; `identity` names the run, `resume` says whether to continue it.
+
+    Checkpoints that are not in `own` were written by another process: they are read, but never replaced or removed.
+    """
 
     folder: Path
     identity: dict[str, str]
     resume: bool
+    own: OwnFiles = field(default_factory=OwnFiles)
     written: float = field(default=-float("inf"), init=False)
     cost: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.own.make_folder(self.folder)
         except OSError as error:
             raise InputError(f"cannot make the checkpoint folder {self.folder}: {error.strerror}") from error
 
@@ -53,28 +59,33 @@ class Checkpoints:
         return sorted(path for path in self.folder.iterdir() if pattern.fullmatch(path.name))
 
     def save(self, stage: str, epoch: int, state: dict[str, Any], best: int, stopped: str) -> None:
-        """Write the state after an epoch, if it is time to; of older ones the newest and the best are kept.
+        """Write the state after an epoch if the last write is long enough ago, and remove superseded checkpoints.
 
-        A disk that is full costs this checkpoint and a warning, not the run and not the checkpoint before.
+        The newest checkpoints and the best epoch's stay. On a full disk this checkpoint is left out with a warning;
+        the training and the checkpoint before it go on.
         """
         now = time.monotonic()
         if not stopped and epoch > 1 and now - self.written < self.cost / SHARE:
             return
         path = self.folder / f"{_name(stage)}-{epoch:06}.ckpt"
+        if not self.own.claim(path):
+            log.warning("%s is there already and was not written by this process; this epoch is not saved", path)
+            return
         try:
             write_checkpoint(path, {"identity": self.identity, **state})
         except OSError as error:
+            self.own.files.discard(path)
             log.warning("cannot write %s: %s; the checkpoint before it stays", path, error.strerror)
             return
         self.written = time.monotonic()
         self.cost = self.written - now
         keep = {*self.files(stage)[-KEPT:], self.folder / f"{_name(stage)}-{best:06}.ckpt"}
         for old in self.files(stage):
-            if old not in keep:
+            if old not in keep and old in self.own.files:
                 old.unlink(missing_ok=True)
 
     def latest(self, stage: str) -> dict[str, Any] | None:
-        """The newest whole checkpoint of a stage, or None. Raises InputError if it is another run's."""
+        """The newest undamaged checkpoint of a stage, or None. Raises InputError if it belongs to another run."""
         if not self.resume:
             return None
         for path in reversed(self.files(stage)):
@@ -95,7 +106,7 @@ class Checkpoints:
                 f"{self.folder} holds checkpoints already; --resume goes on with them, or choose another folder"
             )
         for path in there:
-            with suppress(ValueError):  # damaged: said when it would be used
+            with suppress(ValueError):  # damaged: `latest` warns of it
                 self._check(path, read_checkpoint(path))
                 return
 
@@ -103,8 +114,8 @@ class Checkpoints:
         for what, mine in self.identity.items():
             if (its := state["identity"].get(what)) != mine:
                 raise InputError(
-                    f"{path} belongs to a run with {what} {its}, this one has {mine}; "
-                    "give what that run was given, or another folder for the checkpoints"
+                    f"{path} belongs to a run with {what} {its}, this run has {mine}; "
+                    "give the options of that run, or another folder for the checkpoints"
                 )
 
 
@@ -113,13 +124,13 @@ def _name(stage: str) -> str:
 
 
 def identity_of(config: TrainConfig, fit: Interactions) -> dict[str, str]:
-    """What two runs must share for one to continue the other: every setting, and the data."""
+    """The names and values that must be equal for one run to continue another: all settings, and the data."""
     settings = {name: str(value) for name, value in config.to_dict().items() if name != "columns"}
     return {**settings, "data": fingerprint(fit)}
 
 
 def fingerprint(fit: Interactions) -> str:
-    """A short name for these very interactions, in their order and with their weights."""
+    """A digest of interactions, with their order and weights."""
     digest = hashlib.blake2b(digest_size=8)
     digest.update(f"{fit.num_users} {fit.num_items} ".encode())
     for values in (fit.user_index, fit.item_index, fit.weight):
@@ -129,31 +140,31 @@ def fingerprint(fit: Interactions) -> str:
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a file whole or not at all. Raises OSError."""
+    """Write a file whole or not at all: under another name first, then renamed. Raises OSError."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
-    beside = path.with_suffix(".ckpt.part")
-    try:
-        with beside.open("wb") as file:
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    with part.open("xb") as file:
+        try:
             file.write(MAGIC + hashlib.blake2b(content, digest_size=32).digest())
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        beside.rename(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+            part.rename(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Raises ValueError for a file that is not what was written."""
+    """Read the state that `write_checkpoint` wrote. Raises ValueError for a damaged file."""
     content = path.read_bytes()
     start = len(MAGIC) + 32
     if not content.startswith(MAGIC):
         raise ValueError("it does not begin like a checkpoint of this version")
     body = memoryview(content)[start:]
     if hashlib.blake2b(body, digest_size=32).digest() != content[len(MAGIC) : start]:
-        raise ValueError("its digest is another one")
+        raise ValueError("its digest does not fit its content")
     state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     return state

@@ -1,13 +1,15 @@
-"""What a training run is told; `presets.py` has the named ones."""
+"""The configuration of a training run; `presets.py` has named configurations."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ncf.data.interactions import Columns
+from ncf.data.splits import SplitOptions
 from ncf.errors import InputError
 
 MODEL_NAMES = ("gmf", "mlp", "neumf")
@@ -16,10 +18,11 @@ SCHEDULES = ("constant", "cosine")
 AMONG = ("unseen", "all")
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "gpu")
+SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 DEFAULT_K = 100
-DEFAULT_NEGATIVES = 4  # what is drawn where sampling is the cheaper way (paper, section 4.1)
+DEFAULT_NEGATIVES = 4  # negatives for each positive if sampling is chosen (paper, section 4.1)
 
-# What a setting is where the user leaves it open. Exact training is one kind of step, sampling another.
+# Defaults of settings that the user does not give; they differ between sampled and exact training.
 SAMPLED: dict[str, Any] = {
     "batch_size": 8192, "learning_rate": 0.003, "schedule": "constant", "l2": 0.0, "dropout": 0.0, "epochs": 20,
     "patience": 4,
@@ -28,14 +31,15 @@ EXACT: dict[str, Any] = {
     "batch_size": 2**21, "learning_rate": 0.03, "schedule": "cosine", "l2": 0.0015, "dropout": 0.1, "epochs": 40,
     "patience": 40,
 }  # fmt: skip
-SOFTMAX: dict[str, Any] = {"l2": 0.04, "epochs": 70, "patience": 70}  # and what EXACT has of the rest
+SOFTMAX: dict[str, Any] = {"l2": 0.04, "epochs": 70, "patience": 70}  # the other settings are those of EXACT
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Hyper-parameters of one run; None is left to the way of training (`SAMPLED`, `EXACT`).
+    """Hyper-parameters of a run; None stands for the default of the way of training (`SAMPLED`, `EXACT`).
 
-    `batch_size` counts samples: a positive comes with its drawn negatives, in exact training a user with all items.
+    `batch_size` counts samples: a positive and its drawn negatives, or in exact training a user's pairs with all items.
+    `seed` is the seed of the training, `split` has that of the split. Raises InputError for an invalid value.
     """
 
     model: str = "neumf"
@@ -61,10 +65,7 @@ class TrainConfig:
     fold_factors: int = 0
     precision: str = "auto"
     seed: int = 0
-    held_out: int = 1
-    min_user_interactions: int = 1
-    min_item_interactions: int = 1
-    columns: Columns = field(default_factory=Columns)
+    split: SplitOptions = field(default_factory=SplitOptions)
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -75,9 +76,8 @@ class TrainConfig:
                 raise InputError(f"{name} is '{value}'; choose {', '.join(choices)}")
         for name, low, high in (
             ("num_factors", 1, 8192), ("num_layers", 1, 12), ("epochs", 1, 10**9), ("patience", 1, 10**9),
-            ("seed", 0, 2**63 - 1), ("batch_size", 2, 2**40), ("validation", 0, 10**6), ("held_out", 1, 10**6),
-            ("members", 1, 100), ("softmax_members", 0, 100), ("among_all_members", 0, 100), ("fold_factors", 0, 8192),
-            ("min_user_interactions", 1, 10**9), ("min_item_interactions", 1, 10**9),
+            ("seed", 0, 2**63 - 1), ("batch_size", 2, 2**40), ("validation", 0, 10**6), ("members", 1, 100),
+            ("softmax_members", 0, 100), ("among_all_members", 0, 100), ("fold_factors", 0, 8192),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
@@ -101,7 +101,9 @@ class TrainConfig:
         if not self.negatives.isdecimal() or not 1 <= int(self.negatives) <= 10_000:
             raise InputError(f"negatives is '{self.negatives}'; choose auto, exact, or a whole number from 1 to 10000")
         if self.loss == "softmax":
-            raise InputError(f"loss softmax runs over all items; negatives is {self.negatives}, give exact or auto")
+            raise InputError(
+                f"loss softmax is computed over all items; negatives is {self.negatives}, give exact or auto"
+            )
         if self.batch_size is not None and self.batch_size < 1 + int(self.negatives):
             raise InputError(
                 f"batch_size is {self.batch_size}; one positive with its {self.negatives} negatives needs at least "
@@ -113,44 +115,60 @@ class TrainConfig:
             raise InputError(f"pretrain is for neumf, whose branches it trains first; model is {self.model}")
         if self.is_folded and self.model != "gmf":
             raise InputError(
-                "members, closed_form and fold_factors end in one gmf, folded from scores that are sums of products; "
+                "members, closed_form and fold_factors need model gmf, because the folded model is a gmf; "
                 f"model is {self.model}"
             )
         if self.loss == "softmax" and self.negatives_among == "all":
-            raise InputError("negatives_among is for loss bce; softmax draws none")
+            raise InputError("negatives_among is for loss bce; loss softmax draws no negatives")
         if self.softmax_members and self.loss == "softmax":
-            raise InputError("softmax_members come beside members of loss bce; loss is softmax already, give members")
+            raise InputError("softmax_members are added to members of loss bce; loss is softmax already, give members")
 
     @property
     def is_folded(self) -> bool:
-        """Whether the result is folded from several models, or to other factors."""
+        """Whether the result is one model folded from several, or with another number of factors."""
         return self.num_members > 1 or self.closed_form > 0 or self.fold_factors > 0
 
     @property
     def num_members(self) -> int:
-        """Models that are trained to be folded into one."""
+        """Number of models that are trained and folded into one."""
         return self.members + self.among_all_members + self.softmax_members
 
     @property
     def result_factors(self) -> int:
-        """Factors of the resulting model."""
+        """Number of factors of the resulting model."""
         return self.fold_factors or self.num_factors
 
     @property
     def num_train_negatives(self) -> int:
-        """Negatives drawn for a positive, once `negatives` is a number."""
+        """Negatives drawn for each positive; `negatives` must be a number."""
         return int(self.negatives)
 
     def resolved(self, negatives: str) -> TrainConfig:
-        """The same with nothing left open, for training with these negatives (exact or a number)."""
+        """The same configuration with every default filled in, for these `negatives` (exact or a number)."""
         usual = SAMPLED if negatives != "exact" else {**EXACT, **SOFTMAX} if self.loss == "softmax" else EXACT
         open_ = {name: value for name, value in usual.items() if getattr(self, name) is None}
         return replace(self, negatives=negatives, **open_)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Every setting by its name, with those of the split; `split_seed` only if it differs from `seed`."""
+        values = asdict(self)
+        split = values.pop("split")
+        split_seed = split.pop("seed")
+        return {**values, **split} | ({} if split_seed == self.seed else {"split_seed": split_seed})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        known = {name: values[name] for name in (f.name for f in fields(cls)) if name in values}
-        return cls(**{**known, "columns": Columns(**values.get("columns", {}))})
+        """The configuration that `to_dict` wrote; a setting that is missing has its default."""
+        own = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        of_split = {each.name: values[each.name] for each in fields(SplitOptions) if each.name in values}
+        of_split["columns"] = Columns(**values.get("columns", {}))
+        of_split["seed"] = values.get("split_seed", values.get("seed", 0))
+        return cls(**{**own, "split": SplitOptions(**of_split)})
+
+
+def seconds(text: str) -> float:
+    """`90`, `90s`, `30m` or `2h` in seconds. Raises InputError for anything else."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text.strip())
+    if not match or not 0 < float(match[1]) < math.inf:
+        raise InputError(f"max_time is '{text}'; give seconds, or a number with s, m or h, such as 30m")
+    return float(match[1]) * SECONDS[match[2]]

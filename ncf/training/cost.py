@@ -1,4 +1,4 @@
-"""How much work an epoch is, by count: all cells of the matrix, or the observed ones with drawn negatives."""
+"""Estimate the work of an epoch over all cells of the matrix, and of one over the positives with drawn negatives."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ncf.errors import InputError
 from ncf.training.config import DEFAULT_NEGATIVES, EXACT, SAMPLED, TrainConfig
 
 # Multiply-adds of a large matrix product that take as long as moving one byte: a CPU core with AVX-512 does about 50
-# billion a second beside 10 billion bytes (`make bench-train` measures both); a GPU's ratio is higher still.
+# billion multiply-adds or moves 10 billion bytes a second (`make bench-train` measures both); a GPU's ratio is higher.
 MULTIPLY_ADDS_PER_BYTE = 5
 FLOAT = 4
 STEPS_AN_EPOCH, LEAST_USERS = 12, 32
-LARGE = 2**17  # items: more than these, and 32 users' scores are too much for a step
-ADAM_FLOATS = 7  # parameter, gradient and two moments are read, three of them written
+LARGE = 2**17  # items; with more, the scores of LEAST_USERS users are too many for a step
+ADAM_FLOATS = 7  # for each parameter: parameter, gradient and two moments are read, and three of these written
 
 
 @dataclass(frozen=True)
 class Work:
-    """Bytes moved in one epoch (multiplications in their equivalent): over all cells, and with drawn negatives."""
+    """Bytes moved in one epoch, multiplications converted to bytes: over all cells, and with drawn negatives."""
 
     exact: float
     sampled: float
@@ -49,22 +49,22 @@ def parameters(config: TrainConfig, num_users: int, num_items: int) -> int:
 
 
 def users_of_a_step(batch_size: int, num_users: int, num_items: int) -> int:
-    """Users that a step of exact training takes with all items, `batch_size` cells or fewer.
+    """Number of users in a step of exact training; with all items they are at most about `batch_size` cells.
 
-    Small data gets several steps an epoch, else the weights would stay where they began; a step of very few users is
-    mostly the optimiser's work.
+    Small data is trained in several steps an epoch, else the weights would hardly change. A step has at least
+    LEAST_USERS users, because a step of fewer is mostly the work of the optimiser.
     """
     most = max(1, -(-num_users // STEPS_AN_EPOCH))
     return min(max(batch_size // num_items, min(num_users, LEAST_USERS) if num_items <= LARGE else 1), most)
 
 
 def count_work(config: TrainConfig, num_users: int, num_items: int, num_positives: int) -> Work:
-    """The work of an epoch either way.
+    """The work of an epoch in both ways of training.
 
-    A product has three passes: scores, gradient of the users, gradient of the items. The tower costs a cell what it
-    costs a sample, with every layer's output written, read back, and its gradient too. A cell's score is touched about
-    four times; a sample reads two rows and adds two gradients to the tables, each read and written. The optimiser
-    passes over all parameters in every step of sampled training.
+    A product has three passes: scores, gradient of the users, gradient of the items. The tower takes the same work for
+    a cell as for a sample: the output of every layer and its gradient are written and read. The score of a cell is read
+    or written about four times. A sample reads two rows of the tables and adds two gradients to them. In sampled
+    training the optimiser updates all parameters in every step.
     """
     tower = 3 * multiply_adds(config) / MULTIPLY_ADDS_PER_BYTE + 4 * FLOAT * tower_floats(config)
     factors = config.num_factors if config.model != "mlp" else 0
@@ -79,24 +79,29 @@ def count_work(config: TrainConfig, num_users: int, num_items: int, num_positive
     return Work(num_users * num_items * cell + exact_optimizer, samples * (6 * FLOAT * floats + tower) + optimizer)
 
 
+def require_one_process(config: TrainConfig, processes: int) -> None:
+    """Raises InputError if several processes are to train exactly or to fold models, which only one process can."""
+    if processes > 1 and (config.negatives == "exact" or config.loss == "softmax" or config.is_folded):
+        raise InputError(
+            f"exact training and folded models are made by one process, and this training has {processes}; "
+            "run `ncf train` in one process, or give --negatives N"
+        )
+
+
 def choose_negatives(
     config: TrainConfig, num_users: int, num_items: int, num_positives: int, processes: int = 1
 ) -> tuple[str, str]:
-    """`exact` or a number of negatives, and the reason in a sentence; what the user chose stays.
+    """Choose `exact` or a number of negatives, and say why; a choice of the user stays.
 
-    Exact training is for one process; raises InputError where several are to do it.
+    Raises InputError as `require_one_process` does.
     """
-    if processes > 1 and (config.negatives == "exact" or config.loss == "softmax" or config.is_folded):
-        raise InputError(
-            f"exact training and folded models are made by one process, and torchrun started {processes}; "
-            "run `ncf train` instead, or give --negatives N"
-        )
+    require_one_process(config, processes)
     work = count_work(config, num_users, num_items, num_positives)
     cells, drawn = num_users * num_items, num_positives * (1 + DEFAULT_NEGATIVES)
     if config.negatives == "exact" or config.loss == "softmax":
         chosen = "exact"
     elif config.negatives != "auto":
-        return config.negatives, f"{config.negatives} drawn negatives a positive, as asked"
+        return config.negatives, f"training is sampled: {config.negatives} drawn negatives for each positive, as set"
     else:
         chosen = "exact" if work.exact <= work.sampled and processes == 1 else str(DEFAULT_NEGATIVES)
     exact = f"all {cells:,} cells are about {work.exact / 1e9:,.3g} GB of work an epoch"

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard, by option."""
+"""Event files for TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ncf.training.loop import Epoch
 
 
 class EventFiles:
-    """Context manager that writes each epoch's figures into a folder; without a folder it does nothing."""
+    """Context manager that writes the figures of each epoch into a folder; with None it does nothing."""
 
     def __init__(self, folder: Path | None) -> None:
         self.writer = None
         if folder is None:
             return
-        from tensorboardX import SummaryWriter  # for those who ask for it: it brings protobuf along
+        from tensorboardX import SummaryWriter  # imported only if it is used, because it imports protobuf
 
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,14 @@
-"""Exact training: the loss over all cells of the matrix, no sampling.
+"""Exact training: the loss over all cells of the matrix, without sampling.
 
-What drawing w unseen items a positive costs in the mean can be written down: a user with n of I items meets each of the
-I - n others c = w n / (I - n) times an epoch, so that
+Sampled training draws w unseen items for each positive. A user who has seen n of I items then meets each of the I - n
+other items c = w n / (I - n) times an epoch in the mean, so that
 
     loss(u) = sum over seen i of x softplus(-z) + sum over unseen i of c softplus(z),   z the score of (u, i)
 
-is the expectation of the sampled loss (arXiv 1708.05031, eq. 7), and its gradient that of the drawn one. Drawn
-among all items, seen ones too, c is w n / I in every cell, beside what a seen one costs as such. For scores that are
-products of factors one pass over all cells is three matrix products, which a machine does hundreds of times
-faster than it gathers rows. `softmax` is the other loss: minus the log of each seen item's share of exp(z).
+is the expectation of the sampled loss (arXiv 1708.05031, eq. 7), and its gradient the expectation of the gradient. If
+negatives are drawn among all items, seen ones included, c is w n / I in every cell, in addition to the cost of the seen
+ones. For scores that are products of factors, a pass over all cells is three matrix products, which are hundreds of
+times faster than gathering rows. The other loss, `softmax`, is minus the log of each seen item's share of exp(z).
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from ncf.training.method import OnStep, learning_rate_at, relative_weight, seed_
 
 BETAS = (0.9, 0.99)
 EPSILON = 1e-8
-# A loss over all cells costs a third of their three products: of large data every fourth batch tells the epoch's.
+# Computing the loss costs about a third of a step. Above LARGE_CELLS cells an epoch it is computed in every 4th batch
+# only, and the loss of the epoch is the mean over those.
 MEASURED, LARGE_CELLS = 4, 2**23
-TOWER_FLOATS_AT_ONCE = 2**25  # of the layers between a batch's users and all items: 128 MB
+TOWER_FLOATS_AT_ONCE = 2**25  # of the tower's layers for the users of a batch and all items: 128 MB
 
 
 class Seen(NamedTuple):
-    """The cells some users [B] have seen: row 0..B-1 and item, int64 [N], and weight [N], or [] where all are one."""
+    """The seen cells of users [B]: row 0..B-1 and item, int64 [N], and weight [N], or a scalar 1 without weights."""
 
     row: Tensor
     item: Tensor
@@ -43,7 +44,7 @@ class Seen(NamedTuple):
 
 
 class RowAdam:
-    """Adam (arXiv 1412.6980) for a table whose rows are each updated once an epoch: only those of a batch move."""
+    """Adam (arXiv 1412.6980) for a table whose rows are updated once in each epoch: a step updates the batch's rows."""
 
     def __init__(self, table: Tensor) -> None:
         self.table = table
@@ -59,7 +60,7 @@ class RowAdam:
 
 
 class ExactTraining:
-    """Passes over all cells: a batch is some users with all items."""
+    """Training by passes over all cells; a batch is some users with all items."""
 
     def __init__(self, model: NCF, fit: Interactions, config: TrainConfig, device: torch.device) -> None:
         assert config.batch_size is not None
@@ -84,7 +85,7 @@ class ExactTraining:
         self.optimizer = torch.optim.Adam(shared, lr=0.0, betas=BETAS, eps=EPSILON, fused=True)
 
     def _sorted_weight(self, fit: Interactions, device: torch.device) -> Tensor | None:
-        """Weights of the interactions in the order of `seen.items`."""
+        """The weights of the interactions, in the order of `seen.items`."""
         weight = relative_weight(fit, device)
         if weight is None:
             return None
@@ -109,7 +110,7 @@ class ExactTraining:
                 continue
             total += loss
             samples += self.samples_of(users)
-            if step == len(parts) or step % 16 == 1:  # reading the loss waits for the device: not each time
+            if step == len(parts) or step % 16 == 1:  # not in every step, because reading the loss waits for the device
                 on_step(
                     number,
                     step,
@@ -120,12 +121,12 @@ class ExactTraining:
         return (total / samples.clamp(min=1)).item()
 
     def samples_of(self, users: Tensor) -> Tensor:
-        """How many samples the cells of these users stand for: seen items, and the mean number of drawn ones."""
+        """The number of samples that the cells of users stand for: seen items, and the mean number of drawn ones."""
         positives = self.count[users].double()
         return positives.sum() * (1 if self.config.loss == "softmax" else 1 + self.config.negative_weight)
 
     def step(self, users: Tensor, rate: float, epoch: int, measured: bool = True) -> Tensor | None:
-        """One update by the users [B] and all items; returns the loss before it, summed over the cells, if wanted."""
+        """One update with users [B] and all items; returns the loss before it, a sum over the cells, or None."""
         assert self.config.l2 is not None
         rows = [table.table[users].requires_grad_() for table in self.users]
         with torch.autocast(users.device.type, torch.bfloat16, enabled=self.bf16):
@@ -151,7 +152,7 @@ class ExactTraining:
         return Seen(row, self.seen.items[position], weight.to(row.device))
 
     def loss(self, score: Tensor, users: Tensor, seen: Seen) -> Tensor:
-        """The loss of scores [B, num_items], a sum over the cells."""
+        """The loss of scores [B, num_items]: a sum over the cells."""
         positive = score[seen.row, seen.item].float()
         if self.config.loss == "softmax":
             return (self.mass(users, seen) * score.float().logsumexp(1)).sum() - (seen.weight * positive).sum()
@@ -176,15 +177,15 @@ class ExactTraining:
         return gradient
 
     def mass(self, users: Tensor, seen: Seen) -> Tensor:
-        """The users' weights, summed over what they have seen: [B]."""
+        """The weights of each user's seen items, summed: [B]."""
         return torch.zeros(len(users), device=users.device).index_add_(0, seen.row, seen.weight.expand(len(seen.row)))
 
     def decay(self, users: Tensor, rows: list[Tensor], seen: Seen) -> None:
-        """Add l2's gradient: each sample, seen or drawn, adds l2 (|p|² + |q|²) for the rows it meets."""
+        """Add the gradient of l2: each sample, seen or drawn, adds l2 (|p|² + |q|²) for its rows of the tables."""
         if not self.config.l2:
             return
         drawn = 0.0 if self.config.loss == "softmax" else self.config.negative_weight
-        # As if drawn from all items: taking the seen ones out, which spares popular items, ranks worse (docs/log.md).
+        # As if negatives were drawn among all items: without the seen ones the ranking was worse (docs/log.md).
         everywhere = drawn * self.count[users].sum() / self.num_items
         item_samples = everywhere + torch.bincount(seen.item, minlength=self.num_items)
         user_samples = self.count[users] * (1 + drawn)
@@ -207,9 +208,9 @@ class ExactTraining:
 
 
 def initialise(model: NCF, fit: Interactions) -> None:
-    """Where exact training starts: factors of .1, an item's bias its log share of users, GMF's prediction weights 1.
+    """Initial values of exact training: factors of deviation .1, and each item's bias the log of its share of users.
 
-    The weights of the factors stay 1, as a product of factors can take any scale by itself.
+    The prediction weights of a GMF stay 1, because the product of the factors can take any scale itself.
     """
     popularity = torch.as_tensor(fit.popularity(), dtype=torch.float32)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The training loop and nothing else."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ CUT_SHORT = (INTERRUPTED, OUT_OF_TIME)
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch reports; quality is measured on the hold-out that was cut from train, where there is one.
+    """The figures of one epoch; the quality is measured on the items for the choice of the epoch, None without those.
 
-    `stage` says which of several models was trained, where a run trains several.
+    `stage` names the model if a run trains several.
     """
 
     epoch: int
@@ -47,7 +47,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The model with the weights of its best epoch, and how it got there; `best` is that epoch."""
+    """The model with the weights of its best epoch, all epochs, and the reason why the training ended."""
 
     model: NCF
     config: TrainConfig
@@ -58,7 +58,7 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Watch:
-    """Which process this is, who is told how training goes, where it is saved, when (`time.monotonic()`) it ends."""
+    """What a training reports to and is bounded by: callbacks, checkpoints, deadline (`time.monotonic()`), rank."""
 
     on_step: OnStep = lambda epoch, step, steps, loss, rate: None
     on_epoch: Callable[[Epoch], None] = lambda epoch: None
@@ -71,7 +71,7 @@ class Watch:
 
 @dataclass
 class Progress:
-    """How far a stage is: its epochs, and the best one's number (from 0) and weights."""
+    """The state of a stage: its epochs, and the number (from 0) and the weights of the best epoch."""
 
     epochs: list[Epoch] = field(default_factory=list)
     best: int = -1
@@ -87,7 +87,7 @@ class Progress:
 
 
 def start_model(fit: Interactions, config: TrainConfig, device: torch.device) -> NCF:
-    """A fresh model for a configuration, from its seed."""
+    """A new model for a configuration, initialised from its seed."""
     torch.manual_seed(config.seed)
     assert config.dropout is not None
     model = build_model(
@@ -107,10 +107,10 @@ def train_stage(
     stage: str = "",
     start: NCF | None = None,
 ) -> TrainResult:
-    """Train one model on `fit`; the best epoch is the one with the highest NDCG@10 on `candidates`, else the last.
+    """Train one model on `fit`; the best epoch has the highest NDCG@10 on `candidates`, without those it is the last.
 
-    Continues from the newest checkpoint of the stage. Ctrl-C and the deadline end training and keep the best epoch so
-    far, as does a loss that stops being a number; InputError if there is none.
+    Training continues from the newest checkpoint of the stage. Ctrl-C, the deadline and a loss that is not a number
+    end it with the best epoch so far. Raises InputError if the loss of the first epoch is not a number.
     """
     model = start or start_model(fit, config, device)
     if config.negatives == "exact":
@@ -138,7 +138,7 @@ def train_stage(
 def run_epoch(
     method: Method, candidates: Candidates | None, config: TrainConfig, progress: Progress, watch: Watch, stage: str
 ) -> None:
-    """One more epoch: trained by all processes, measured and saved by the first, who says whether it was the last."""
+    """Train one epoch in all processes; the first process measures and saves it, and decides whether to go on."""
     assert config.epochs is not None
     assert config.patience is not None
     number = len(progress.epochs) + 1
@@ -146,10 +146,10 @@ def run_epoch(
     try:
         loss = method.epoch(number, watch.on_step)
     except RuntimeError:
-        time.sleep(0.1)  # processes that are told to stop lose each other: the signal counts, not what followed it
+        time.sleep(0.1)  # a stopped process breaks the connection: wait for the signal, which is the cause
         raise
     seconds = time.perf_counter() - began
-    if not watch.world.first:  # counts its epochs, and hears whether to go on
+    if not watch.world.first:  # only counts its epochs; the first process shares whether to go on
         progress.add(Epoch(number, loss, method.samples / seconds, seconds, None, None, stage), method.model)
     elif not math.isfinite(loss):
         progress.stopped = f"the loss became {loss}"
@@ -173,7 +173,7 @@ def run_epoch(
 
 
 def snapshot(method: Method, progress: Progress) -> dict[str, Any]:
-    """Everything the next epoch depends on; what is random there is seeded by the epoch's number."""
+    """The state that the next epoch depends on; random numbers are seeded by the number of the epoch."""
     return {
         "model": method.model.state_dict(),
         "method": method.state(),
@@ -185,9 +185,9 @@ def snapshot(method: Method, progress: Progress) -> dict[str, Any]:
 
 
 def restored(method: Method, watch: Watch, stage: str) -> Progress:
-    """Where the newest checkpoint of a stage was; the epochs that follow are those that would have followed then.
+    """Restore the newest checkpoint of a stage, if there is one.
 
-    On the same machine they are the same bit for bit.
+    On the same machine the next epochs are the same, bit for bit, as without the interruption.
     """
     saved = watch.world.share(watch.checkpoints.latest(stage) if watch.checkpoints else None)
     if saved is None:

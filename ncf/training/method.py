@@ -1,4 +1,4 @@
-"""What the two ways of training have in common."""
+"""Functions that sampled and exact training share."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ OnStep = Callable[[int, int, int, float, float], None]
 
 
 class Method(Protocol):
-    """A way of making an epoch. Its state is all that the next epoch depends on beside the model's weights."""
+    """A way of training. Its state is what the next epoch depends on in addition to the weights of the model."""
 
     model: NCF
-    samples: int  # what an epoch passes over
+    samples: int  # in an epoch
 
     def epoch(self, number: int, on_step: OnStep) -> float:
-        """One pass over the data; the mean loss of a sample."""
+        """Pass once over the data; returns the mean loss of a sample."""
         ...
 
     def state(self) -> dict[str, Any]: ...
@@ -34,7 +34,7 @@ class Method(Protocol):
 
 
 def learning_rate_at(config: TrainConfig, step: int, steps: int) -> float:
-    """The learning rate of step 0..steps-1 of the whole training: constant, or half a cosine down to 0."""
+    """The learning rate of step 0..steps-1 of the whole training: constant, or falling to 0 by half a cosine."""
     assert config.learning_rate is not None
     if config.schedule == "constant":
         return config.learning_rate
@@ -42,24 +42,24 @@ def learning_rate_at(config: TrainConfig, step: int, steps: int) -> float:
 
 
 def seed_epoch(seed: int, number: int, generator: torch.Generator, world: World | None = None) -> None:
-    """Seed an epoch's shuffle, negatives and dropout, by its number and process: nothing random outlives an epoch."""
+    """Seed shuffle, negatives and dropout by the number of the epoch and the process: no random state outlives it."""
     mixed = (seed * 1_000_003 + number) * 8191 + (world.rank if world else 0)
     torch.manual_seed(mixed % 2**63)
     generator.manual_seed(mixed % 2**63)
 
 
 def uses_bf16(config: TrainConfig, device: torch.device) -> bool:
-    """Whether products run in bfloat16: where asked, or by themselves where the hardware multiplies it natively."""
+    """Whether products run in bfloat16: by the configuration, or for `auto` if the hardware supports it."""
     if config.precision != "auto":
         return config.precision == "bf16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # no public name tells
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # there is no public function
     return bool(native)
 
 
 def relative_weight(fit: Interactions, device: torch.device) -> Tensor | None:
-    """The interactions' weights float32 [N] with a mean of one, or None where all are one."""
+    """The weights of the interactions, float32 [N], scaled to a mean of 1; None if the data have no weights."""
     return (
         None
         if fit.weight is None

@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: a bar on a terminal, and lines of epochs everywhere."""
+"""Show the progress of a training on standard error: a bar on a terminal, and a line for each epoch."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from ncf.training.config import TrainConfig
 from ncf.training.loop import Epoch
 
-ALWAYS_SAID = 3  # epochs from the first; then a line a second is enough, and metrics.jsonl has them all
-SECONDS_A_LINE = 1.0
+ALWAYS_PRINTED = 3  # first epochs; later ones at most once a second, metrics.jsonl has them all
+SECONDS_BETWEEN = 1.0
 
 
 class TrainingProgress:
-    """Context manager that gives training its two callbacks; writes to standard error."""
+    """Context manager with the callbacks of a training; it writes to standard error."""
 
     def __init__(self, config: TrainConfig) -> None:
         assert config.epochs is not None
         self.console = Console(stderr=True, highlight=False)
         self.epochs = config.epochs
         self.stages = 3 if config.pretrain else config.num_members
-        self.before = 0  # stages that are done
+        self.before = 0  # finished stages
         self.stage: str | None = None
-        self.said = 0.0
+        self.printed = 0.0
         self.bar = Progress(
             TextColumn("{task.fields[stage]}epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -61,9 +61,9 @@ class TrainingProgress:
         stage = f"{epoch.stage}, " if epoch.stage else ""
         self.bar.update(self.task, stage=stage)
         now = time.monotonic()
-        if epoch.epoch > ALWAYS_SAID and now - self.said < SECONDS_A_LINE:
+        if epoch.epoch > ALWAYS_PRINTED and now - self.printed < SECONDS_BETWEEN:
             return
-        self.said = now
+        self.printed = now
         figures = metrics(epoch.loss, epoch.hit_rate_at_10, epoch.ndcg_at_10)
         self.console.print(
             f"{stage}epoch {epoch.epoch:>{len(str(self.epochs))}}  {figures}  "
@@ -73,6 +73,6 @@ class TrainingProgress:
 
 
 def metrics(loss: float | None, hit_rate: float | None, ndcg: float | None) -> str:
-    """Figures as the regular expressions of a job look for them, without those that there are not."""
+    """Figures in the form that the regular expressions of a training job match; those that are None are left out."""
     named = {"Loss": loss, "HR": hit_rate, "NDCG": ndcg}
     return " ".join(f"{name}={value:.4f};" for name, value in named.items() if value is not None)

@@ -1,4 +1,4 @@
-"""From a split to a trained model: the hold-out, and the stages of trainings that consist of several."""
+"""From a split to a trained model: the items for the choice of the epoch, and the stages of a training."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ncf.training.cost import choose_negatives
 from ncf.training.loop import CUT_SHORT, INTERRUPTED, OUT_OF_TIME, TrainResult, Watch, start_model, train_stage
 from ncf.training.undisturbed import undisturbed
 
-PRETRAINED_SHARE = 0.5  # of either branch in the prediction (paper, section 3.4.1)
-CHOICE_ROWS = 50_000  # held-out items an epoch is judged by
+PRETRAINED_SHARE = 0.5  # of each branch in the prediction (paper, section 3.4.1)
+CHOICE_ROWS = 50_000  # most held-out items that an epoch is measured on
 CLOSED_FORM_ITEMS = 20_000  # EDLAE inverts a matrix of items × items
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be trained: the data to fit, what the best epoch is chosen by, settings with nothing open, and why.
+    """A training before it starts: the data, the candidates for the choice of the epoch, all settings, and the reason.
 
-    `asked` are the settings before what was open in them was decided.
+    `asked` is the configuration of the user, in which settings may be open.
     """
 
     fit: Interactions
@@ -42,7 +42,7 @@ class Plan:
 
 
 def plan(split: Split, config: TrainConfig, device: torch.device, processes: int = 1) -> Plan:
-    """Cut the hold-out and decide what the user left open. Raises InputError for what cannot be trained."""
+    """Cut the items for the choice of the epoch, and decide open settings. Raises InputError if that is impossible."""
     fit, candidates = hold_out(split, config, device)
     negatives, reason = choose_negatives(config, fit.num_users, fit.num_items, len(fit), processes)
     if len(fit) < processes:
@@ -51,30 +51,30 @@ def plan(split: Split, config: TrainConfig, device: torch.device, processes: int
 
 
 def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[Interactions, Candidates | None]:
-    """What is fitted, and what the best epoch is chosen by: items cut from train, or the split's own, or nothing."""
+    """The interactions to train on, and the candidates for the choice of the epoch (None without a choice)."""
     if not config.validation:
         return everything(split), None
     if split.validation is not None:
         if config.validation > 1:
             raise InputError(
-                f"validation is {config.validation}; prepared data has one item a user held out to choose the epoch by"
+                f"validation is {config.validation}; prepared data has one item of each user to choose the epoch by"
             )
         fit, held_out = split.train, split.validation
     else:
-        cut = leave_one_out(split.train, config.seed, config.validation)
+        cut = leave_one_out(split.train, config.split.seed, config.validation)
         fit, held_out = cut.train, cut.held_out
     candidates = Candidates.of(some_of(held_out, config.seed), split, device, config.seed)
     if len(candidates.user_index) == 0:
         raise InputError(
             "no user has an item to choose the best epoch by: that takes three interactions of one user (one to train "
-            "on, one for the choice, one for `ncf evaluate`) and an item that user has not seen; validation 0 does "
-            "without a choice"
+            "on, one for the choice, one for `ncf evaluate`) and an item that the user has not seen; with validation 0 "
+            "the last epoch is kept"
         )
     return fit, candidates
 
 
 def everything(split: Split) -> Interactions:
-    """What there is to train on, with what prepared data keeps aside for a choice, at the mean weight."""
+    """All training interactions; those that prepared data keeps for the choice of the epoch have the mean weight."""
     train, aside = split.train, split.validation
     if aside is None or not len(aside):
         return train
@@ -89,7 +89,7 @@ def everything(split: Split) -> Interactions:
 
 
 def some_of(held_out: HeldOut, seed: int) -> HeldOut:
-    """At most CHOICE_ROWS of the held-out items, the same for a seed: enough to tell epochs apart by ±.002."""
+    """At most CHOICE_ROWS random held-out items, the same for a seed: so many measure an epoch to ±.002."""
     if len(held_out) <= CHOICE_ROWS:
         return held_out
     rows = np.sort(np.random.default_rng(seed).choice(len(held_out), CHOICE_ROWS, replace=False))
@@ -97,7 +97,7 @@ def some_of(held_out: HeldOut, seed: int) -> HeldOut:
 
 
 def train(plan: Plan, device: torch.device, watch: Watch | None = None) -> TrainResult:
-    """Train what was planned. See `train_stage` for how it ends early and continues."""
+    """Train by a plan. `train_stage` describes how a training ends early and continues."""
     watch = watch or Watch()
     if plan.config.pretrain:
         return train_from_branches(plan, device, watch)
@@ -107,13 +107,15 @@ def train(plan: Plan, device: torch.device, watch: Watch | None = None) -> Train
 
 
 def train_from_branches(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
-    """NeuMF from a GMF and an MLP that were trained alone (paper, section 3.4.1)."""
+    """Train a NeuMF that starts from a GMF and an MLP trained alone (paper, section 3.4.1)."""
     fit, candidates, config = plan.fit, plan.candidates, plan.config
     alone: list[TrainResult] = []
     for name in ("gmf", "mlp"):
         branch = replace(config, model=name, pretrain=False)
         alone.append(train_stage(fit, candidates, branch, device, watch, name))
-        if alone[-1].stopped in CUT_SHORT:  # what builds on it must not be taken for the whole thing by a later run
+        if (
+            alone[-1].stopped in CUT_SHORT
+        ):  # a later run must train this branch to its end, so the next stage is not saved
             watch = replace(watch, checkpoints=None)
         if alone[-1].stopped == INTERRUPTED:
             break
@@ -128,7 +130,7 @@ def train_from_branches(plan: Plan, device: torch.device, watch: Watch) -> Train
 
 @torch.no_grad()
 def joined(neumf: NCF, gmf: NCF, mlp: NCF) -> NCF:
-    """A NeuMF that scores half of what a GMF and half of what an MLP scores."""
+    """A NeuMF whose score is half the score of a GMF plus half the score of an MLP."""
     shares = [PRETRAINED_SHARE * model.predict.weight for model in (gmf, mlp)]
     for target, model in zip(neumf.branches, (gmf, mlp), strict=True):
         target.load_state_dict(model.branches[0].state_dict())
@@ -139,12 +141,12 @@ def joined(neumf: NCF, gmf: NCF, mlp: NCF) -> NCF:
 
 
 def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
-    """Several GMFs that differ by their seed, blended with EDLAE where asked, folded into one GMF."""
+    """Train several GMFs that differ by their seed, blend them (with EDLAE if configured), and fold them into one."""
     fit, candidates, config = plan.fit, plan.candidates, plan.config
     if config.closed_form and fit.num_items > CLOSED_FORM_ITEMS:
         raise InputError(
-            f"closed_form is {config.closed_form} and the data has {fit.num_items:,} items; it inverts a matrix of "
-            f"items × items, which is for {CLOSED_FORM_ITEMS:,} at the most: leave it out"
+            f"closed_form is {config.closed_form} and the data has {fit.num_items:,} items; EDLAE inverts a matrix of "
+            f"items × items, which is possible for at most {CLOSED_FORM_ITEMS:,} items: leave it out"
         )
     members: list[TrainResult] = []
     stopped = ""
@@ -162,13 +164,13 @@ def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
             break
         stopped = member.stopped
         if members and stopped in CUT_SHORT:
-            break  # its learning rate had not come down: those that are whole are better without it
+            break  # its learning rate had not come down: the blend is better without it
         members.append(member)
         if stopped in CUT_SHORT:
             break
-    with undisturbed("the folding") as heard:  # a signal must not lose what was trained before it
+    with undisturbed("the folding") as received:  # a signal must not lose the trained members
         model = folded(plan, [member.model for member in members], device, watch)
-    if heard:
+    if received:
         stopped = INTERRUPTED
     quality = evaluate_sampled(model, candidates) if candidates else {}
     first = members[0].best
@@ -183,7 +185,7 @@ def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
 
 
 def folded(plan: Plan, members: list[NCF], device: torch.device, watch: Watch) -> NCF:
-    """One GMF for the blend of the members and, where asked, EDLAE."""
+    """The GMF folded from the members and, if configured, EDLAE."""
     fit, config = plan.fit, plan.config
     share = (1 - config.closed_form) / len(members)
     parts: list[tuple[float, Scores]] = [(share, member.catalogue()) for member in members]
@@ -198,7 +200,10 @@ def folded(plan: Plan, members: list[NCF], device: torch.device, watch: Watch) -
 
 
 def member_configs(plan: Plan) -> list[TrainConfig]:
-    """Those as configured, those with negatives among all items, and those by softmax, open settings as usual there."""
+    """The configurations of all members: as configured, with negatives among all items, and by softmax.
+
+    Open settings of the softmax members have the defaults of softmax.
+    """
     config = plan.config
     alone, asked = (
         replace(each, members=1, among_all_members=0, softmax_members=0, closed_form=0.0, fold_factors=0)
@@ -216,7 +221,7 @@ def scores_of(users: torch.Tensor, seen: SeenItems, item_item: torch.Tensor) -> 
 
 @torch.no_grad()
 def usual_scale(models: list[Scores], fit: Interactions, device: torch.device) -> tuple[float, float]:
-    """Deviation over items and mean of the models' scores, for 1,024 users at most: the folded model keeps them."""
+    """Deviation over items and mean of the models' scores, for at most 1,024 users; the folded model gets the same."""
     users = torch.arange(fit.num_users, device=device)[:: -(-fit.num_users // 1024)]
     spread = [torch.std_mean(model(users).float(), dim=1, correction=0) for model in models]
     deviation, mean = (torch.stack([each[number].mean() for each in spread]).mean() for number in (0, 1))

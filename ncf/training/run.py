@@ -1,10 +1,8 @@
-"""From data to a run directory; `python -m ncf.training.run` is `ncf train` for torchrun."""
+"""Train on a file or folder and write the run directory."""
 
 from __future__ import annotations
 
 import math
-import shutil
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,22 +10,24 @@ from pathlib import Path
 
 import torch
 
-from ncf.data.splits import Split, load_split
+from ncf.data.load import load_split
 from ncf.errors import InputError
 from ncf.training import recipe
 from ncf.training.checkpoints import Checkpoints, identity_of
 from ncf.training.config import TrainConfig
+from ncf.training.cost import require_one_process
 from ncf.training.event_files import EventFiles
 from ncf.training.loop import Epoch, TrainResult, Watch
 from ncf.training.progress import TrainingProgress
-from ncf.training.run_directory import CHECKPOINTS, append_metrics, begin_run, finish_run, new_run_directory
+from ncf.training.run_directory import CHECKPOINTS
+from ncf.training.run_writer import append_metrics, begin_run, finish_run, new_run_directory
 from ncf.training.undisturbed import undisturbed
-from ncf.training.world import joined_world
+from ncf.training.world import joined_world, world_size
 
 
 @dataclass(frozen=True)
 class Life:
-    """How a run lives: `resume` goes on with what is in `checkpoints` (by default a folder of the run directory)."""
+    """Where a run begins and ends: `resume` continues from `checkpoints` (None: a folder in the run directory)."""
 
     resume: bool = False
     checkpoints: Path | None = None
@@ -36,46 +36,40 @@ class Life:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device behind cpu, gpu or auto (gpu where there is one). Raises InputError for a gpu that is not there."""
+    """The device for cpu, gpu or auto (a GPU if there is one). Raises InputError for gpu without a GPU."""
     if name == "gpu" and not torch.cuda.is_available():
         raise InputError("--device gpu: PyTorch finds no CUDA device here; use --device cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def split_of(data: Path, config: TrainConfig) -> Split:
-    """The split of the data a run is or was trained on: its settings decide it, so that evaluation makes the same."""
-    return load_split(
-        data, config.columns, config.seed, config.held_out, config.min_user_interactions, config.min_item_interactions
-    )
-
-
 def train_run(
     data: Path, output: Path, config: TrainConfig, device: torch.device, life: Life | None = None
 ) -> TrainResult | None:
-    """Train on a file or folder and leave a run directory; everything the user gave is checked before it is made.
+    """Train on a file or folder and write a run directory; everything is checked before the directory is made.
 
-    None in the processes of a distributed training that leave the writing to the first.
+    Returns None in the processes of a distributed training that do not write. Raises InputError.
     """
     life = life or Life()
     deadline = time.monotonic() + life.max_seconds
-    with joined_world(device) as world:  # before reading: who finds a mistake then ends the others too
-        split = split_of(data, config)
+    require_one_process(config, world_size())
+    with joined_world(device) as world:  # before the data are read, so that an error in one process ends the others
+        split = load_split(data, config.split)
         plan = recipe.plan(split, config, device, world.size)
         identity = identity_of(plan.config, plan.fit)
         if world.share(identity["data"]) != identity["data"]:
-            raise InputError("this process has other data than the first one; every process needs all of it")
+            raise InputError("this process has other data than the first process; every process needs all of the data")
         if not world.first:
-            with suppress(KeyboardInterrupt):  # the first process is told as well, and writes what there is
+            with suppress(KeyboardInterrupt):  # the first process gets the signal as well, and writes the best epoch
                 recipe.train(plan, device, Watch(world=world))
             return None
         with (
-            new_run_directory(output, life.resume),
+            new_run_directory(output, plan.config, life.resume) as own,
             EventFiles(life.tensorboard) as events,
             TrainingProgress(plan.config) as progress,
         ):
-            checkpoints = Checkpoints(life.checkpoints or output / CHECKPOINTS, identity, life.resume)
+            checkpoints = Checkpoints(life.checkpoints or output / CHECKPOINTS, identity, life.resume, own)
             checkpoints.require_own()
-            begin_run(output, plan.config, data, device)
+            begin_run(output, own, plan.config, data, device)
 
             def on_restored(epoch: Epoch) -> None:
                 append_metrics(output, epoch.to_dict())
@@ -89,15 +83,9 @@ def train_run(
             watch = Watch(progress.on_step, on_epoch, on_restored, progress.say, checkpoints, deadline, world)
             result = recipe.train(plan, device, watch)
             with undisturbed("the run"):
-                finish_run(output, split, result)
+                finish_run(output, own, split, result)
                 if life.checkpoints is None:
-                    shutil.rmtree(output / CHECKPOINTS)  # a finished run has nothing to go on with
+                    own.remove(inside=output / CHECKPOINTS)  # a finished run is not continued
+                    if (output / CHECKPOINTS).exists():
+                        progress.say(f"{output / CHECKPOINTS} holds files of an earlier process; they may be deleted")
     return result
-
-
-if __name__ == "__main__":
-    from ncf.commands.main import main
-
-    sys.argv[0] = "ncf"
-    sys.argv.insert(1, "train")
-    main()

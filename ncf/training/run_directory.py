@@ -1,17 +1,10 @@
-"""The run directory: everything a training run leaves behind."""
+"""The run directory: all files of a training run."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import logging
-import platform
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -24,28 +17,24 @@ import torch
 from ncf.data.interactions import IdIndex
 from ncf.data.splits import Split
 from ncf.errors import InputError
-from ncf.evaluation.ranking import known_items
 from ncf.models.neural import NCF, build_model
 from ncf.models.seen import SeenItems
 from ncf.training.config import TrainConfig
-from ncf.training.loop import TrainResult
-
-log = logging.getLogger(__name__)
 
 FILES = {
-    "config.json": "what the run was told, seed and column names included",
-    "versions.json": "what it ran on",
-    "metrics.jsonl": "one line an epoch: loss, samples/s, HR@10 and NDCG@10 on the hold-out cut from train, if any",
-    "result.json": "the best epoch; it is written last, so a run without it did not finish",
+    "config.json": "the configuration, seed and column names included",
+    "versions.json": "versions of the software, and the device",
+    "metrics.jsonl": "a line for each epoch: loss, samples/s, HR@10 and NDCG@10 on the items that choose the epoch",
+    "result.json": "the best epoch; it is written last, so a run without it is not finished",
     "users.parquet": "column user_id; the row number is the user_index",
     "items.parquet": "column item_id; the row number is the item_index",
     "interactions.npz": "item_index of every known interaction, held-out ones included, by user: see indptr (CSR)",
     "weights.pt": "the model's weights at the best epoch (a PyTorch state_dict)",
 }
 
-CHECKPOINTS = "checkpoints"  # beside the files above, unless the run was told another folder
+CHECKPOINTS = "checkpoints"  # beside the files above, unless --checkpoints names another folder
 
-# What reading a damaged file of a run can raise, weights.pt included.
+# Exceptions of reading a damaged file of a run, weights.pt included.
 BROKEN = (
     OSError,
     EOFError,
@@ -61,7 +50,7 @@ BROKEN = (
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, loaded: `known` are all interactions of its data, `held_out` names its held-out pairs."""
+    """A loaded, finished run: `known` are all interactions of its data, `held_out` a digest of its held-out pairs."""
 
     path: Path
     config: TrainConfig
@@ -72,111 +61,14 @@ class Run:
     held_out: str
 
 
-@contextmanager
-def new_run_directory(path: Path, resume: bool = False) -> Iterator[Path]:
-    """Make a run directory; remove it again if nothing worth keeping, such as a checkpoint, came of it.
-
-    Raises InputError if something is there already; an unfinished run is fine where it is to be resumed.
-    """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        unfinished = (path / "config.json").exists() and not (path / "result.json").exists()
-        if not (resume and unfinished):
-            hint = "; --resume goes on with its unfinished run" if unfinished else ""
-            raise InputError(
-                f"{path} exists already; choose another --output, or delete it if its run is not needed{hint}"
-            )
-    was_there = path.exists()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the run directory {path}: {error.strerror}; choose another --output") from error
-    try:
-        yield path
-    finally:
-        if not (path / "result.json").exists() and not any(path.rglob("*.ckpt")):
-            for left in [*path.iterdir()] if was_there else [path]:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-
-
-def begin_run(path: Path, config: TrainConfig, data: Path, device: torch.device) -> None:
-    """Write what is known before the first epoch; a run that goes on tells its epochs again."""
-    (path / "metrics.jsonl").unlink(missing_ok=True)
-    _write_json(path / "config.json", {**config.to_dict(), "data": str(data)})
-    _write_json(
-        path / "versions.json",
-        {
-            "ncf-triton": _version("ncf-triton"),
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "platform": platform.platform(),
-            "device": str(device),
-        },
-    )
-
-
-def append_metrics(path: Path, values: dict[str, Any]) -> None:
-    """One more line; a full disk costs the line and a warning, not the run."""
-    try:
-        with (path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(values) + "\n")
-    except OSError as error:
-        log.warning("cannot write %s: %s", path / "metrics.jsonl", error.strerror)
-
-
-def finish_run(path: Path, split: Split, result: TrainResult) -> None:
-    """Write ids, interactions, weights and, last, the result. Raises InputError where they cannot be written."""
-    try:
-        _write_results(path, split, result)
-    except OSError as error:
-        raise InputError(
-            f"cannot write the run into {path}: {error.strerror}; make room, and --resume goes on from its checkpoints"
-        ) from error
-
-
-def _write_results(path: Path, split: Split, result: TrainResult) -> None:
-    train, held_out = split.train, split.held_out
-    for name, ids in (("user", train.users.ids), ("item", train.items.ids)):
-        with _written(path / f"{name}s.parquet") as buffer:
-            ids.alias(f"{name}_id").to_frame().write_parquet(buffer)
-    known = known_items(split, torch.device("cpu")).including(held_out.user_index, held_out.item_index)
-    # Not compressed: that would take longer than an epoch of a large catalogue.
-    np.savez(path / "interactions.npz", indptr=known.indptr.numpy(), item_index=known.items.int().numpy())
-    with _written(path / "weights.pt") as buffer:
-        torch.save({name: value.cpu() for name, value in result.model.state_dict().items()}, buffer)
-    best = result.best
-    (path / "README.md").write_text(_readme(path, train.num_users, train.num_items, result))
-    _write_json(
-        path / "result.json",
-        {
-            "best_epoch": best.epoch,
-            "epochs": len(result.epochs),
-            "stopped": result.stopped,
-            "loss": best.loss,
-            "hold_out": {"HR@10": best.hit_rate_at_10, "NDCG@10": best.ndcg_at_10},
-            "num_users": train.num_users,
-            "num_items": train.num_items,
-            "num_interactions": len(known.items),
-            "held_out": held_out_name(split),
-        },
-    )
-
-
 def held_out_name(split: Split) -> str:
-    """A short name for the held-out pairs, in whatever order: evaluation must hold out what training did."""
+    """A digest of the held-out pairs in any order: evaluation and training must hold out the same pairs."""
     key = np.sort(split.held_out.user_index.astype(np.int64) * split.train.num_items + split.held_out.item_index)
     return hashlib.blake2b(key.tobytes(), digest_size=8).hexdigest()
 
 
-@contextmanager
-def _written(path: Path) -> Iterator[io.BytesIO]:
-    """A buffer whose content becomes the file: torch and Polars on a full disk raise what is no OSError."""
-    buffer = io.BytesIO()
-    yield buffer
-    path.write_bytes(buffer.getbuffer())
-
-
 def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
-    """Load a finished run. Raises InputError if there is none, or it is not whole."""
+    """Load a finished run. Raises InputError if there is none, or a file is missing or damaged."""
     if not path.is_dir():
         raise InputError(f"{path} is no run directory; `ncf train --output {path}` makes one")
     missing = [name for name in FILES if not (path / name).exists()]
@@ -200,29 +92,14 @@ def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
     return Run(path, config, users, items, seen, model.to(device).eval(), held_out)
 
 
-def _readme(path: Path, num_users: int, num_items: int, result: TrainResult) -> str:
-    hit_rate = result.best.hit_rate_at_10
-    quality = "no hold-out was cut" if hit_rate is None else f"HR@10 {hit_rate:.4f} on the hold-out"
-    lines = [
-        f"# Run {path.name}",
-        "",
-        f"{num_users} users, {num_items} items; {result.config.model}, best epoch {result.best.epoch}, {quality}.",
-        "",
-        *(f"- `{name}`: {what}" for name, what in FILES.items()),
-        "",
-        f"    ncf evaluate --run {path} --data PATH",
-        f"    ncf export --run {path} --repository model_repository --name {path.name}",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
+def read_epochs(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl that have an epoch and a loss; other lines are skipped."""
+    found = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(values, dict) and all(isinstance(values.get(key), int | float) for key in ("epoch", "loss")):
+            found.append(values)
+    return found

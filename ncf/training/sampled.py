@@ -1,4 +1,4 @@
-"""Training on samples: each positive with freshly drawn negatives."""
+"""Sampled training: each positive with newly drawn negatives in each epoch."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ncf.training.config import TrainConfig
 from ncf.training.method import OnStep, learning_rate_at, relative_weight, seed_epoch, uses_bf16
 from ncf.training.world import World
 
-ROWS_AT_ONCE = 2**21  # positives whose negatives are drawn in one call: tens of megabytes, whatever the data
+ROWS_AT_ONCE = 2**21  # positives whose negatives are drawn in one call: tens of megabytes
 
 
 @dataclass(frozen=True)
 class Positives:
-    """A process's training pairs on the device (integer [N], float32 [N] or None) and what users have seen."""
+    """The training pairs of this process on the device (integer [N], float32 [N] or None), and all seen items."""
 
     user_index: Tensor
     item_index: Tensor
@@ -32,21 +32,21 @@ class Positives:
 
     @classmethod
     def of(cls, fit: Interactions, device: torch.device, world: World) -> Positives:
-        """Of several processes each takes every size-th pair; all get equally many, so that they take equal steps."""
+        """The pairs of this process: every size-th pair, equally many in each process, so that all make equal steps."""
         part = slice(world.rank, len(fit) - len(fit) % world.size, world.size)
         weight = relative_weight(fit, device)
         return cls(
             torch.as_tensor(fit.user_index[part], device=device),
             torch.as_tensor(fit.item_index[part], device=device),
             None if weight is None else weight[part],
-            SeenItems.of_interactions(fit, device),  # the hold-out stays a possible negative, as the test item does
+            SeenItems.of_interactions(fit, device),  # held-out items stay possible negatives
         )
 
 
 class SampledTraining:
-    """Shuffled passes over the positives; they, the negatives and the shuffle live on the device.
+    """Training by shuffled passes over the positives; positives, negatives and shuffle are on the device.
 
-    Of several processes each passes over its own, with its own shuffle and negatives, in its share of the batch.
+    Each of several processes has its own positives, shuffle and negatives, and its share of the batch.
     """
 
     def __init__(
@@ -62,7 +62,9 @@ class SampledTraining:
         self.rows = min(max(1, rows), len(self.positives.user_index))
         self.samples = len(fit) * (1 + config.num_train_negatives)
         self.generator = torch.Generator(device)
-        self.bf16 = uses_bf16(config, device) and device.type != "cpu"  # a CPU spends its time in gathers, not products
+        self.bf16 = (
+            uses_bf16(config, device) and device.type != "cpu"
+        )  # on a CPU gathering rows takes the time, not the products
         self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
 
     def epoch(self, number: int, on_step: OnStep) -> float:
@@ -79,13 +81,13 @@ class SampledTraining:
         for step, (user, items, label, weight) in enumerate(batches, start=1):
             rate = learning_rate_at(config, (number - 1) * steps + step - 1, config.epochs * steps)
             total += self.step(user, items, label, weight, rate)
-            if step == steps or step % 16 == 1:  # reading the loss waits for the device: not at each step
+            if step == steps or step % 16 == 1:  # not in every step, because reading the loss waits for the device
                 mean = total.item() / step
                 on_step(number, step, steps, mean, step * samples / (time.perf_counter() - began))
         return total.item() / steps
 
     def step(self, user: Tensor, items: Tensor, label: Tensor, weight: Tensor, rate: float) -> Tensor:
-        """One update; returns the mean loss of the batch, without l2."""
+        """One update; returns the mean loss of the batch without l2."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             score = self.scorer(user, items)
         mean = binary_cross_entropy_with_logits(score.float(), label, weight)
@@ -108,8 +110,8 @@ def epoch_batches(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Shuffled batches: users [B, 1], items [B, 1 + negatives] (the positive first), labels and weights alike.
 
-    B is `rows`, but in the last batch. A positive stays in one batch with its negatives, so that its user is looked up
-    once instead of 1 + negatives times.
+    B is `rows`, or fewer in the last batch. A positive and its negatives are in the same batch, so that their user is
+    looked up once instead of 1 + negatives times.
     """
     num = len(positives.user_index)
     order = torch.randperm(num, generator=generator, device=positives.user_index.device)
@@ -132,7 +134,7 @@ def epoch_batches(
 
 
 def embedding_norm(model: NCF, user: Tensor, items: Tensor) -> Tensor:
-    """Mean squared length of the embeddings a batch touches, summed over the tables."""
+    """Mean squared length of the embeddings of a batch, summed over the tables."""
     norms = []
     for branch in model.branches:
         norms.append(branch.user_embedding(user).square().sum(-1).mean())  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Work that a signal must not cut short."""
+"""Work that a signal must not interrupt."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def undisturbed(what: str) -> Iterator[list[int]]:
-    """SIGTERM and Ctrl-C do not interrupt what is done inside; they are noted in the list, and afterwards in the log.
+    """Context manager: SIGTERM and Ctrl-C do not interrupt its body; they are added to the list, and logged at the end.
 
-    Outside of the main thread, which is where Python hears signals, there is nothing to be done.
+    Python delivers signals to the main thread only, so in other threads it does nothing.
     """
-    heard: list[int] = []
+    received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
+        received.append(number)
 
     if threading.current_thread() is not threading.main_thread():
-        yield heard
+        yield received
         return
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield heard
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for noted in heard:
+        for noted in received:
             log.info("%s came while %s was finished", signal.Signals(noted).name, what)

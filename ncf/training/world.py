@@ -1,7 +1,7 @@
-"""Several processes training one model: PyTorch's own engine, started by torchrun.
+"""Several processes that train one model with torch.distributed, started by torchrun.
 
-Gloo joins processes on CPUs, NCCL those on GPUs. Every process has the whole model and a part of the positives;
-DistributedDataParallel averages their gradients in each step. The first process measures, saves and writes.
+Processes on CPUs are connected by Gloo, those on GPUs by NCCL. Every process has the whole model and a part of the
+positives; DistributedDataParallel averages the gradients in each step. The first process measures, saves and writes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ncf.errors import InputError, LostProcessError
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(minutes=10)  # the first process reads and evaluates while the others wait
+PATIENCE = timedelta(minutes=10)  # most time that the others wait while the first process reads or evaluates
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among `size`: ranks 0..size-1."""
+    """The rank of this process, 0..size-1, among `size` processes."""
 
     rank: int = 0
     size: int = 1
@@ -35,21 +35,26 @@ class World:
         return self.rank == 0
 
     def share(self, value: T) -> T:
-        """The first process's value, in all of them."""
+        """The value of the first process, in every process."""
         if self.size == 1:
             return value
-        told = [value]
-        dist.broadcast_object_list(told, 0)
-        return told[0]
+        shared = [value]
+        dist.broadcast_object_list(shared, 0)
+        return shared[0]
+
+
+def world_size() -> int:
+    """How many processes torchrun started for this training; 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
 def joined_world(device: torch.device) -> Iterator[World]:
-    """The world torchrun made this process part of (its variables are RANK, WORLD_SIZE and so on), else a world of one.
+    """Context manager: connect to the other processes that torchrun started (by RANK, WORLD_SIZE and so on), if any.
 
-    Raises LostProcessError where the others are gone.
+    Raises LostProcessError if the connection to the others is lost.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = world_size()
     if size == 1:
         yield World()
         return
@@ -65,7 +70,7 @@ def joined_world(device: torch.device) -> Iterator[World]:
         if isinstance(error, torch.OutOfMemoryError) or not _is_lost(error):
             raise
         raise LostProcessError(
-            f"process {dist.get_rank()} of {size} lost another one and ends: {str(error).splitlines()[0][:200]}"
+            f"process {dist.get_rank()} of {size} lost another process and ends: {str(error).splitlines()[0][:200]}"
         ) from error
     finally:
         dist.destroy_process_group()

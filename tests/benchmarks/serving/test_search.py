@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from ncf.export.export import score_config, topk_config
+from ncf.export.model_configs import score_config, topk_config
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 from bench_points import Point

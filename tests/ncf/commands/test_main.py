@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -63,9 +64,16 @@ def test_ctrl_c_ends_training_and_keeps_the_best_epoch_so_far(food_csv: Path, tm
     assert load_run(run).model is not None
 
 
-def test_help_has_examples() -> None:
-    for command in ((), ("sample",), ("train",), ("evaluate",), ("export",)):
-        assert "Example" in invoke(*command, "--help")
+@pytest.mark.parametrize("name", [None, *cli.commands])
+def test_help_has_examples_that_the_commands_understand(name: str | None) -> None:
+    """Each line `ncf COMMAND …` below `Examples:` is read as a shell and click read it, up to a redirection."""
+    text = invoke(*([name] if name else []), "--help")
+    lines = [line.split(" > ")[0] for line in re.split(r"Examples?:\n", text)[1].splitlines()]
+    words = [shlex.split(line)[1:] for line in lines if line.split()[:1] == ["ncf"]]
+    assert name is None or name in [command for command, *_ in words]
+    for command, *options in words:
+        with cli.commands[command].make_context(command, options) as context:  # an unknown option is an error
+            assert context.params
 
 
 @pytest.mark.parametrize(

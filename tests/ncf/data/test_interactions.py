@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ncf.data.interactions import Columns, IdIndex, read_interactions
+from ncf.data.interactions import Columns, IdIndex
+from ncf.data.tables import read_interactions
 from ncf.errors import InputError
 
 ROWS = "user_id,item_id,weight,timestamp\nbob,x,1,30\namy,y,2.5,10\namy,x,1,20\n"

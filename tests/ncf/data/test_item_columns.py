@@ -82,7 +82,7 @@ def test_what_is_missing_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFix
         ("item_id\na\n", "has no column beside 'item_id'"),
         ("item,t\na,1\n", "has no column 'item_id'; it has item, t. Name yours with --item-column"),
         ("item_id,t\na,1\na,2\n", "has item 'a' in more than one row"),
-        ("item_id,score\na,1\n", "has a column 'score', which is a name of the answers' own"),
+        ("item_id,score\na,1\n", "has a column 'score', which is the name of a field in every answer"),
         ("item_id,t\nx,1\n", "has none of the model's 3 items (such as 'a')"),
         ("item_id,t\n", "has a header (item_id, t) but no rows"),
         ("", "is empty"),

@@ -14,18 +14,20 @@ import pytest
 from click.testing import CliRunner
 
 import ncf.commands.prepare
-import ncf.data.prepare
+import ncf.data.ranges
 import ncf.data.stream
 from ncf.commands.main import cli
-from ncf.data.interactions import Columns, Interactions, read_interactions
+from ncf.data.interactions import Columns, Interactions
+from ncf.data.load import load_split
 from ncf.data.prepare import prepare
-from ncf.data.splits import Split, leave_one_out, load_split
+from ncf.data.splits import Split, SplitOptions, leave_one_out
+from ncf.data.tables import read_interactions
 from ncf.errors import InputError
 
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ncf.data.prepare, "ROWS_A_RANGE", 40)
+    monkeypatch.setattr(ncf.data.ranges, "ROWS_A_RANGE", 40)
     monkeypatch.setattr(ncf.data.stream, "BATCH", 7)
 
 
@@ -89,8 +91,8 @@ FRAMES = {
 def test_a_prepared_folder_and_its_file_give_the_same_split(tmp_path: Path, kind: str, suffix: str) -> None:
     frame = FRAMES[kind](table())
     path = write(frame, tmp_path / f"data.{suffix}")
-    prepare([path], tmp_path / "prepared", seed=5)
-    assert_same(load_split(tmp_path / "prepared"), load_split(path, seed=5), seed=5)
+    prepare([path], tmp_path / "prepared", SplitOptions(seed=5))
+    assert_same(load_split(tmp_path / "prepared"), load_split(path, SplitOptions(seed=5)), seed=5)
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"data.{suffix}", "prepared"]
 
 
@@ -99,8 +101,12 @@ def test_the_options_mean_the_same(tmp_path: Path, seed: int) -> None:
     frame = table(seed, rows=150 + 40 * seed)
     path = write(frame.drop("timestamp") if seed % 3 == 0 else frame, tmp_path / "data.parquet")
     options = {"held_out": 1 + seed % 4, "min_user_interactions": 1 + seed % 5, "min_item_interactions": 1 + seed % 6}
-    prepare([path], tmp_path / "prepared", seed=seed, **options)
-    assert_same(load_split(tmp_path / "prepared", **options), load_split(path, seed=seed, **options), seed)
+    prepare([path], tmp_path / "prepared", SplitOptions(seed=seed, **options))
+    assert_same(
+        load_split(tmp_path / "prepared", SplitOptions(**options)),
+        load_split(path, SplitOptions(seed=seed, **options)),
+        seed,
+    )
 
 
 def test_several_files_are_one(tmp_path: Path) -> None:
@@ -178,11 +184,11 @@ def test_what_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no file that ends in"):
         prepare([tmp_path / "empty"], output)
     with pytest.raises(InputError, match=r"no column 'who'; .* --user-column"):
-        prepare([good], output, Columns(user_id="who"))
+        prepare([good], output, SplitOptions(Columns(user_id="who")))
     with pytest.raises(InputError, match="held_out is 0"):
-        prepare([good], output, held_out=0)
+        prepare([good], output, SplitOptions(held_out=0))
     with pytest.raises(InputError, match="no interaction is left"):
-        prepare([good], output, min_user_interactions=99)
+        prepare([good], output, SplitOptions(min_user_interactions=99))
     with pytest.raises(InputError, match="cannot write /proc/prepared"):
         prepare([good], Path("/proc/prepared"))
     assert not output.parent.exists()
@@ -193,8 +199,8 @@ def test_what_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
 
 def test_repeated_pairs_and_what_the_core_leaves_out_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        prepare([write(table(), tmp_path / "d.csv")], tmp_path / "prepared", min_user_interactions=5)
-    assert "repeated (user, item) pairs: of each the latest is kept" in caplog.text
+        prepare([write(table(), tmp_path / "d.csv")], tmp_path / "prepared", SplitOptions(min_user_interactions=5))
+    assert "repeated (user, item) pairs: the latest of each is kept" in caplog.text
     assert "6 of 36 users" in caplog.text
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from ncf.data.load import load_split
 from ncf.data.prepare import prepare
 from ncf.data.prepared import MANIFEST
-from ncf.data.splits import load_split
+from ncf.data.splits import SplitOptions
 from ncf.errors import InputError
 from ncf.models.seen import SeenItems
 from tests.ncf.data.test_prepare import table, write
@@ -19,7 +20,7 @@ from tests.ncf.data.test_prepare import table, write
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Path:
-    prepare([write(table(), tmp_path / "data.parquet")], tmp_path / "prepared", held_out=2)
+    prepare([write(table(), tmp_path / "data.parquet")], tmp_path / "prepared", SplitOptions(held_out=2))
     return tmp_path / "prepared"
 
 
@@ -49,9 +50,9 @@ def test_the_folder_says_what_it_is(prepared: Path) -> None:
 
 
 def test_options_have_to_agree_with_the_folder(prepared: Path) -> None:
-    assert len(load_split(prepared, held_out=2).held_out) == len(load_split(prepared).held_out)
+    assert len(load_split(prepared, SplitOptions(held_out=2)).held_out) == len(load_split(prepared).held_out)
     with pytest.raises(InputError, match="of `ncf prepare`, which has its own split: held_out = 3 cannot be applied"):
-        load_split(prepared, held_out=3)
+        load_split(prepared, SplitOptions(held_out=3))
 
 
 @pytest.mark.parametrize(

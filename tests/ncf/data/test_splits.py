@@ -7,9 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ncf.data.interactions import IdIndex, Interactions, read_interactions
+from ncf.data.interactions import IdIndex, Interactions
 from ncf.data.k_core import core_of, k_core
-from ncf.data.splits import HeldOut, Split, leave_one_out, load_split, random_order, read_paper_folder
+from ncf.data.load import load_split
+from ncf.data.paper_format import read_paper_folder
+from ncf.data.splits import HeldOut, Split, SplitOptions, leave_one_out, random_order
+from ncf.data.tables import read_interactions
 from ncf.errors import InputError
 
 
@@ -41,7 +44,7 @@ def test_the_latest_item_of_each_user_is_held_out(food_csv: Path) -> None:
 def test_without_timestamps_the_choice_is_random_and_seeded(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     path.write_text("user_id,item_id\n" + "".join(f"u{u},i{i}\n" for u in range(9) for i in range(u % 3, 30)))
-    one, same, other = (load_split(path, seed=seed).held_out.item_index.tolist() for seed in (1, 1, 2))
+    one, same, other = (load_split(path, SplitOptions(seed=seed)).held_out.item_index.tolist() for seed in (1, 1, 2))
     assert one == same
     assert one != other
 
@@ -60,28 +63,47 @@ def test_several_items_of_each_user_are_held_out_the_latest_ones(tmp_path: Path)
     path = tmp_path / "d.csv"
     rows = [("a", item, 9 - item) for item in range(5)] + [("b", 0, 1), ("b", 1, 2), ("c", 4, 1)]
     path.write_text("user_id,item_id,timestamp\n" + "".join(f"{u},{i},{t}\n" for u, i, t in rows))
-    split = load_split(path, held_out=3)
+    split = load_split(path, SplitOptions(held_out=3))
     assert split.held_out.user_index.tolist() == [0, 0, 0, 1]  # b keeps one to train on, c its only one
     assert split.held_out.item_index.tolist() == [2, 1, 0, 1]
     assert sorted(zip(split.train.user_index, split.train.item_index, strict=True)) == [(0, 3), (0, 4), (1, 0), (2, 4)]
     # Cutting in two steps holds out the same as cutting once.
-    again = leave_one_out(load_split(path, held_out=1).train, held_out=2)
+    again = leave_one_out(load_split(path, SplitOptions(held_out=1)).train, held_out=2)
     assert again.held_out.item_index.tolist() == [2, 1]
 
 
 def test_of_two_at_the_same_time_the_later_row_is_held_out(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     path.write_text("user_id,item_id,timestamp\na,z,5\na,x,5\na,y,5\nb,x,1\n")
-    split = load_split(path, held_out=2)
+    split = load_split(path, SplitOptions(held_out=2))
     assert split.train.items.decode(split.held_out.item_index) == ["x", "y"]
 
 
-def test_the_random_order_knows_pair_and_seed_only() -> None:
+def test_without_timestamps_the_choice_depends_on_ids_and_seed_only(tmp_path: Path) -> None:
+    """Neither on the order of the rows, nor on rows of other pairs, as long as the same ids are in the data."""
+    path = tmp_path / "d.csv"
+
+    def held_out(rows: list[tuple[str, str]], seed: int = 0) -> dict[object, object]:
+        path.write_text("user_id,item_id\n" + "".join(f"{user},{item}\n" for user, item in rows))
+        split = load_split(path, SplitOptions(seed=seed))
+        users, items = split.train.users, split.train.items
+        return dict(zip(users.decode(split.held_out.user_index), items.decode(split.held_out.item_index), strict=True))
+
+    rows = [(f"user {u}", f"item {i}") for u in range(40) for i in range(u % 3, 30)]
+    chosen = held_out(rows)
+    assert len(chosen) == 40
+    shuffled = [rows[place] for place in np.random.default_rng(1).permutation(len(rows))]
+    assert held_out(shuffled) == chosen
+    fewer = [(user, item) for user, item in shuffled if chosen[user] == item or int(item[5:]) % 2 or user == "user 0"]
+    assert len(fewer) < len(rows) - 400
+    assert held_out(fewer) == chosen
+    assert held_out(rows, seed=2**63 - 1) != chosen
+
+
+def test_the_random_order_is_different_for_each_pair_and_even() -> None:
     user, item = np.repeat(np.arange(300), 300), np.tile(np.arange(300), 300)
     order = random_order(user, item, 0)
     assert len(np.unique(order)) == len(order)
-    assert np.array_equal(order[::-1], random_order(user[::-1].astype(np.int32), item[::-1].astype(np.int32), 0))
-    assert not np.array_equal(order, random_order(user, item, 2**63 - 1))
     # Each place is a user's largest equally often: the chi-square over 300 items stays within five deviations.
     chosen = np.bincount(order.reshape(300, 300).argmax(1), minlength=300)
     assert abs(((chosen - 1) ** 2).sum() - 299) < 5 * (2 * 299) ** 0.5
@@ -122,21 +144,21 @@ def test_the_k_core_is_what_is_left_when_no_more_has_to_go(of_user: int, of_item
 def test_a_file_can_be_asked_for_its_core(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "d.csv"
     path.write_text("user_id,item_id\na,x\na,y\nb,x\nb,y\nb,z\nc,y\nc,z\nd,z\nd,rare\n")
-    split = load_split(path, min_user_interactions=2, min_item_interactions=2)
+    split = load_split(path, SplitOptions(min_user_interactions=2, min_item_interactions=2))
     assert split.train.users.ids.to_list() == ["a", "b", "c"]
     assert split.train.items.ids.to_list() == ["x", "y", "z"]
     assert "1 of 4 users, 1 of 4 items and 2 of 9 interactions are left out" in caplog.text
     path.write_text("user_id,item_id\na,x\na,y\nb,x\nc,y\n")
     with pytest.raises(InputError, match="min_user_interactions = 2 and min_item_interactions = 1 holds one user only"):
-        load_split(path, min_user_interactions=2)
+        load_split(path, SplitOptions(min_user_interactions=2))
 
 
 @pytest.mark.parametrize("option", ["held_out", "min_user_interactions", "min_item_interactions"])
 def test_options_that_cannot_be_are_refused(tmp_path: Path, option: str) -> None:
     with pytest.raises(InputError, match=f"{option} is 0; it must be at least 1"):
-        load_split(tmp_path / "d.csv", **{option: 0})
+        load_split(tmp_path / "d.csv", SplitOptions(**{option: 0}))
     with pytest.raises(InputError, match=f"which has its own split: {option} = 2 cannot be applied"):
-        load_split(paper_folder(tmp_path), **{option: 2})
+        load_split(paper_folder(tmp_path), SplitOptions(**{option: 2}))
 
 
 def test_the_papers_format_keeps_its_split_and_negatives(tmp_path: Path) -> None:
@@ -183,7 +205,7 @@ def test_a_held_out_pair_is_never_trained_on(tmp_path: Path, caplog: pytest.LogC
     leaky = "0\t0\t5\t9\n0\t3\t3\t8\n1\t2\t1\t7\n"
     with caplog.at_level(logging.WARNING):
         split = read_paper_folder(paper_folder(tmp_path, **{"t.train.rating": leaky}))
-    assert "1 held-out pairs stand in" in caplog.text
+    assert "1 held-out pairs are in" in caplog.text
     assert set(zip(split.train.user_index, split.train.item_index, strict=True)) == {(0, 0), (1, 2)}
 
 

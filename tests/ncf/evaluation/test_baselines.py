@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ncf.data.splits import Split, load_split
+from ncf.data.load import load_split
+from ncf.data.splits import Split
 from ncf.evaluation import baselines
-from ncf.evaluation.baselines import Baselines, Popularity, fit_baselines
+from ncf.evaluation.baselines import Baselines, fit_baselines
 from ncf.evaluation.ranking import Candidates, evaluate_full, evaluate_sampled
+from ncf.models.scorers import Popularity
 from ncf.models.seen import SeenItems
 
 CPU = torch.device("cpu")

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import polars as pl
 import pytest
@@ -10,19 +8,9 @@ import torch
 from ncf.data.interactions import IdIndex, Interactions
 from ncf.data.splits import HeldOut, Split
 from ncf.evaluation import ranking as module
-from ncf.evaluation.ranking import (
-    Candidates,
-    Popularity,
-    compare,
-    evaluate,
-    evaluate_full,
-    evaluate_sampled,
-    full_ranks,
-    known_items,
-    rank_held_out,
-)
-from ncf.models.neural import build_model
-from ncf.models.seen import SeenItems
+from ncf.evaluation.ranking import Candidates, evaluate_full, evaluate_sampled, full_ranks
+from ncf.models.scorers import Popularity
+from ncf.models.seen import SeenItems, known_items
 
 CPU = torch.device("cpu")
 
@@ -73,21 +61,6 @@ def test_a_user_without_any_negative_is_left_out_of_the_sampled_protocol() -> No
     assert Candidates.of(held, split, CPU, 0).user_index.tolist() == [1]
 
 
-def test_both_protocols_agree_with_a_slow_reading() -> None:
-    torch.manual_seed(0)
-    split = small_split()
-    model = build_model("neumf", 3, 5, 4).eval()
-    report = evaluate(model, split)
-    ranks = []
-    for user, item in zip(split.held_out.user_index, split.held_out.item_index, strict=True):
-        seen = split.train.item_index[split.train.user_index == user]
-        mine = model(torch.tensor([user]), torch.tensor([item])).item()
-        others = [i for i in range(5) if i != item and i not in seen]
-        ranks.append(sum(model(torch.tensor([user]), torch.tensor([i])).item() >= mine for i in others))
-    assert abs(report["model"]["full"]["MRR"] - np.mean([1 / (rank + 1) for rank in ranks])) < 1e-12
-    assert list(report) == ["model", "popularity", "ease", "ials"]
-
-
 def test_other_held_out_items_of_a_user_are_no_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     """By popularity user 0 has 2 (count 1) before 3 and 4 (0): 3 ties with 4 only, as 2 is held out as well."""
     split = small_split()
@@ -119,46 +92,3 @@ def test_coverage_counts_what_anybody_is_shown(monkeypatch: pytest.MonkeyPatch) 
     shown = full_ranks(popularity(split), split.held_out, known_items(split, CPU)).recommended
     assert shown is not None
     assert shown.tolist() == [False, True, True, True, True]
-
-
-def test_ranks_of_several_scorers_have_the_same_rows_and_make_the_report() -> None:
-    torch.manual_seed(0)
-    split, model = small_split(), build_model("gmf", 3, 5, 4).eval()
-    heard: list[str] = []
-    ranks = rank_held_out({"a": model, "b": popularity(split)}, split, CPU, seed=4, say=heard.append)
-    assert heard == ["ranking: a", "ranking: b"]
-    for protocol in ("sampled", "full"):
-        assert torch.equal(ranks["a"][protocol].user_index, ranks["b"][protocol].user_index)
-        assert torch.equal(ranks["a"][protocol].item_index, ranks["b"][protocol].item_index)
-    report = evaluate(model, split, seed=4)
-    assert report["model"] == {way: found.summary() for way, found in ranks["a"].items()}
-    assert report["popularity"]["full"] == ranks["b"]["full"].summary()
-
-
-def test_details_agree_with_the_summary() -> None:
-    torch.manual_seed(0)
-    comparison = compare(build_model("gmf", 3, 5, 4), small_split())
-    report, details = comparison.report(), json.loads(json.dumps(comparison.details()))
-    assert set(details["margins"]) == {"popularity", "ease", "ials"}
-    for name, ways in report.items():
-        for way, figures in ways.items():
-            assert details["by_k"][name][way]["HR"]["10"] == figures["HR@10"]
-            assert details["by_k"][name][way]["NDCG"]["20"] >= figures["NDCG@10"]
-            for groups in (details["by_user_activity"][name][way], details["by_item_popularity"][name][way]):
-                assert sum(group["held_out"] for group in groups) == 3
-                mean = sum(group["held_out"] * group["NDCG@10"] for group in groups) / 3
-                assert mean == pytest.approx(figures["NDCG@10"])
-            if name != "model":
-                margin = details["margins"][name][way]["NDCG@10"]
-                assert margin["difference"] == pytest.approx(report["model"][way]["NDCG@10"] - figures["NDCG@10"])
-    assert 0 < details["coverage"]["model"] <= 1
-
-
-def test_nobody_with_a_negative_leaves_the_sampled_protocol_empty() -> None:
-    pairs = np.array([(0, 0), (1, 1)])
-    users, items = (IdIndex.of(pl.Series(range(n))) for n in (2, 2))
-    split = Split(Interactions(users, items, pairs[:, 0], pairs[:, 1]), HeldOut(np.array([0, 1]), np.array([1, 0])))
-    comparison = compare(build_model("gmf", 2, 2, 4), split)
-    assert comparison.report()["model"]["sampled"] == {}
-    assert comparison.report()["model"]["full"]["HR@10"] == 1.0
-    assert set(comparison.details()["margins"]["ease"]) == {"full"}

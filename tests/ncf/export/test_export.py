@@ -18,7 +18,8 @@ from tritonclient.grpc import model_config_pb2
 
 from ncf.errors import InputError
 from ncf.export import export as export_module
-from ncf.export.export import export, query_config, score_config, topk_config
+from ncf.export.export import export
+from ncf.export.model_configs import query_config, score_config, topk_config
 from ncf.export.modules import TopK, TotalScorer
 from ncf.export.query import Query
 from ncf.export.repository import part_names, rollback
@@ -267,8 +268,8 @@ def test_a_module_that_differs_from_eager_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_export_leaves_no_half_model(food_run: Run, tmp_path: Path) -> None:
-    """Killed while it publishes; the next export clears what it left and succeeds."""
+def test_a_killed_export_leaves_no_half_model(food_run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Killed while it writes; the next export names what it left, leaves it alone and succeeds."""
     script = f"""
         import os, signal
         from pathlib import Path
@@ -282,8 +283,11 @@ def test_a_killed_export_leaves_no_half_model(food_run: Run, tmp_path: Path) -> 
     left = [path.name for path in tmp_path.iterdir()]
     assert len(left) == 1
     assert left[0].startswith(".export-")
+    before = sorted((tmp_path / left[0]).rglob("*"))
     export(food_run, tmp_path, "m")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "m_query", "m_topk"]
+    assert f"{left[0]} is left over from an export that was killed" in caplog.text
+    assert sorted((tmp_path / left[0]).rglob("*")) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*left, "m", "m_query", "m_topk"]
 
 
 def test_rollback_withdraws_what_is_newer_and_deletes_nothing(food_run: Run, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from ncf.export.triton_config import (
     ModelWarmup,
     Tensor,
     WarmupInput,
-    Word,
 )
 
 
@@ -21,7 +20,7 @@ def test_every_field_round_trips_through_tritons_protobuf() -> None:
         max_batch_size=32,
         input=[Tensor('odd "name" \\ é', TYPE_INT64, [1]), Tensor("b", TYPE_FP32, [3, -1])],
         output=[Tensor("c", TYPE_FP32, [2])],
-        instance_group=[InstanceGroup(Word("KIND_GPU"), count=2)],
+        instance_group=[InstanceGroup("KIND_GPU", count=2)],
         dynamic_batching=DynamicBatching([4, 8], 250),
         model_warmup=[ModelWarmup("w", 4, {"b": WarmupInput(TYPE_FP32, [3, 5], zero_data=True)}, count=3)],
     )

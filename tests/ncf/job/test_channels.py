@@ -9,13 +9,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from ncf.data.load import load_split
 from ncf.data.prepare import prepare
-from ncf.data.splits import HeldOut, Split, load_split
+from ncf.data.splits import HeldOut, Split, SplitOptions
 from ncf.errors import InputError
 from ncf.job.channels import read_channels
 from ncf.job.data import JobData, gather
 from ncf.training.config import TrainConfig
-from ncf.training.run import split_of
 from tests.support.jobs import HEADER, ROWS, Job, table
 
 Pairs = set[tuple[object, object]]
@@ -37,7 +37,7 @@ def gathered(job: Job, scratch: Path, config: TrainConfig | None = None, **envir
 
 
 def split_in(job: Job, scratch: Path, **environment: str) -> Split:
-    return split_of(gathered(job, scratch, **environment).path, TrainConfig())
+    return load_split(gathered(job, scratch, **environment).path)
 
 
 def trained_on(split: Split) -> Pairs:
@@ -165,8 +165,8 @@ def test_a_test_channel_has_to_do_with_the_data(job: Job, scratch: Path) -> None
 def test_least_numbers_of_interactions_hold_beside_a_test_channel(job: Job, scratch: Path) -> None:
     job.put("train", "a.csv", table([*ROWS, ("rare", "i1", 5)]))
     job.put("test", "test.csv", table([("u1", "i2", 1), ("rare", "i3", 2)]))
-    config = TrainConfig(min_user_interactions=2, held_out=2)
-    split = split_of(gathered(job, scratch, config).path, config)
+    config = TrainConfig(split=SplitOptions(min_user_interactions=2, held_out=2))
+    split = load_split(gathered(job, scratch, config).path, config.split)
     assert held(split, split.held_out) == {("u1", "i2")}
     assert trained_on(split) == pairs(ROWS)
 
@@ -211,7 +211,7 @@ def test_channels_that_nothing_reads_are_named(job: Job, scratch: Path, caplog: 
     job.put("train", "a.csv", table(ROWS))
     job.put("validation", "b.csv", table(ROWS))
     gathered(job, scratch)
-    assert "channels that nothing reads: validation; there are train, training, test, items" in caplog.text
+    assert "unknown channels that are not read: validation; the names are train, training, test, items" in caplog.text
 
 
 PIPE = {"TrainingInputMode": "Pipe"}
@@ -264,7 +264,7 @@ def test_parts_leave_the_choice_of_epoch_as_one_file_does(
     for number in range(3):
         job.put("train", f"part-{number}.csv", table(ROWS[number::3]))
     data = gathered(job, scratch, TrainConfig(validation=validation))
-    split = split_of(data.path, TrainConfig())
+    split = load_split(data.path)
     assert split.validation is None
     assert same(split, one_file)
 
@@ -272,7 +272,7 @@ def test_parts_leave_the_choice_of_epoch_as_one_file_does(
 def test_the_last_epoch_may_be_kept_beside_a_test_channel(job: Job, scratch: Path) -> None:
     job.put("train", "a.csv", table(ROWS))
     job.put("test", "test.csv", table(ROWS[::9]))
-    split = split_of(gathered(job, scratch, TrainConfig(validation=0)).path, TrainConfig())
+    split = load_split(gathered(job, scratch, TrainConfig(validation=0)).path)
     assert held(split, split.held_out) == pairs(ROWS[::9])
     assert len(split.train) == len(ROWS) - len(ROWS[::9])
     with pytest.raises(InputError, match="validation is 2; where held-out items have a channel of their own"):

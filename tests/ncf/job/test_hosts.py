@@ -15,7 +15,8 @@ import pytest
 
 from ncf.errors import InputError
 from ncf.job.cause import LaunchError, cause_of
-from ncf.job.hosts import Hosts, processes_here, read_hosts
+from ncf.job.hosts import Hosts, read_hosts
+from ncf.job.job import TrainingJob, processes_here
 from ncf.job.launch import children, environment, first_process, free_port, launch
 from ncf.job.settings import JobSettings
 from ncf.training.config import TrainConfig
@@ -62,7 +63,7 @@ def test_c098_processes_talk_over_the_network_that_the_platform_names(
     assert (two["GLOO_SOCKET_IFNAME"], two["NCCL_SOCKET_IFNAME"]) == ("lo", "lo")
     assert environment(Hosts("a", ("a",), "eth7"), 1)["GLOO_SOCKET_IFNAME"] == "lo"
     assert "GLOO_SOCKET_IFNAME" not in environment(Hosts("a", ("a", "b"), "eth7"), 1)
-    assert "resourceconfig.json names the network interface eth7, which is not here" in caplog.text
+    assert "resourceconfig.json names the network interface eth7, which this host does not have" in caplog.text
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "mine")
     assert environment(Hosts("a", ("a", "b"), "lo"), 1)["NCCL_SOCKET_IFNAME"] == "mine"
 
@@ -103,7 +104,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 KILLED = "E1 torch/api.py:1002] failed (exitcode: -9) local_rank: 1 (pid: 7) of binary: python3"
-LOST = "ncf: process 0 of 2 lost another one and ends: [/a/b/pair.cc:537] Read error: Connection reset by peer"
+LOST = "ncf: process 0 of 2 lost another process and ends: [/a/b/pair.cc:537] Read error: Connection reset by peer"
 TORCHRUN = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: "
 
 
@@ -113,7 +114,7 @@ TORCHRUN = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: "
         (["epoch 1", "ncf: epochs is 0; it must", KILLED, TORCHRUN], "epochs is 0; it must"),
         ([LOST, "[rank1]: torch.OutOfMemoryError: CUDA out of", TORCHRUN], "torch.OutOfMemoryError: CUDA out of"),
         ([LOST, KILLED, TORCHRUN], "process 1 on a was killed by SIGKILL, which is how a machine out of memory ends"),
-        ([LOST, TORCHRUN], "process 0 of 2 lost another one and ends: Read error: Connection reset by peer; the logs"),
+        ([LOST, TORCHRUN], "process 0 of 2 lost another process and ends: Read error: Connection reset by peer; the"),
         (["torch.distributed.DistStoreError: Timed out"], "the hosts a, b did not come together: torch.distributed"),
         (["Traceback", "KeyboardInterrupt", TORCHRUN], "torchrun ended with exit code 1; the log says more; the"),
     ],
@@ -149,12 +150,17 @@ def test_c103_sigterm_with_two_processes_leaves_the_best_epoch(tmp_path: Path) -
     assert not (job.base / "output" / "failure").exists()
 
 
-def test_c101_what_one_process_only_can_do_reaches_the_failure_file(tmp_path: Path) -> None:
-    job = small_job(tmp_path / "ml", processes="2", negatives="exact")
-    process = job.start()
-    _, said = process.communicate(timeout=100)
-    assert process.returncode == 2, said
-    assert job.failure.startswith("exact training and folded models are made by one process")
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_c101_what_one_process_only_can_do_is_refused_before_anything_is_read_or_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hosts: int
+) -> None:
+    for name in ("launch", "gather"):
+        monkeypatch.setattr(f"ncf.job.job.{name}", lambda *_: pytest.fail("it was begun"))
+    processes = {"processes": "2"} if hosts == 1 else {}
+    job = small_job(tmp_path / "ml", negatives="exact", **processes)
+    job.write("resourceconfig.json", {"current_host": HOSTS[0], "hosts": HOSTS[:hosts]})
+    assert TrainingJob(job.base).run() == 2
+    assert job.failure.startswith("exact training and folded models are made by one process, and this training has 2")
 
 
 def two_hosts(folder: Path, **hyperparameters: str) -> tuple[list[Job], list[subprocess.Popen[str]]]:
@@ -194,7 +200,7 @@ def test_c101_a_process_that_dies_on_another_host_ends_the_job(tmp_path: Path) -
         os.kill(process, signal.SIGKILL)
     said = [process.communicate(timeout=100)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1], said
-    assert first.failure.startswith("process 0 of 2 lost another one and ends: ")
+    assert first.failure.startswith("process 0 of 2 lost another process and ends: ")
     assert first.failure.endswith("; the logs of 127.0.0.1, 127.0.0.2 say more")
     assert second.failure.startswith("process 0 on 127.0.0.2 was killed by SIGKILL")
     assert list((first.base / "checkpoints").iterdir())  # to go on from

@@ -140,7 +140,7 @@ def test_c101_items_of_another_catalogue_cost_their_columns_only(
     job = small_job(tmp_path / "ml")
     job.put("items", "items.csv", "item_id,title\nother,One\n")
     assert TrainingJob(job.base).run() == 0
-    assert "the model is written without what is known of the items" in caplog.text
+    assert "the model is written without the metadata of items" in caplog.text
     assert (job.base / "model" / "ncf_model" / "1" / "model.pt").exists()
 
 
@@ -150,7 +150,7 @@ def test_c101_a_model_that_cannot_be_evaluated_is_written(
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("ncf.evaluation.ranking.compare", fail)
+    monkeypatch.setattr("ncf.evaluation.comparison.compare", fail)
     job = small_job(tmp_path / "ml")
     assert TrainingJob(job.base).run() == 0
     assert "the held-out items were not evaluated; the model is written" in caplog.text

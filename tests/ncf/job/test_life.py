@@ -76,7 +76,7 @@ def test_c103_sigterm_does_not_interrupt_the_export(
 def test_c103_sigterm_during_the_evaluation_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("ncf.evaluation.ranking.compare", terminated(time.sleep))
+    monkeypatch.setattr("ncf.evaluation.comparison.compare", terminated(time.sleep))
     job = small_job(tmp_path / "ml")
     assert TrainingJob(job.base).run() == 0
     assert model_of(job).exists()
@@ -84,7 +84,7 @@ def test_c103_sigterm_during_the_evaluation_ends_it(
 
 
 def test_c103_sigterm_before_there_is_a_model_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncf.training.run.split_of", terminated(time.sleep))
+    monkeypatch.setattr("ncf.training.run.load_split", terminated(time.sleep))
     job = small_job(tmp_path / "ml")
     assert TrainingJob(job.base).run() == 1
     assert job.failure == STOPPED_EARLY
@@ -127,7 +127,7 @@ def test_c102_another_jobs_checkpoints_are_refused(tmp_path: Path) -> None:
     other = small_job(tmp_path / "other", num_factors="8")
     shutil.copytree(first.base / "checkpoints", other.base / "checkpoints")
     assert TrainingJob(other.base).run() == 2
-    assert "belongs to a run with num_factors 4, this one has 8" in other.failure
+    assert "belongs to a run with num_factors 4, this run has 8" in other.failure
     assert list((other.base / "checkpoints").iterdir())
 
 

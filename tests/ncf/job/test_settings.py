@@ -12,6 +12,7 @@ import pytest
 
 from ncf.commands.train import train
 from ncf.data.interactions import Columns
+from ncf.data.splits import SplitOptions
 from ncf.errors import InputError
 from ncf.job.settings import COLUMNS, JobSettings, as_options, hyperparameters, read_settings
 from ncf.training.config import TrainConfig
@@ -42,7 +43,7 @@ def test_c098_every_hyperparameter_is_text_of_its_type(tmp_path: Path) -> None:
     assert (config.model, config.num_factors, config.dropout, config.pretrain, config.seed, config.epochs) == (
         "neumf", 8, 0.25, True, 7, None,
     )  # fmt: skip
-    assert config.columns.user_id == 'who "it" is'
+    assert config.split.columns.user_id == 'who "it" is'
     assert settings(tmp_path, {}) == JobSettings(PRESETS["default"], "ncf_model", 100, "auto", math.inf, 0)
     assert read_settings(tmp_path / "none.json") == settings(tmp_path, {})
 
@@ -110,12 +111,14 @@ def test_every_setting_of_a_run_is_a_hyperparameter_and_an_option() -> None:
     "config",
     [
         *PRESETS.values(),
-        TrainConfig(pretrain=True, dropout=0.0, l2=1e-9, schedule="cosine", seed=3),
-        TrainConfig(model="gmf", negatives="12", learning_rate=1e-05, members=3, columns=Columns(user_id="-a b")),
+        TrainConfig(pretrain=True, dropout=0.0, l2=1e-9, schedule="cosine", seed=3, split=SplitOptions(seed=3)),
+        TrainConfig(
+            model="gmf", negatives="12", learning_rate=1e-05, members=3, split=SplitOptions(Columns(user_id="-a b"))
+        ),
     ],
 )
 def test_options_say_what_a_configuration_says(config: TrainConfig) -> None:
     given = train.make_context("train", ["--data", "d", "--output", "o", *as_options(config)]).params
-    mine = {name: given[name] for name in hyperparameters() if name in TrainConfig.__dataclass_fields__}
+    mine = {name: given[name] for name in hyperparameters() if name in config.to_dict()}
     columns = Columns(**{field: given[name] for name, field in COLUMNS.items()})
     assert configure(None, {**mine, "columns": columns}) == config

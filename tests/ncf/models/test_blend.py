@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ncf.data.splits import load_split
+from ncf.data.load import load_split
 from ncf.errors import InputError
-from ncf.evaluation.ranking import evaluate
+from ncf.evaluation.comparison import evaluate
 from ncf.models import blend as folding
 from ncf.models.blend import Blend, fold, standardise
 from ncf.models.neural import build_model
@@ -71,7 +71,7 @@ def test_neumf_starts_from_its_branches(food_csv: Path) -> None:
 
 @pytest.mark.parametrize("overrides", [{"members": 2}, {"closed_form": 0.2}, {"fold_factors": 8}])
 def test_what_is_folded_is_a_gmf(overrides: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="end in one gmf"):
+    with pytest.raises(InputError, match="need model gmf"):
         TrainConfig(model="neumf", **overrides)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="pretrain is for neumf"):
         TrainConfig(model="gmf", pretrain=True)

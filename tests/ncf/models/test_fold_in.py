@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -13,9 +13,10 @@ from torch import Tensor
 from ncf.data.interactions import IntArray, from_table
 from ncf.data.sample import Catalogue, generate
 from ncf.data.splits import HeldOut, Split, leave_one_out
-from ncf.evaluation.ranking import Popularity, Scorer, evaluate_full
+from ncf.evaluation.ranking import evaluate_full
 from ncf.models.fold_in import FoldIn, features, fit_fold_in, random_items
 from ncf.models.neural import NCF, GMFBranch, MLPBranch, build_model
+from ncf.models.scorers import Popularity, Scorer
 from ncf.models.seen import SeenItems
 from ncf.training.config import TrainConfig
 from tests.support.training import train
@@ -44,7 +45,7 @@ def seen(split: Split) -> SeenItems:
 
 @pytest.fixture(scope="module", params=["gmf", "mlp", "neumf"])
 def planted(request: pytest.FixtureRequest) -> Planted:
-    config = TrainConfig(**{**CONFIG.to_dict(), "columns": CONFIG.columns, "model": request.param})
+    config = replace(CONFIG, model=request.param)
     split = leave_one_out(from_table(generate(TASTES).rename({"user_id": "user", "item_id": "item"})))
     first = split.train.num_users - NEW
     old, new = split.held_out.user_index < first, split.held_out.user_index >= first

@@ -10,8 +10,8 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ncf.data.interactions import IdIndex, Interactions
-from ncf.data.splits import load_split
-from ncf.evaluation.ranking import evaluate
+from ncf.data.load import load_split
+from ncf.evaluation.comparison import evaluate
 from ncf.models.neural import NCF
 from ncf.training.config import TrainConfig
 from ncf.training.exact import ExactTraining, RowAdam

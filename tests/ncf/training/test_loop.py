@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from ncf.data.load import load_split
 from ncf.data.prepare import prepare
-from ncf.data.splits import load_split
 from ncf.errors import InputError
-from ncf.evaluation.ranking import evaluate
+from ncf.evaluation.comparison import evaluate
 from ncf.models.seen import SeenItems
 from ncf.training import recipe
 from ncf.training.config import EXACT, TrainConfig
@@ -114,7 +114,7 @@ def test_a_loss_that_is_no_number_is_refused(food_csv: Path) -> None:
         ({"epochs": 0}, "epochs is 0"),
         ({"batch_size": 3, "negatives": "4"}, "batch_size is 3"),
         ({"negatives": "many"}, "negatives is 'many'; choose auto, exact, or a whole number"),
-        ({"negatives": "4", "loss": "softmax"}, "loss softmax runs over all items"),
+        ({"negatives": "4", "loss": "softmax"}, "loss softmax is computed over all items"),
         ({"closed_form": 1.0}, "closed_form is 1.0; it must be at least 0 and below 1"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),

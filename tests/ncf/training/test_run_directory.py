@@ -1,26 +1,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from ncf.data.splits import load_split
+from ncf.data.load import load_split
 from ncf.errors import InputError
-from ncf.evaluation.ranking import evaluate
+from ncf.evaluation.comparison import evaluate
 from ncf.training.run import Life, train_run
 from ncf.training.run_directory import FILES, Run, load_run
 from tests.conftest import QUICK
-
-CPU = torch.device("cpu")
+from tests.support.training import CPU
 
 
 def test_quality_before_saving_is_quality_after_loading(food_csv: Path, tmp_path: Path) -> None:
     result = train_run(food_csv, tmp_path / "run", QUICK, CPU)
     run = load_run(tmp_path / "run")
     assert result is not None
-    split = load_split(food_csv, run.config.columns, run.config.seed).reindex(run.users, run.items)
+    split = load_split(food_csv, run.config.split).reindex(run.users, run.items)
     assert evaluate(run.model, split) == evaluate(result.model, split)
 
 
@@ -44,16 +44,24 @@ def test_an_existing_run_is_not_overwritten(food_csv: Path, tmp_path: Path) -> N
     assert (tmp_path / "run" / "precious").exists()
 
 
-def test_a_failed_run_leaves_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "d.csv"
-    path.write_text("user_id,item_id\na,x\na,y\nb,x\n")  # nothing left to choose the best epoch on
-    with pytest.raises(InputError):
-        train_run(path, tmp_path / "run", QUICK, CPU)
-    assert not (tmp_path / "run").exists()
+def test_a_failed_run_leaves_nothing_of_its_own(food_csv: Path, tmp_path: Path) -> None:
+    """A loss that is not a number ends the training after the run directory was begun."""
+    diverges = replace(QUICK, negatives="4", learning_rate=1e38)
+    with pytest.raises(InputError, match="lower --learning-rate"):
+        train_run(food_csv, tmp_path / "runs" / "first", diverges, CPU)
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "mine").mkdir()
-    with pytest.raises(InputError, match="three interactions of one user"):
-        train_run(path, tmp_path / "mine", QUICK, CPU)
+    with pytest.raises(InputError, match="lower --learning-rate"):
+        train_run(food_csv, tmp_path / "mine", diverges, CPU)
     assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_data_that_cannot_be_trained_on_make_no_run_directory(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("user_id,item_id\na,x\na,y\nb,x\n")  # no item is left to choose the best epoch by
+    with pytest.raises(InputError, match="three interactions of one user"):
+        train_run(path, tmp_path / "run", QUICK, CPU)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_unfinished_or_broken_run_is_refused(food_csv: Path, tmp_path: Path) -> None:

@@ -6,16 +6,21 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ncf.errors import InputError
+from ncf.training.config import TrainConfig
+from ncf.training.run import train_run
 from tests.conftest import BIN
+from tests.support.training import CPU
 
 EPOCHS = 12
 
 
 def torchrun(*arguments: object, processes: int = 2) -> list[object]:
-    return [BIN / "torchrun", "--nproc-per-node", processes, "-m", "ncf.training.run", *arguments]
+    return [BIN / "torchrun", "--nproc-per-node", processes, "-m", "ncf", "train", *arguments]
 
 
 def options(data: Path, output: Path, epochs: int = EPOCHS) -> list[object]:
@@ -47,11 +52,14 @@ def test_two_processes_reach_what_one_does_and_only_the_first_writes(food_csv: P
     assert two["hit_rate_at_10"] > 0.5
 
 
-def test_exact_training_in_two_processes_is_refused_with_the_remedy(food_csv: Path, tmp_path: Path) -> None:
-    process = start(torchrun("--data", food_csv, "--output", tmp_path / "run", "--negatives", "exact"))
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert "run `ncf train` instead, or give --negatives N" in errors
+@pytest.mark.parametrize("config", [{"negatives": "exact"}, {"loss": "softmax"}, {"model": "gmf", "members": 2}])
+def test_exact_training_in_two_processes_is_refused_before_they_meet(
+    food_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]
+) -> None:
+    """As torchrun starts each of them, but for the address where they would meet."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match=r"this training has 2; run `ncf train` in one process, or give --negatives N"):
+        train_run(food_csv, tmp_path / "run", TrainConfig(**config), CPU)
     assert not (tmp_path / "run").exists()
 
 
@@ -76,7 +84,7 @@ def test_a_dead_process_ends_the_training_with_a_clear_message(food_csv: Path, t
     _, errors = processes[0].communicate(timeout=120)
     processes[1].communicate()
     assert processes[0].returncode == 1
-    assert "process 0 of 2 lost another one and ends" in errors
+    assert "process 0 of 2 lost another process and ends" in errors
     assert "Traceback" not in errors
     assert list((tmp_path / "run" / "checkpoints").glob("*.ckpt"))  # from which it can go on
 

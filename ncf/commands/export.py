@@ -1,0 +1,95 @@
+"""`ncf export` and `ncf rollback`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ncf.errors import InputError
+from ncf.training.config import DEFAULT_K, DEVICES
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command(short_help="Write a run into a Triton model repository.")
+@click.option("--run", "run_directory", type=PATH, required=True, help="A run directory of `ncf train`.")
+@click.option("--repository", type=PATH, required=True, help="A Triton model repository; made if it is not there.")
+@click.option("--name", required=True, help="Name of the recommender; NAME, NAME_topk and NAME_query are written.")
+@click.option("--version", type=int, help="Version to write. [default: the next free one]")
+@click.option("--k", type=int, default=DEFAULT_K, show_default=True, help="Most recommendations in an answer.")
+@click.option("--items", "items_file", type=PATH, help="A CSV, TSV or Parquet file with metadata of the items.")
+@click.option(
+    "--item-column", default="item_id", show_default=True, help="The column of --items with the ids of the items."
+)
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="auto",
+    show_default=True,
+    help="Where Triton runs the models; auto: on a GPU if the server finds one.",
+)
+@click.option(
+    "--serving", type=PATH, help="A JSON file with batch sizes, queue delays and instances of score, topk and query."
+)
+def export(
+    run_directory: Path,
+    repository: Path,
+    name: str,
+    version: int | None,
+    k: int,
+    items_file: Path | None,
+    item_column: str,
+    device: str,
+    serving: Path | None,
+) -> None:
+    """Write a run into a Triton model repository as TorchScript, after a comparison with the trained model.
+
+    A running `serve` loads a new version of a recommender by itself. Requests can return the columns of --items, such
+    as title and category, with recommendations, and filter by them.
+
+    --serving sets max_batch_size, max_queue_delay_microseconds and instances of score, topk and query in the
+    config.pbtxt of a new recommender. `make bench` writes such a file, export_preset.json:
+    {"score": {"max_batch_size": 1024, "instances": 2}, "topk": {"max_queue_delay_microseconds": 500}}
+
+    \b
+    Examples:
+      ncf export --run runs/first --repository model_repository --name ncf_first
+      ncf export --run runs/second --repository model_repository --name ncf_first --items items.csv
+      ncf export --run runs/first --repository tuned --name ncf_first --serving export_preset.json
+    """
+    from ncf.data.item_columns import read_items
+    from ncf.export.export import export as export_run
+    from ncf.export.serving_settings import read_serving
+    from ncf.training.run_directory import load_run
+
+    settings = read_serving(serving) if serving else None
+    run = load_run(run_directory)
+    columns = read_items(items_file, run.items, item_column) if items_file else []
+    exported = export_run(run, repository, name, version, k, device, columns, settings)
+    click.echo(
+        f"wrote {exported.score}, {exported.topk.name} and {exported.query.name}, version {exported.version}, "
+        f"K = {exported.k}" + (f", items with {', '.join(column.name for column in columns)}" if columns else "")
+    )
+
+
+@click.command(short_help="Go back to an older version of a recommender.")
+@click.option("--repository", type=PATH, required=True, help="A Triton model repository, served or not.")
+@click.option("--name", required=True, help="Name of the recommender.")
+@click.option("--version", type=int, help="The version to go back to. [default: the one before the newest]")
+def rollback(repository: Path, name: str, version: int | None) -> None:
+    """Go back to an older version: newer versions are withdrawn, and a running `serve` follows by itself.
+
+    Nothing is deleted: version 7 becomes `.withdrawn-7` in the model's folders; renaming it back undoes the rollback.
+
+    \b
+    Example:
+      ncf rollback --repository model_repository --name ncf_first
+    """
+    from ncf.export.repository import rollback as withdraw
+
+    if not repository.is_dir():
+        raise InputError(f"{repository} is no folder; --repository takes a Triton model repository")
+    current, withdrawn = withdraw(repository, name, version)
+    numbers = ", ".join(map(str, withdrawn))
+    click.echo(f"{name} is at version {current} again; withdrawn: {numbers} (kept as .withdrawn-<version>)")

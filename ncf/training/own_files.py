@@ -1,0 +1,37 @@
+"""The files that this process wrote itself: it may remove or replace only those."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+
+class OwnFiles:
+    """The files and folders that this process made; `remove` touches nothing else."""
+
+    def __init__(self) -> None:
+        self.files: set[Path] = set()
+        self.folders: list[Path] = []
+
+    def make_folder(self, path: Path) -> None:
+        """Make a folder and its missing parents. Raises OSError."""
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        self.folders += reversed(missing)
+
+    def claim(self, path: Path) -> bool:
+        """Call it before each write of a file; False if the file existed before this process wrote it."""
+        if path not in self.files and (path.exists() or path.is_symlink()):
+            return False
+        self.files.add(path)
+        return True
+
+    def remove(self, inside: Path | None = None) -> None:
+        """Remove what this process made (in the folder `inside` only); a folder with other files in it stays."""
+        for file in [file for file in self.files if inside is None or inside in file.parents]:
+            file.unlink(missing_ok=True)
+            self.files.discard(file)
+        for folder in reversed(self.folders):
+            if inside is None or folder == inside or inside in folder.parents:
+                with suppress(OSError):
+                    folder.rmdir()
