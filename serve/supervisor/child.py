@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +15,7 @@ from pathlib import Path
 log = logging.getLogger("serve")
 
 RESTARTS, RESTART_WINDOW = 3, 600.0
-PR_SET_PDEATHSIG = 1
+END_WITH_PARENT = Path(__file__).with_name("end_with_parent.py")
 
 
 class StartError(Exception):
@@ -79,18 +79,20 @@ class Child:
 def spawn(
     command: Sequence[str], environment: dict[str, str], *keep: int, cwd: Path | None = None
 ) -> subprocess.Popen[bytes]:
-    """A child in a session of its own (Ctrl-C reaches it through us) that gets SIGTERM if we die without a word."""
-    libc = ctypes.CDLL(None)
+    """Start a process that gets SIGTERM if this one dies, in a session of its own: Ctrl-C reaches it through us alone.
 
-    def on_our_death() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
+    `keep` are the file descriptors that it inherits.
+    """
     return subprocess.Popen(
-        command,
+        tied_to_us(command),
         env=environment,
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         pass_fds=keep,
         start_new_session=True,
-        preexec_fn=on_our_death,
     )
+
+
+def tied_to_us(command: Sequence[str]) -> list[str]:
+    """The command that starts `command` so that it gets SIGTERM when this process, its parent, dies."""
+    return [sys.executable, "-I", "-S", str(END_WITH_PARENT), str(os.getpid()), *command]
