@@ -15,6 +15,7 @@ from pathlib import Path
 log = logging.getLogger("serve")
 
 RESTARTS, RESTART_WINDOW = 3, 600.0
+TICKS = os.sysconf("SC_CLK_TCK")  # of processor time, in a second
 END_WITH_PARENT = Path(__file__).with_name("end_with_parent.py")
 
 
@@ -59,6 +60,16 @@ class Child:
                     if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                         dead.add(int(child))
         return dead
+
+    def processor_seconds(self) -> float:
+        """The processor time that the processes of its session have used: its own, and that of what it has started."""
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):  # the process may end in this moment
+                words = stat.read_text().rpartition(")")[2].split()
+                if int(words[3]) == self.process.pid:
+                    ticks += int(words[11]) + int(words[12])
+        return ticks / TICKS
 
     def stop(self, seconds: float) -> None:
         """SIGTERM, and SIGKILL for what is still there after `seconds`."""

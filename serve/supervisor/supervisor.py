@@ -31,6 +31,7 @@ from serve.settings import Settings
 from serve.supervisor.child import Child, StartError, spawn
 from serve.supervisor.ports import LOOPBACK, PortError, PublicPorts, public_ports, triton_ports
 from serve.supervisor.scratch import FULL, MORE, check_room, clear_shared_memory, free_shared_memory, scratch_folder
+from serve.supervisor.triton_health import LOOK_SECONDS, TritonHealth, TritonStart
 from serve.telemetry.cloudwatch import EmfWriter
 from serve.telemetry.counts import TALLY_FOLDER, TallyFolder
 from serve.telemetry.prometheus import MetricsServer, Page
@@ -45,8 +46,6 @@ log = logging.getLogger("serve")
 GUNICORN_SECONDS, TRITON_SECONDS = 17, 5
 TICK = 0.1
 INPUT_SIZE = "--http-max-input-size"
-# How often to look whether Triton is well, and after how long without an answer it hangs.
-LOOK_SECONDS, SILENT_SECONDS = 1.0, 30.0
 # What gunicorn would take from the environment, which is that of the endpoint.
 GUNICORNS_OWN = ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY")
 
@@ -189,14 +188,14 @@ class Supervisor:
     ) -> None:
         """Until a signal comes: restart what dies or hangs, say when the models are ready. Raises StartError."""
         watcher: threading.Thread | None = None
-        health: TritonHealth | None = None
+        health: TritonStart | TritonHealth = TritonStart(triton)
         while not self.stopping:
             if triton.check(may_restart=watcher is not None):
                 models.pause()
-                health, began = None, time.monotonic()
+                health, began = TritonStart(triton), time.monotonic()
             gunicorn.check(may_restart=True)
             self._bury()
-            if health is None and admin.is_live(LOOK_SECONDS):
+            if isinstance(health, TritonStart) and admin.is_live(LOOK_SECONDS):
                 try:
                     names = self._report(models, admin)
                 except Unavailable as error:
@@ -209,9 +208,9 @@ class Supervisor:
                 if watcher is None:
                     watcher = threading.Thread(target=models.watch, args=(admin, self.ended), daemon=True)
                     watcher.start()
-            if health is not None and health.is_due():
-                if (why := health.look()) is not None:
-                    log.error("tritonserver %s and is killed", why)
+            if health.is_due():
+                if (problem := health.problem()) is not None:
+                    log.error("tritonserver %s; it is killed", problem)
                     triton.kill()
                 with suppress(OSError, ValueError):
                     tallies.read()  # what dead workers have left is added up and taken away
@@ -247,28 +246,3 @@ class Supervisor:
         self.ended.set()
         for child in self.children:
             child.stop(GUNICORN_SECONDS + 1 if child.name == "gunicorn" else TRITON_SECONDS)
-
-
-class TritonHealth:
-    """Whether a tritonserver that is there is still of use."""
-
-    def __init__(self, triton: Child, admin: TritonAdmin, heal_backends: bool) -> None:
-        """`heal_backends`: whether a model's process that has died is a reason to start Triton again. With many models
-        that come and go it is not: the platform unloads and loads the one, and the others go on."""
-        self.triton, self.admin, self.heal_backends = triton, admin, heal_backends
-        self.looked = self.answered = time.monotonic()
-        self.dead: set[int] = set()
-
-    def is_due(self) -> bool:
-        return time.monotonic() > self.looked + LOOK_SECONDS
-
-    def look(self) -> str | None:
-        """What is wrong with it, if anything is."""
-        if self.admin.is_live(LOOK_SECONDS):
-            self.answered = time.monotonic()
-        self.looked = time.monotonic()
-        if self.looked - self.answered > SILENT_SECONDS:
-            return f"has not answered for {SILENT_SECONDS:.0f} s"
-        # Triton does not look after a process of its Python backend that dies; one it unloads is dead for a moment.
-        before, self.dead = self.dead, self.triton.dead_children() if self.heal_backends else set()
-        return "has lost a model's process" if before & self.dead else None
