@@ -38,6 +38,7 @@ from serve.telemetry.prometheus import MetricsServer, Page
 from serve.triton.address import ADDRESS_FILE, TritonAddress
 from serve.triton.admin import TritonAdmin
 from serve.triton.arguments import grpc_host, region_size, triton_arguments
+from serve.triton.gpus import count_gpus
 from serve.triton.runtime import RuntimeNotFoundError, TritonRuntime, find_runtime
 
 log = logging.getLogger("serve")
@@ -156,7 +157,7 @@ class Supervisor:
             address,
             prefix,
             shm_free=free_shared_memory(),
-            gpus=len([*Path("/dev").glob("nvidia[0-9]*")]),
+            gpus=count_gpus(),
             exit_seconds=TRITON_SECONDS - 1,
             instances=instances,
         )

@@ -19,6 +19,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from serve.triton.gpus import count_gpus
+
 log = logging.getLogger("serve")
 
 NGC_SERVER = Path("/opt/tritonserver/bin/tritonserver")
@@ -72,7 +74,7 @@ def find_runtime(scratch: Path) -> TritonRuntime:
     environment = _wheel_environment(server.parents[1] / "nvidia_pytriton.libs")
     _check_stub(backends / "python" / STUB, environment)
     flags = [f"--backend-directory={backends}"]
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
+    if not count_gpus():
         log.info("no GPU here: models run on the CPU (Triton's own error about CudaDriverHelper means the same)")
         flags.append("--pinned-memory-pool-byte-size=0")  # else Triton complains twice more
     return TritonRuntime(server / "bin" / "tritonserver", tuple(flags), environment, backends)

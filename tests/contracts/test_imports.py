@@ -55,6 +55,7 @@ ROOMS = {
     "ncf.job.launch": {"ncf.job.job"},
     "ncf.job.job": {"ncf.commands.main"},
     "serve.supervisor.child": {
+        "serve.supervisor.triton_health",
         "serve.supervisor.supervisor",
         "serve.supervisor.ports",
         "serve.models.hosted",
