@@ -102,3 +102,9 @@ class DeadlineExceeded(ServeError):
 class OutOfMemory(ServeError):
     status = 507
     code = "out_of_memory"
+
+
+class StartError(Exception):
+    """Serving cannot start or go on; the message is one line for the person who reads the log."""
+
+    exit_code = 1

@@ -12,17 +12,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from serve.errors import StartError
+
 log = logging.getLogger("serve")
 
 RESTARTS, RESTART_WINDOW = 3, 600.0
 TICKS = os.sysconf("SC_CLK_TCK")  # of processor time, in a second
 END_WITH_PARENT = Path(__file__).with_name("end_with_parent.py")
-
-
-class StartError(Exception):
-    """Serving cannot start or go on; the message is one line for the person who reads the log."""
-
-    exit_code = 1
 
 
 class Child:

@@ -55,11 +55,8 @@ ROOMS = {
     "ncf.job.launch": {"ncf.job.job"},
     "ncf.job.job": {"ncf.commands.main"},
     "serve.supervisor.child": {
-        "serve.supervisor.triton_health",
         "serve.supervisor.supervisor",
-        "serve.supervisor.ports",
-        "serve.models.hosted",
-        "serve.supervisor.scratch",
+        "serve.supervisor.triton_health",
     },
     "serve.supervisor.command": {"serve.__main__"},
     "serve.supervisor.supervisor": {"serve.supervisor.command"},
