@@ -1,4 +1,4 @@
-"""One supervised process: started, started again when it dies, stopped in the end."""
+"""A supervised process: it is started, started again when it dies, and stopped in the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ END_WITH_PARENT = Path(__file__).with_name("end_with_parent.py")
 
 
 class Child:
-    """One supervised process with its recent deaths."""
+    """A supervised process and the times of its recent deaths."""
 
     def __init__(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> None:
         self.name = name
@@ -32,12 +32,15 @@ class Child:
         self.process = start()
 
     def check(self, may_restart: bool) -> bool:
-        """Whether the process had died and was started again. Raises StartError when that is no longer worth trying."""
+        """Start the process again if it has died; returns whether it had.
+
+        Raises StartError if it may not be started again, or has died too often.
+        """
         code = self.process.poll()
         if code is None:
             return False
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-        self.kill()  # whatever it left in its session
+        self.kill()  # the processes that it has left in its session
         now = time.monotonic()
         self._deaths = [death for death in self._deaths if now - death < RESTART_WINDOW] + [now]
         if not may_restart or len(self._deaths) > RESTARTS:
@@ -48,9 +51,9 @@ class Child:
         return True
 
     def dead_children(self) -> set[int]:
-        """Its own children that have ended and that it has not asked for."""
+        """The pids of its children that have ended and whose exit codes it has not collected."""
         dead = set()
-        with suppress(OSError):  # it may end in this moment
+        with suppress(OSError):  # the process may end in this moment
             for task in Path(f"/proc/{self.process.pid}/task").iterdir():
                 for child in (task / "children").read_text().split():
                     if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
@@ -58,7 +61,7 @@ class Child:
         return dead
 
     def processor_seconds(self) -> float:
-        """The processor time that the processes of its session have used: its own, and that of what it has started."""
+        """The processor time used by the processes of its session: its own, and those that it has started."""
         ticks = 0
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):  # the process may end in this moment
@@ -68,13 +71,13 @@ class Child:
         return ticks / TICKS
 
     def stop(self, seconds: float) -> None:
-        """SIGTERM, and SIGKILL for what is still there after `seconds`."""
+        """Send SIGTERM, and SIGKILL to all of its session that is left after `seconds`."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
                 self.process.wait(seconds)
             except subprocess.TimeoutExpired:
-                log.error("%s did not stop within %.0f s and is killed", self.name, seconds)
+                log.error("%s did not stop within %.0f s; it is killed", self.name, seconds)
         self.kill()
 
     def kill(self) -> None:

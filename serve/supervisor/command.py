@@ -39,6 +39,8 @@ def serve() -> None:
     except SettingsError as error:
         logging.getLogger("serve").error("%s", error)
         sys.exit(error.exit_code)
-    from serve.supervisor.supervisor import Supervisor  # --help and a wrong setting need not wait for gRPC
+    from serve.supervisor.supervisor import (
+        Supervisor,
+    )  # imported here, so that --help and a wrong setting do not wait for gRPC
 
     sys.exit(Supervisor(settings).run())

@@ -1,8 +1,8 @@
 """Starts tritonserver and gunicorn, watches both, and stops them in order.
 
-Either one that dies is started again (child.py); when that has been too often, or when it never came up at all,
-everything stops with exit code 1 (why: docs/decisions.md). The public socket belongs to this process, so a port
-that is taken is known before anything starts, and a restarting gunicorn loses no connection.
+Each of them is started again when it dies (child.py). After too many deaths, or if tritonserver never comes up,
+everything stops with exit code 1 (why: docs/decisions.md). The public socket belongs to this process: so it is known
+before anything starts if the port is taken, and no connection is lost while gunicorn is started again.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ from serve.triton.runtime import RuntimeNotFoundError, TritonRuntime, find_runti
 
 log = logging.getLogger("serve")
 
-# SIGTERM to the end within 25 s (SageMaker kills after 30): gunicorn finishes requests, then Triton goes.
+# SageMaker sends SIGKILL 30 s after SIGTERM. All has ended after 25 s: gunicorn finishes requests, then Triton stops.
 GUNICORN_SECONDS, TRITON_SECONDS = 17, 5
 TICK = 0.1
 INPUT_SIZE = "--http-max-input-size"
-# What gunicorn would take from the environment, which is that of the endpoint.
+# Variables from which gunicorn would take arguments; the environment is the endpoint's, and not meant for gunicorn.
 GUNICORNS_OWN = ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY")
 
 
 class Supervisor:
-    """`run()` serves until SIGTERM or SIGINT and returns the exit code."""
+    """Serves a repository, or the models of a multi-model endpoint."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -61,8 +61,9 @@ class Supervisor:
         self.children: list[Child] = []
 
     def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            if signal.getsignal(number) != signal.SIG_IGN:  # `nohup serve` has SIGHUP ignored
                 signal.signal(number, self._on_signal)
         prefix = f"serve_{secrets.token_hex(4)}_"
         try:
@@ -86,14 +87,17 @@ class Supervisor:
                 log.info("stopped")
 
     def _serve(self, scratch: Path, prefix: str, until_stopped: ExitStack) -> None:
-        """Until a signal comes; what was started is stopped by `until_stopped`. Raises StartError and the like."""
+        """Serve until a signal comes; closing `until_stopped` stops all that was started.
+
+        Raises StartError, RepositoryError, RuntimeNotFoundError or OSError.
+        """
         began = time.monotonic()
         models = hosted(self.settings, scratch)
         public = self._bind()
         ports = public_ports(self.settings)
         (scratch / TALLY_FOLDER).mkdir()
         tallies = TallyFolder(scratch / TALLY_FOLDER)
-        self._show_figures(tallies, scratch / ADDRESS_FILE, ports, until_stopped)
+        self._publish_counts(tallies, scratch / ADDRESS_FILE, ports, until_stopped)
         runtime = find_runtime(scratch)
         instances, free = models.check(runtime.backends), free_shared_memory()
         region = region_size(self.settings, len(models.to_load()), instances, free)
@@ -104,7 +108,7 @@ class Supervisor:
         gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, scratch))
         self.children.insert(0, gunicorn)
         self._watch(triton, gunicorn, TritonAdmin(scratch / ADDRESS_FILE), models, tallies, began)
-        log.info("stopping: no new connections, requests in flight are finished")
+        log.info("stopping: no new connections are accepted, requests in flight are finished")
         public.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -124,8 +128,13 @@ class Supervisor:
             ) from error
         return public
 
-    def _show_figures(self, tallies: TallyFolder, address: Path, ports: PublicPorts, until_stopped: ExitStack) -> None:
-        """Metrics on their port, and lines for CloudWatch, where these are asked for. Raises PortError."""
+    def _publish_counts(
+        self, tallies: TallyFolder, address: Path, ports: PublicPorts, until_stopped: ExitStack
+    ) -> None:
+        """Start the server of metrics and the writer of CloudWatch's lines if the settings ask for them.
+
+        Raises PortError.
+        """
         if ports.metrics is not None:
             page = Page(tallies, lambda: TritonAddress.read(address), self._restarts)
             try:
@@ -146,7 +155,7 @@ class Supervisor:
         self, runtime: TritonRuntime, models: Hosted, ports: PublicPorts, scratch: Path, prefix: str, instances: int
     ) -> subprocess.Popen[bytes]:
         clear_shared_memory(prefix)
-        # Ports are looked for at every start: what was free an hour ago may be taken.
+        # New ports for every start, because a port that was free before may be taken now.
         own = triton_ports(self.settings, ports)
         address = TritonAddress(LOOPBACK, *own, secrets.token_hex(16), grpc_host(self.settings))
         address.write(scratch / ADDRESS_FILE)
@@ -161,7 +170,7 @@ class Supervisor:
             exit_seconds=TRITON_SECONDS - 1,
             instances=instances,
         )
-        if runtime.knows(INPUT_SIZE):  # newer releases have a limit of their own; ours is the one that counts
+        if runtime.knows(INPUT_SIZE):  # newer releases limit the size of a body, which `serve` has limited already
             arguments.insert(0, f"{INPUT_SIZE}={max(2**26, self.settings.max_body_bytes)}")
         return spawn([str(runtime.program), *runtime.arguments, *arguments], runtime.environment)
 
@@ -176,7 +185,7 @@ class Supervisor:
             "--log-level", "warning",
             "--no-control-socket",
         ]  # fmt: skip
-        # In a folder of ours: gunicorn takes modules and a gunicorn.conf.py from where it starts.
+        # It starts in a folder of ours, because it takes modules and a gunicorn.conf.py from the current folder.
         paths = {
             "SERVE_MODEL_REPOSITORY": str(self.settings.model_repository.absolute()),
             "SERVE_MULTI_MODEL_ROOT": str(self.settings.multi_model_root.absolute()),
@@ -187,7 +196,10 @@ class Supervisor:
     def _watch(
         self, triton: Child, gunicorn: Child, admin: TritonAdmin, models: Hosted, tallies: TallyFolder, began: float
     ) -> None:
-        """Until a signal comes: restart what dies or hangs, say when the models are ready. Raises StartError."""
+        """Until a signal comes: start again the process that died or hangs, and log when the models are ready.
+
+        Raises StartError.
+        """
         watcher: threading.Thread | None = None
         health: TritonStart | TritonHealth = TritonStart(triton)
         while not self.stopping:
@@ -195,7 +207,7 @@ class Supervisor:
                 models.pause()
                 health, began = TritonStart(triton), time.monotonic()
             gunicorn.check(may_restart=True)
-            self._bury()
+            self._collect_orphans()
             if isinstance(health, TritonStart) and admin.is_live(LOOK_SECONDS):
                 try:
                     names = self._report(models, admin)
@@ -214,12 +226,14 @@ class Supervisor:
                     log.error("tritonserver %s; it is killed", problem)
                     triton.kill()
                 with suppress(OSError, ValueError):
-                    tallies.read()  # what dead workers have left is added up and taken away
+                    tallies.read()  # adds up the files of dead workers and deletes them
             time.sleep(TICK)
 
     def _report(self, models: Hosted, admin: TritonAdmin) -> str:
-        """What is served; it may have to load models, and a signal does not wait for that. Raises StartError and the
-        like."""
+        """The names of the models that are served. Models may be loaded for that; a signal ends the wait.
+
+        Raises StartError or Unavailable.
+        """
         done: Future[str] = Future()
 
         def report() -> None:
@@ -232,11 +246,15 @@ class Supervisor:
         while not self.stopping:
             with suppress(TimeoutError, futures.TimeoutError):
                 return done.result(TICK)
-        return "nothing, for it is stopping"
+        return "nothing, because serve is stopping"
 
-    def _bury(self) -> None:
-        """As process 1 of a container `serve` is given what its children leave behind, such as a killed tritonserver's
-        models, and must wait for it when it has ended; how a child of its own ended, `Child` wants to know."""
+    def _collect_orphans(self) -> None:
+        """Collect the exit codes of processes that are not our own children, but have become so.
+
+        `serve` as process 1 of a container becomes the parent of every process whose parent died, such as the models'
+        processes of a killed tritonserver; without this they would stay as zombies. The exit codes of our own children
+        are left for `Child`.
+        """
         with suppress(ChildProcessError):
             while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 if ended.si_pid in {child.process.pid for child in self.children}:

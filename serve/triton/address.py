@@ -1,4 +1,4 @@
-"""Where Triton listens, and the key of its restricted interfaces: one small file from supervisor to workers."""
+"""Where Triton listens, and the key of its restricted interfaces; the supervisor writes it to a file for workers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ADDRESS_FILE = "triton.json"
-# What only the holder of the key may ask of Triton, over HTTP and over gRPC.
+# The interfaces of Triton, over HTTP and gRPC, that want the key.
 RESTRICTED = ("model-repository", "shared-memory", "logging", "trace", "statistics")
 KEY_HEADER = "x-serve-key"
 
 
 @dataclass(frozen=True)
 class TritonAddress:
-    """Ports on `host`; `key` goes with every request to what is restricted."""
+    """Ports on `host`; requests to restricted interfaces must have `key`."""
 
     host: str
     http_port: int
     grpc_port: int = 0
     metrics_port: int = 0
     key: str = ""
-    grpc_host: str = ""  # where it is another
+    grpc_host: str = ""  # where gRPC listens
 
     def write(self, path: Path) -> None:
         """Replace the file in one step."""

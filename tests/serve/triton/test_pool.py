@@ -33,7 +33,9 @@ def against(handler: Handler, test: Callable[[TritonPool], Awaitable[None]], max
         try:
             await asyncio.wait_for(test(pool), 10)
         finally:
-            pool.close()
+            for connection in pool._idle:
+                if connection.transport is not None:
+                    connection.transport.close()
             await asyncio.sleep(0.1)  # the handlers see it and close their side
             server.close()
 
