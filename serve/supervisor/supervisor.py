@@ -35,7 +35,7 @@ from serve.supervisor.triton_health import LOOK_SECONDS, TritonHealth, TritonSta
 from serve.telemetry.cloudwatch import EmfWriter
 from serve.telemetry.counts import TALLY_FOLDER, TallyFolder
 from serve.telemetry.prometheus import MetricsServer, Page
-from serve.triton.address import ADDRESS_FILE, TritonAddress
+from serve.triton.address import ADDRESS_FILE, AddressReader, TritonAddress, address_reader
 from serve.triton.admin import TritonAdmin
 from serve.triton.arguments import grpc_host, region_size, triton_arguments
 from serve.triton.gpus import count_gpus
@@ -97,7 +97,8 @@ class Supervisor:
         ports = public_ports(self.settings)
         (scratch / TALLY_FOLDER).mkdir()
         tallies = TallyFolder(scratch / TALLY_FOLDER)
-        self._publish_counts(tallies, scratch / ADDRESS_FILE, ports, until_stopped)
+        triton_address = address_reader(scratch)
+        self._publish_counts(tallies, triton_address, ports, until_stopped)
         runtime = find_runtime(scratch)
         instances, free = models.check(runtime.backends), free_shared_memory()
         region = region_size(self.settings, len(models.to_load()), instances, free)
@@ -107,7 +108,7 @@ class Supervisor:
         self.children.append(triton)
         gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, scratch))
         self.children.insert(0, gunicorn)
-        self._watch(triton, gunicorn, TritonAdmin(scratch / ADDRESS_FILE), models, tallies, began)
+        self._watch(triton, gunicorn, TritonAdmin(triton_address), models, tallies, began)
         log.info("stopping: no new connections are accepted, requests in flight are finished")
         public.close()
 
@@ -129,14 +130,14 @@ class Supervisor:
         return public
 
     def _publish_counts(
-        self, tallies: TallyFolder, address: Path, ports: PublicPorts, until_stopped: ExitStack
+        self, tallies: TallyFolder, address: AddressReader, ports: PublicPorts, until_stopped: ExitStack
     ) -> None:
         """Start the server of metrics and the writer of CloudWatch's lines if the settings ask for them.
 
         Raises PortError.
         """
         if ports.metrics is not None:
-            page = Page(tallies, lambda: TritonAddress.read(address), self._restarts)
+            page = Page(tallies, address, self._restarts)
             try:
                 server = MetricsServer(self.settings.bind_address, ports.metrics, page)
             except OSError as error:

@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from serve.telemetry.counts import BUCKETS, Record, TallyFolder, Totals
-from serve.triton.address import TritonAddress
+from serve.triton.address import AddressReader, TritonAddress
 
 log = logging.getLogger("serve")
 
@@ -79,10 +79,9 @@ class Page:
     def __init__(
         self,
         tallies: TallyFolder,
-        triton: Callable[[], TritonAddress],
+        triton: AddressReader,
         restarts: Callable[[], Mapping[str, int]],
     ) -> None:
-        """`triton` reads Triton's address; it raises OSError or ValueError if there is none."""
         self.tallies, self.triton, self.restarts = tallies, triton, restarts
 
     def __call__(self) -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 ADDRESS_FILE = "triton.json"
@@ -35,6 +37,10 @@ class TritonAddress:
         return cls(**json.loads(path.read_text()))
 
 
-def current(address: TritonAddress | Path) -> TritonAddress:
-    """The address, or what is written in its file now. Raises OSError or ValueError."""
-    return TritonAddress.read(address) if isinstance(address, Path) else address
+# Reads the address of now, because every start of tritonserver gets another. Raises OSError or ValueError.
+AddressReader = Callable[[], TritonAddress]
+
+
+def address_reader(scratch: Path) -> AddressReader:
+    """Reads the address that the supervisor has written into its scratch folder."""
+    return partial(TritonAddress.read, scratch / ADDRESS_FILE)

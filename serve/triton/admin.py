@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from serve.errors import Unavailable
-from serve.triton.address import KEY_HEADER, TritonAddress
+from serve.triton.address import KEY_HEADER, AddressReader, TritonAddress
 
 SECONDS = 5.0
 # Loading a model of gigabytes on a busy machine takes minutes; SageMaker waits 360 s for a load.
@@ -54,9 +53,9 @@ class ModelState:
 
 
 class TritonAdmin:
-    """A blocking client, safe to share between threads. Of a file it always uses the address that is there now."""
+    """A blocking client, safe to share between threads."""
 
-    def __init__(self, address: TritonAddress | Path) -> None:
+    def __init__(self, address: AddressReader) -> None:
         self._address = address
         self._connection: tuple[TritonAddress, Any] | None = None
 
@@ -102,12 +101,10 @@ class TritonAdmin:
         return getattr(client, method)(*arguments, headers={GRPC_KEY_HEADER: address.key}, **named)
 
     def _connect(self) -> tuple[TritonAddress, Any]:
-        address = self._address
-        if isinstance(address, Path):
-            try:
-                address = TritonAddress.read(address)
-            except (OSError, ValueError) as error:
-                raise Unavailable("the inference server is not started yet; try again shortly") from error
+        try:
+            address = self._address()
+        except (OSError, ValueError) as error:
+            raise Unavailable("the inference server is not started yet; try again shortly") from error
         connection = self._connection
         if connection is None or connection[0] != address:
             everywhere = address.grpc_host in ("", "0.0.0.0", "[::]")  # noqa: S104

@@ -10,13 +10,12 @@ import asyncio
 import re
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import cast
 
 import httptools
 
 from serve.errors import Unavailable
-from serve.triton.address import KEY_HEADER, TritonAddress, current
+from serve.triton.address import KEY_HEADER, AddressReader
 
 # Further requests wait in order, so that the number of sockets is bounded.
 MAX_CONNECTIONS = 256
@@ -112,8 +111,7 @@ class TritonConnection(asyncio.Protocol):
 class TritonPool:
     """Sends requests to Triton on free connections, and opens new ones; for one event loop."""
 
-    def __init__(self, address: TritonAddress | Path, max_connections: int = MAX_CONNECTIONS) -> None:
-        """A file with the address is read for every new connection, for Triton may move."""
+    def __init__(self, address: AddressReader, max_connections: int = MAX_CONNECTIONS) -> None:
         self.address = address
         self._idle: list[TritonConnection] = []
         self._free = max_connections
@@ -158,7 +156,7 @@ class TritonPool:
 
     async def index(self) -> TritonResponse:
         """Triton's list of models, for which Triton wants the key."""
-        key = b"%b: %b\r\n" % (KEY_HEADER.encode(), current(self.address).key.encode())
+        key = b"%b: %b\r\n" % (KEY_HEADER.encode(), self.address().key.encode())
         return await self.request(b"POST", "/v2/repository/index", extra=key)
 
     async def _exchange(self, connection: TritonConnection, head: bytes, body: bytes) -> TritonResponse:
@@ -177,7 +175,7 @@ class TritonPool:
 
     async def _connect(self) -> TritonConnection:
         try:
-            at = current(self.address)
+            at = self.address()
             _, connection = await asyncio.get_running_loop().create_connection(TritonConnection, at.host, at.http_port)
         except (OSError, ValueError) as error:
             raise Unavailable("the inference server is not ready; try again shortly") from error

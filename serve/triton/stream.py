@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from pathlib import Path
 from typing import cast
 
 import httptools
 
 from serve.errors import Unavailable
-from serve.triton.address import TritonAddress, current
+from serve.triton.address import AddressReader
 
 # Bytes that are read ahead of a slow caller.
 WINDOW = 1 << 20
@@ -30,10 +29,10 @@ class TritonStream(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
 
     @classmethod
-    async def open(cls, address: TritonAddress | Path, path: str, body: bytes, extra: bytes) -> TritonStream:
+    async def open(cls, address: AddressReader, path: str, body: bytes, extra: bytes) -> TritonStream:
         """Send a request and wait for the head of the answer. Raises Unavailable."""
         try:
-            at = current(address)
+            at = address()
             _, stream = await asyncio.get_running_loop().create_connection(cls, at.host, at.http_port)
         except (OSError, ValueError) as error:
             raise Unavailable("the inference server is not ready; try again shortly") from error
