@@ -27,6 +27,18 @@ class PublicPorts:
     metrics: int | None
 
 
+def public_socket(settings: Settings) -> socket.socket:
+    """A socket that listens on the public port. Raises PortError."""
+    address, port = settings.bind_address, settings.port
+    try:
+        return _listening(address, port, 2048)
+    except OSError as error:
+        raise PortError(
+            f"cannot listen on {address} port {port}: {error.strerror}; stop what uses it, or choose another with "
+            "SAGEMAKER_BIND_TO_PORT and SERVE_BIND_ADDRESS"
+        ) from error
+
+
 def public_ports(settings: Settings) -> PublicPorts:
     """The open ports: as set, or the first free ports of the safe range. Raises PortError."""
     with ExitStack() as held:
@@ -68,9 +80,7 @@ def _free(settings: Settings, held: ExitStack, *taken: int) -> Iterator[int]:
         if port in (settings.port, *taken):
             continue
         try:
-            _listening(
-                settings.bind_address, port
-            ).close()  # closed again: open, it would be in the way of the next line
+            _listening(settings.bind_address, port).close()  # left open, it would be in the way of the next line
             held.enter_context(_listening(LOOPBACK, port))
         except OSError:
             continue
@@ -78,7 +88,7 @@ def _free(settings: Settings, held: ExitStack, *taken: int) -> Iterator[int]:
     raise PortError(f"SAGEMAKER_SAFE_PORT_RANGE {safe[0]}-{safe[1]} has too few free ports; widen it")
 
 
-def _listening(address: str, port: int) -> socket.socket:
+def _listening(address: str, port: int, backlog: int = 1) -> socket.socket:
     """A socket that listens there. Raises OSError."""
     listening = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     try:
@@ -86,7 +96,7 @@ def _listening(address: str, port: int) -> socket.socket:
             socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
         )  # ports of connections that have just ended may be used
         listening.bind((address, port))
-        listening.listen(1)
+        listening.listen(backlog)
     except OSError:
         listening.close()
         raise

@@ -12,9 +12,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,27 +25,22 @@ from serve.errors import StartError, Unavailable
 from serve.models.hosted import Hosted, hosted
 from serve.models.repository import RepositoryError
 from serve.settings import Settings
-from serve.supervisor.child import Child, spawn
-from serve.supervisor.ports import LOOPBACK, PortError, PublicPorts, public_ports, triton_ports
+from serve.supervisor.child import Child
+from serve.supervisor.ports import PortError, PublicPorts, public_ports, public_socket
 from serve.supervisor.scratch import FULL, MORE, check_room, clear_shared_memory, free_shared_memory, scratch_folder
+from serve.supervisor.starts import GUNICORN_SECONDS, TRITON_SECONDS, TritonStarter, start_gunicorn
 from serve.supervisor.triton_health import LOOK_SECONDS, TritonHealth, TritonStart
 from serve.telemetry.cloudwatch import EmfWriter
 from serve.telemetry.counts import TALLY_FOLDER, TallyFolder
 from serve.telemetry.prometheus import MetricsServer, Page
-from serve.triton.address import ADDRESS_FILE, AddressReader, TritonAddress, address_reader
+from serve.triton.address import AddressReader, address_reader
 from serve.triton.admin import TritonAdmin
-from serve.triton.arguments import grpc_host, region_size, triton_arguments
-from serve.triton.gpus import count_gpus
-from serve.triton.runtime import RuntimeNotFoundError, TritonRuntime, find_runtime
+from serve.triton.arguments import region_size
+from serve.triton.runtime import RuntimeNotFoundError, find_runtime
 
 log = logging.getLogger("serve")
 
-# SageMaker sends SIGKILL 30 s after SIGTERM. All has ended after 25 s: gunicorn finishes requests, then Triton stops.
-GUNICORN_SECONDS, TRITON_SECONDS = 17, 5
 TICK = 0.1
-INPUT_SIZE = "--http-max-input-size"
-# Variables from which gunicorn would take arguments; the environment is the endpoint's, and not meant for gunicorn.
-GUNICORNS_OWN = ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY")
 
 
 class Supervisor:
@@ -93,7 +85,7 @@ class Supervisor:
         """
         began = time.monotonic()
         models = hosted(self.settings, scratch)
-        public = self._bind()
+        public = public_socket(self.settings)
         ports = public_ports(self.settings)
         (scratch / TALLY_FOLDER).mkdir()
         tallies = TallyFolder(scratch / TALLY_FOLDER)
@@ -104,9 +96,10 @@ class Supervisor:
         region = region_size(self.settings, len(models.to_load()), instances, free)
         check_room(instances, region, free)
         until_stopped.callback(self._stop)
-        triton = Child("tritonserver", lambda: self._start_triton(runtime, models, ports, scratch, prefix, instances))
+        starter = TritonStarter(self.settings, runtime, models, ports, scratch, prefix, instances)
+        triton = Child("tritonserver", starter)
         self.children.append(triton)
-        gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, scratch))
+        gunicorn = Child("gunicorn", lambda: start_gunicorn(self.settings, public, scratch))
         self.children.insert(0, gunicorn)
         self._watch(triton, gunicorn, TritonAdmin(triton_address), models, tallies, began)
         log.info("stopping: no new connections are accepted, requests in flight are finished")
@@ -114,20 +107,6 @@ class Supervisor:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
-
-    def _bind(self) -> socket.socket:
-        address, port = self.settings.bind_address, self.settings.port
-        public = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-        public.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            public.bind((address, port))
-            public.listen(2048)
-        except OSError as error:
-            raise PortError(
-                f"cannot listen on {address} port {port}: {error.strerror}; stop what uses it, or choose another with "
-                "SAGEMAKER_BIND_TO_PORT and SERVE_BIND_ADDRESS"
-            ) from error
-        return public
 
     def _publish_counts(
         self, tallies: TallyFolder, address: AddressReader, ports: PublicPorts, until_stopped: ExitStack
@@ -151,48 +130,6 @@ class Supervisor:
 
     def _restarts(self) -> dict[str, int]:
         return {child.name: child.restarts for child in self.children}
-
-    def _start_triton(
-        self, runtime: TritonRuntime, models: Hosted, ports: PublicPorts, scratch: Path, prefix: str, instances: int
-    ) -> subprocess.Popen[bytes]:
-        clear_shared_memory(prefix)
-        # New ports for every start, because a port that was free before may be taken now.
-        own = triton_ports(self.settings, ports)
-        address = TritonAddress(LOOPBACK, *own, secrets.token_hex(16), grpc_host(self.settings))
-        address.write(scratch / ADDRESS_FILE)
-        arguments = triton_arguments(
-            self.settings,
-            models.folder,
-            models.to_load(),
-            address,
-            prefix,
-            shm_free=free_shared_memory(),
-            gpus=count_gpus(),
-            exit_seconds=TRITON_SECONDS - 1,
-            instances=instances,
-        )
-        if runtime.knows(INPUT_SIZE):  # newer releases limit the size of a body, which `serve` has limited already
-            arguments.insert(0, f"{INPUT_SIZE}={max(2**26, self.settings.max_body_bytes)}")
-        return spawn([str(runtime.program), *runtime.arguments, *arguments], runtime.environment)
-
-    def _start_gunicorn(self, public: socket.socket, scratch: Path) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable, "-m", "gunicorn",
-            f"serve.worker.application:create_application('{scratch}')",
-            "--bind", f"fd://{public.fileno()}",
-            "--workers", str(self.settings.workers),
-            "--worker-class", "serve.worker.gunicorn_worker.Worker",
-            "--graceful-timeout", str(GUNICORN_SECONDS),
-            "--log-level", "warning",
-            "--no-control-socket",
-        ]  # fmt: skip
-        # It starts in a folder of ours, because it takes modules and a gunicorn.conf.py from the current folder.
-        paths = {
-            "SERVE_MODEL_REPOSITORY": str(self.settings.model_repository.absolute()),
-            "SERVE_MULTI_MODEL_ROOT": str(self.settings.multi_model_root.absolute()),
-        }
-        environment = {name: value for name, value in os.environ.items() if name not in GUNICORNS_OWN}
-        return spawn(command, environment | paths, public.fileno(), cwd=scratch)
 
     def _watch(
         self, triton: Child, gunicorn: Child, admin: TritonAdmin, models: Hosted, tallies: TallyFolder, began: float
