@@ -5,7 +5,7 @@ import sys
 
 
 def main() -> None:
-    # Before more is imported: the kernel keeps SIGTERM from process 1 of a container until that has a handler for it.
+    # Set before more is imported: process 1 of a container does not get SIGTERM as long as it has no handler for it.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     from serve.supervisor.command import serve
 

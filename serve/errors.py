@@ -8,7 +8,7 @@ ServeError                500  internal
 ├── RequestTimeout        408  request_timeout         the body did not come in time
 ├── BodyTooLarge          413  body_too_large
 ├── UnsupportedMediaType  415  unsupported_media_type  Content-Type, charset or Content-Encoding cannot be read
-├── TritonFailed          502  model_failed            Triton answered with an error of its own
+├── TritonFailed          500  model_failed            the model failed, or its answer cannot be read
 ├── Unavailable           503  unavailable             Triton, or the model asked for, is not ready
 │   ├── Overloaded        503  overloaded              as many requests as may be are under way; try again shortly
 │   └── VersionGone       503  unavailable             the model's version was just replaced by another
@@ -78,7 +78,6 @@ class UnsupportedMediaType(ServeError):
 
 
 class TritonFailed(ServeError):
-    status = 502
     code = "model_failed"
 
 
@@ -103,3 +102,9 @@ class DeadlineExceeded(ServeError):
 class OutOfMemory(ServeError):
     status = 507
     code = "out_of_memory"
+
+
+class StartError(Exception):
+    """Serving cannot start or go on; the message is one line for the person who reads the log."""
+
+    exit_code = 1

@@ -5,16 +5,25 @@ from __future__ import annotations
 import http.client
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+from serve.settings import Settings, SettingsError
 
 SECONDS = 4
 
 
-def is_healthy(command: bytes, host: str, port: int) -> bool:
-    """Whether a container is well whose first process was started by `command` (as in /proc/1/cmdline)."""
+def is_healthy(command: bytes, environment: Mapping[str, str]) -> bool:
+    """Whether a container is healthy whose process 1 was started with this command and environment.
+
+    `command` has the form of /proc/1/cmdline. Raises SettingsError.
+    """
     if any(Path(word.decode(errors="replace")).name == "train" for word in command.split(b"\0")):
         return True
-    connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
+    settings = Settings.from_environment(environment)
+    everywhere = settings.bind_address in ("0.0.0.0", "::")  # noqa: S104
+    host = "127.0.0.1" if everywhere else settings.bind_address
+    connection = http.client.HTTPConnection(host, settings.port, timeout=SECONDS)
     try:
         connection.request("GET", "/ping")
         return connection.getresponse().status == 200
@@ -25,7 +34,7 @@ def is_healthy(command: bytes, host: str, port: int) -> bool:
 
 
 if __name__ == "__main__":
-    port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT") or 8080)
-    address = os.environ.get("SERVE_BIND_ADDRESS", "")
-    host = "127.0.0.1" if address in ("", "0.0.0.0", "::") else address  # noqa: S104
-    sys.exit(0 if is_healthy(Path("/proc/1/cmdline").read_bytes(), host, port) else 1)
+    try:
+        sys.exit(0 if is_healthy(Path("/proc/1/cmdline").read_bytes(), os.environ) else 1)
+    except SettingsError as error:
+        sys.exit(f"serve: {error}")

@@ -1,7 +1,4 @@
-"""How the values of environment variables are read: functions from text, each with one meaning.
-
-They raise ValueError where the text cannot be read; `Refused` where the text says what it may not say.
-"""
+"""Kinds of values that environment variables have: how a text is read, and which texts can be read."""
 
 from __future__ import annotations
 
@@ -9,10 +6,13 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 TRUE, FALSE = ("true", "1", "on", "yes"), ("false", "0", "off", "no")
-# Triton takes any beginning of a flag for the flag, and the last one of a kind wins. These are the supervisor's: they
-# say where Triton listens, what it may be asked and by whom, which files it reads, and how it is stopped.
+# Flags of tritonserver that the supervisor alone may set: where Triton listens, who may ask for what, which files it
+# reads, and how it is stopped. Triton takes any beginning of a flag for the flag, and of a flag given twice the last.
 RESERVED = (
     "allow-http", "http-address", "http-port", "reuse-http-port", "http-restricted-api",
     "allow-grpc", "grpc-address", "grpc-port", "reuse-grpc-port", "grpc-restricted-protocol", "grpc-use-ssl",
@@ -21,8 +21,9 @@ RESERVED = (
     "allow-sagemaker", "sagemaker-port", "sagemaker-safe-port-range", "allow-vertex-ai", "vertex-ai-port",
     "model-repository", "model-store", "model-control-mode", "exit-timeout-secs",
 )  # fmt: skip
-# What serve tells Triton anyway; public examples pass some of these.
+# Flags with the values that `serve` passes anyway; public examples pass some of these.
 HARMLESS = ("--allow-http=true", "--model-control-mode=explicit", "--allow-sagemaker=false", "--allow-vertex-ai=false")
+# The variable that does what a reserved flag would do.
 INSTEAD = {
     "allow-grpc": "SAGEMAKER_TRITON_ALLOW_GRPC",
     "grpc-port": "SAGEMAKER_TRITON_GRPC_PORT",
@@ -35,106 +36,113 @@ INSTEAD = {
 
 
 class Refused(ValueError):
-    """A value with an explanation of its own, which follows the variable's name."""
+    """A value that is refused for a reason of its own; the message is to follow the variable's name."""
 
 
-def whole_number(low: int, high: int) -> Callable[[str], int]:
+@dataclass(frozen=True)
+class Kind:
+    """`parse` turns a text into a value and raises ValueError or Refused; `expected` says what it can read."""
+
+    parse: Callable[[str], Any]
+    expected: str
+
+
+def whole_number(low: int, high: int) -> Kind:
     def parse(text: str) -> int:
         value = int(text)
         if not low <= value <= high:
             raise ValueError
         return value
 
-    return parse
+    return Kind(parse, f"a whole number from {low} to {high}")
 
 
-def number(above: float, high: float) -> Callable[[str], float]:
-    """A number of (above, high]."""
+def number_up_to(high: float) -> Kind:
+    """A number greater than 0 and at most `high`."""
 
     def parse(text: str) -> float:
         value = float(text)
-        if math.isnan(value) or not above < value <= high:
+        if math.isnan(value) or not 0 < value <= high:
             raise ValueError
         return value
 
-    return parse
+    return Kind(parse, f"a number above 0 and at most {high:g}")
 
 
-def port_range(text: str) -> tuple[int, int]:
-    low, high = (whole_number(1, 65535)(part) for part in text.split("-"))
-    if low > high:
-        raise ValueError
-    return low, high
-
-
-def truth(text: str) -> bool:
-    """True for 1, on, yes and true, false for their opposites, in any case."""
-    if text.lower() not in TRUE + FALSE:
-        raise ValueError
-    return text.lower() in TRUE
-
-
-def one_of(*words: str) -> Callable[[str], str]:
+def one_of(*words: str) -> Kind:
     def parse(text: str) -> str:
         if text not in words:
             raise ValueError
         return text
 
-    return parse
+    return Kind(parse, f"{', '.join(words[:-1])} or {words[-1]}")
 
 
-def strategy(text: str) -> str:
-    """SINGLE_RECORD or MULTI_RECORD, from that or from the SDK's SingleRecord and MultiRecord, in any case."""
-    return one_of("SINGLE_RECORD", "MULTI_RECORD")(re.sub("_?RECORD$", "_RECORD", text.upper()))
-
-
-def version(text: str) -> str:
-    if not re.fullmatch(r"[0-9]+(\.[0-9]+)*", text):
+def _port_range(text: str) -> tuple[int, int]:
+    low, high = (PORT.parse(part) for part in text.split("-"))
+    if low > high:
         raise ValueError
-    return text
+    return low, high
 
 
-def tritons_truth(text: str) -> str:
-    """A truth word of Triton's command line, as it is."""
+def _truth(text: str) -> bool:
+    if text.lower() not in TRUE + FALSE:
+        raise ValueError
+    return text.lower() in TRUE
+
+
+def _tritons_truth(text: str) -> str:
+    """A truth value as tritonserver's command line takes it, unchanged."""
     if text.lower() not in ("true", "1", "on", "false", "0", "off"):
         raise ValueError
     return text
 
 
-def log_flag(text: str) -> tuple[str, ...]:
-    """Whether to log, as Triton writes it, and the further arguments that follow in the same value (`log_level`)."""
-    first, *further = text.split()
-    return "true" if truth(first) else "false", *arguments(further)
+def _strategy(text: str) -> str:
+    """SINGLE_RECORD or MULTI_RECORD, also from the SDK's SingleRecord and MultiRecord, in any case."""
+    return str(STRATEGIES.parse(re.sub("_?RECORD$", "_RECORD", text.upper())))
 
 
-def log_level(text: str) -> tuple[str, ...]:
-    """A level as a number, and the further arguments that follow in the same value.
+def _version(text: str) -> str:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)*", text):
+        raise ValueError
+    return text
 
-    The stock container puts these values on Triton's command line unquoted, and public examples make use of that:
-    `false --load-model=text_encoder --load-model=vae`.
+
+def _log_flag(text: str) -> tuple[str, ...]:
+    """Triton's "true" or "false", then further arguments.
+
+    The stock container puts the values of the log variables on Triton's command line unquoted, and public examples use
+    that to pass more arguments: `false --load-model=text_encoder --load-model=vae`.
     """
     first, *further = text.split()
-    level = whole_number(0, 1000)(first) if first.isdecimal() else int(truth(first))
-    return str(level), *arguments(further)
+    return "true" if _truth(first) else "false", *_arguments(further)
 
 
-def shell_words(text: str) -> tuple[str, ...]:
+def _log_level(text: str) -> tuple[str, ...]:
+    """A level as a number, then further arguments, as in `_log_flag`."""
+    first, *further = text.split()
+    level = whole_number(0, 1000).parse(first) if first.isdecimal() else int(_truth(first))
+    return str(level), *_arguments(further)
+
+
+def _flags(text: str) -> tuple[str, ...]:
     """Arguments for Triton, quoted as in a shell."""
     try:
         words = shlex.split(text)
     except ValueError as error:
         raise Refused(f"cannot be split into words: {error}".lower()) from error
-    return arguments(words)
+    return _arguments(words)
 
 
-def arguments(words: Sequence[str]) -> tuple[str, ...]:
-    """Arguments for Triton that leave the supervisor's alone. Raises Refused."""
+def _arguments(words: Sequence[str]) -> tuple[str, ...]:
+    """The words, if they are flags of tritonserver that `serve` does not set itself. Raises Refused."""
     for position, word in enumerate(words):
         if "shm-region-prefix-name" in word:
             raise Refused("has shm-region-prefix-name, which serve sets itself")
         flag = word.removeprefix("--").partition("=")[0]
         if not word.startswith("--"):
-            # Without a flag before it, and one that has no value yet, Triton would stop and print its usage.
+            # It may be the value of a flag that has none yet; anything else makes Triton print its usage and stop.
             before = words[position - 1] if position else ""
             if not before.startswith("--") or "=" in before or word.startswith("-"):
                 raise Refused(f"has '{word}' where one of Triton's flags is expected, such as --load-model=<name>")
@@ -145,3 +153,18 @@ def arguments(words: Sequence[str]) -> tuple[str, ...]:
             instead = f"; set {INSTEAD[name]} instead" if name in INSTEAD else ""
             raise Refused(f"has --{name}, which serve sets itself{instead}")
     return tuple(words)
+
+
+FOLDER, IP_ADDRESS = Kind(Path, "a folder"), Kind(str, "an IP address")
+MODEL_NAME = Kind(str, "the name of a model in the repository")
+PORT = whole_number(1, 65535)
+PORT_RANGE = Kind(_port_range, "two ports such as 9000-9010")
+BYTES = ITEMS = whole_number(1, 2**31)
+TRUTH, TRITONS_TRUTH = Kind(_truth, "true or false"), Kind(_tritons_truth, "true or false")
+TRUTH_AS_WRITTEN = Kind(str, "true or false")
+STRATEGIES = one_of("SINGLE_RECORD", "MULTI_RECORD")
+STRATEGY = Kind(_strategy, STRATEGIES.expected)
+VERSION = Kind(_version, "a version such as 2")
+LOG_FLAG = Kind(_log_flag, "true or false, and further arguments for Triton after it")
+LOG_LEVEL = Kind(_log_level, "a level such as 3, or true or false, and further arguments for Triton after it")
+FLAGS = Kind(_flags, "flags of tritonserver, quoted as in a shell")

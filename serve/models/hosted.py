@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
+from serve.errors import StartError
 from serve.models import preflight
 from serve.models.multi_model import MultiModel
 from serve.models.repository import Repository
@@ -14,7 +15,6 @@ from serve.models.rollout import NO_REASON, Rollout
 from serve.models.served import SERVED_FILE, VIEW_FOLDER
 from serve.models.view import View
 from serve.settings import Settings
-from serve.supervisor.child import StartError
 from serve.triton.admin import TritonAdmin
 from serve.triton.arguments import further_arguments
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from serve.triton.gpus import count_gpus
 from serve.triton.model_config import read_config
 
-GPU_DEVICES = ("nvidia*", "dxg", "nvhost*", "nvmap")  # a card's, those of Linux on Windows, a Jetson's
 PLATFORMS = {
     "onnxruntime_onnx": "onnxruntime",
     "pytorch_libtorch": "pytorch",
@@ -54,7 +54,7 @@ def _problem(model: Path, backends: Path | None) -> str | None:
                 f"{file} asks for the backend {backend!r}, and this Triton has {', '.join(names)}; take an image whose "
                 'Triton has it, or export the model for one of these (`ncf export` writes platform: "pytorch_libtorch")'
             )
-    if any(group.kind == group.KIND_GPU for group in config.instance_group) and not has_gpu():
+    if any(group.kind == group.KIND_GPU for group in config.instance_group) and not count_gpus():
         return (
             f"{file} asks for a GPU (KIND_GPU), and there is none here; start the container with --gpus all, or export "
             "the model with --device cpu or auto"
@@ -68,10 +68,6 @@ def _problem(model: Path, backends: Path | None) -> str | None:
         reasons = [_unreadable(version / (config.default_model_filename or "model.pt")) for version in versions]
         return reasons[-1] if all(reasons) else None
     return None
-
-
-def has_gpu(devices: Path = Path("/dev")) -> bool:
-    return any(any(devices.glob(pattern)) for pattern in GPU_DEVICES)
 
 
 def instances_in_python(models: Iterable[Path], backends: Path | None) -> int:

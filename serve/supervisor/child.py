@@ -1,31 +1,28 @@
-"""One supervised process: started, started again when it dies, stopped in the end."""
+"""A supervised process: it is started, started again when it dies, and stopped in the end."""
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from serve.errors import StartError
+
 log = logging.getLogger("serve")
 
 RESTARTS, RESTART_WINDOW = 3, 600.0
-PR_SET_PDEATHSIG = 1
-
-
-class StartError(Exception):
-    """Serving cannot start or go on; the message is one line for the person who reads the log."""
-
-    exit_code = 1
+TICKS = os.sysconf("SC_CLK_TCK")  # of processor time, in a second
+END_WITH_PARENT = Path(__file__).with_name("end_with_parent.py")
 
 
 class Child:
-    """One supervised process with its recent deaths."""
+    """A supervised process and the times of its recent deaths."""
 
     def __init__(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> None:
         self.name = name
@@ -35,12 +32,15 @@ class Child:
         self.process = start()
 
     def check(self, may_restart: bool) -> bool:
-        """Whether the process had died and was started again. Raises StartError when that is no longer worth trying."""
+        """Start the process again if it has died; returns whether it had.
+
+        Raises StartError if it may not be started again, or has died too often.
+        """
         code = self.process.poll()
         if code is None:
             return False
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-        self.kill()  # whatever it left in its session
+        self.kill()  # the processes that it has left in its session
         now = time.monotonic()
         self._deaths = [death for death in self._deaths if now - death < RESTART_WINDOW] + [now]
         if not may_restart or len(self._deaths) > RESTARTS:
@@ -51,23 +51,33 @@ class Child:
         return True
 
     def dead_children(self) -> set[int]:
-        """Its own children that have ended and that it has not asked for."""
+        """The pids of its children that have ended and whose exit codes it has not collected."""
         dead = set()
-        with suppress(OSError):  # it may end in this moment
+        with suppress(OSError):  # the process may end in this moment
             for task in Path(f"/proc/{self.process.pid}/task").iterdir():
                 for child in (task / "children").read_text().split():
                     if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                         dead.add(int(child))
         return dead
 
+    def processor_seconds(self) -> float:
+        """The processor time used by the processes of its session: its own, and those that it has started."""
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):  # the process may end in this moment
+                words = stat.read_text().rpartition(")")[2].split()
+                if int(words[3]) == self.process.pid:
+                    ticks += int(words[11]) + int(words[12])
+        return ticks / TICKS
+
     def stop(self, seconds: float) -> None:
-        """SIGTERM, and SIGKILL for what is still there after `seconds`."""
+        """Send SIGTERM, and SIGKILL to all of its session that is left after `seconds`."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
                 self.process.wait(seconds)
             except subprocess.TimeoutExpired:
-                log.error("%s did not stop within %.0f s and is killed", self.name, seconds)
+                log.error("%s did not stop within %.0f s; it is killed", self.name, seconds)
         self.kill()
 
     def kill(self) -> None:
@@ -79,18 +89,20 @@ class Child:
 def spawn(
     command: Sequence[str], environment: dict[str, str], *keep: int, cwd: Path | None = None
 ) -> subprocess.Popen[bytes]:
-    """A child in a session of its own (Ctrl-C reaches it through us) that gets SIGTERM if we die without a word."""
-    libc = ctypes.CDLL(None)
+    """Start a process that gets SIGTERM if this one dies, in a session of its own: Ctrl-C reaches it through us alone.
 
-    def on_our_death() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
+    `keep` are the file descriptors that it inherits.
+    """
     return subprocess.Popen(
-        command,
+        tied_to_us(command),
         env=environment,
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         pass_fds=keep,
         start_new_session=True,
-        preexec_fn=on_our_death,
     )
+
+
+def tied_to_us(command: Sequence[str]) -> list[str]:
+    """The command that starts `command` so that it gets SIGTERM when this process, its parent, dies."""
+    return [sys.executable, "-I", "-S", str(END_WITH_PARENT), str(os.getpid()), *command]

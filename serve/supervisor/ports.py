@@ -1,4 +1,4 @@
-"""The ports beside the main one: those that are open to others once, Triton's own anew whenever it starts."""
+"""The ports beside the public port: open ports are chosen once, Triton's own ports for each of its starts."""
 
 from __future__ import annotations
 
@@ -7,28 +7,40 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from serve.errors import StartError
 from serve.settings import Settings
-from serve.supervisor.child import StartError
 
 LOOPBACK = "127.0.0.1"
 
 
 class PortError(StartError):
-    """A port that was asked for cannot be had: a mistake in the settings, as any other."""
+    """A port that the settings ask for cannot be used; the exit code is that of any wrong setting."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
 class PublicPorts:
-    """The ports of gRPC and of the metrics, None where they are not open to others."""
+    """The ports of gRPC and of the metrics; None for one that is not open."""
 
     grpc: int | None
     metrics: int | None
 
 
+def public_socket(settings: Settings) -> socket.socket:
+    """A socket that listens on the public port. Raises PortError."""
+    address, port = settings.bind_address, settings.port
+    try:
+        return _listening(address, port, 2048)
+    except OSError as error:
+        raise PortError(
+            f"cannot listen on {address} port {port}: {error.strerror}; stop what uses it, or choose another with "
+            "SAGEMAKER_BIND_TO_PORT and SERVE_BIND_ADDRESS"
+        ) from error
+
+
 def public_ports(settings: Settings) -> PublicPorts:
-    """The ports that are open to others: as set, or the first free ones of the safe range. Raises PortError."""
+    """The open ports: as set, or the first free ports of the safe range. Raises PortError."""
     with ExitStack() as held:
         chosen: list[int | None] = []
         free = _free(settings, held)
@@ -49,14 +61,17 @@ def public_ports(settings: Settings) -> PublicPorts:
 
 
 def triton_ports(settings: Settings, public: PublicPorts) -> tuple[int, int, int]:
-    """Ports for Triton's HTTP, gRPC and metrics, of which only the second may be open to others. Raises PortError."""
+    """Ports for Triton's HTTP, gRPC and metrics; only the gRPC port may be an open port. Raises PortError."""
     with ExitStack() as held:
         free = _free(settings, held, *(port for port in (public.grpc, public.metrics) if port))
         return next(free), public.grpc or next(free), next(free)
 
 
 def _free(settings: Settings, held: ExitStack, *taken: int) -> Iterator[int]:
-    """Free ports, each held until the last is chosen; where there is a safe range, in its order."""
+    """Free ports: those of the safe range in order, or any if there is none.
+
+    `held` keeps each of them taken, so that no port comes twice.
+    """
     safe = settings.safe_port_range
     if safe is None:
         while True:
@@ -65,7 +80,7 @@ def _free(settings: Settings, held: ExitStack, *taken: int) -> Iterator[int]:
         if port in (settings.port, *taken):
             continue
         try:
-            _listening(settings.bind_address, port).close()  # held, it would be in the other one's way
+            _listening(settings.bind_address, port).close()  # left open, it would be in the way of the next line
             held.enter_context(_listening(LOOPBACK, port))
         except OSError:
             continue
@@ -73,13 +88,15 @@ def _free(settings: Settings, held: ExitStack, *taken: int) -> Iterator[int]:
     raise PortError(f"SAGEMAKER_SAFE_PORT_RANGE {safe[0]}-{safe[1]} has too few free ports; widen it")
 
 
-def _listening(address: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises OSError if that cannot be."""
+def _listening(address: str, port: int, backlog: int = 1) -> socket.socket:
+    """A socket that listens there. Raises OSError."""
     listening = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended are no obstacle
+        listening.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # ports of connections that have just ended may be used
         listening.bind((address, port))
-        listening.listen(1)
+        listening.listen(backlog)
     except OSError:
         listening.close()
         raise

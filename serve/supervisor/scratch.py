@@ -1,4 +1,4 @@
-"""Room to write into: a temporary folder, and shared memory for the models in Triton's Python backend."""
+"""Space to write into: a temporary folder, and shared memory for the models in Triton's Python backend."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from serve.supervisor.child import StartError
+from serve.errors import StartError
 from serve.triton.runtime import is_plain
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
-TEMPORARY = Path("/tmp")  # noqa: S108  Triton's Python backend writes there, whatever TMPDIR says
-LEAST = 64 * 2**10  # in the temporary folder: the smallest of repositories fits into half of it
+TEMPORARY = Path("/tmp")  # noqa: S108  Triton's Python backend writes there even if TMPDIR is set
+LEAST = 64 * 2**10  # bytes of free space in the temporary folder; a small repository needs half of that
 FULL = (errno.ENOSPC, errno.EDQUOT)
 MORE = "mount one (docker run --tmpfs /tmp:rw,exec,size=64m …), or name another folder with TMPDIR"
 
 
 def scratch_folder() -> Path:
-    """A new folder for what `serve` writes. Raises StartError."""
+    """A new folder for the files that `serve` writes. Raises StartError."""
     try:
         own = None if is_plain(tempfile.gettempdir()) else TEMPORARY
         folder = Path(tempfile.mkdtemp(prefix="serve-", dir=own))
@@ -31,20 +31,20 @@ def scratch_folder() -> Path:
 
 
 def free_shared_memory() -> int:
-    """What is left of it in bytes."""
+    """The bytes that are free, 0 if there is no shared memory."""
     return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
 
 
 def clear_shared_memory(prefix: str) -> None:
-    """Remove the regions that a killed Triton has left."""
+    """Remove the regions that a killed tritonserver has left; it was started with this prefix."""
     for left in SHARED_MEMORY.glob(f"{prefix}*"):
         left.unlink(missing_ok=True)
 
 
 def check_room(instances: int, region: int, free: int) -> None:
-    """Raises StartError if so many processes of the Python backend, each with a region of shared memory, have no room.
+    """Raises StartError if the processes of the Python backend have not enough space to write into.
 
-    `region` and `free`, what is left of shared memory, are in bytes.
+    Each of the `instances` takes `region` bytes of shared memory, of which `free` bytes are free.
     """
     needed = instances * region
     if free < needed:

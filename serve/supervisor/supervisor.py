@@ -1,8 +1,8 @@
 """Starts tritonserver and gunicorn, watches both, and stops them in order.
 
-Either one that dies is started again (child.py); when that has been too often, or when it never came up at all,
-everything stops with exit code 1 (why: docs/decisions.md). The public socket belongs to this process, so a port
-that is taken is known before anything starts, and a restarting gunicorn loses no connection.
+Each of them is started again when it dies (child.py). After too many deaths, or if tritonserver never comes up,
+everything stops with exit code 1 (why: docs/decisions.md). The public socket belongs to this process: so it is known
+before anything starts if the port is taken, and no connection is lost while gunicorn is started again.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,35 +21,30 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 
-from serve.errors import Unavailable
+from serve.errors import StartError, Unavailable
 from serve.models.hosted import Hosted, hosted
 from serve.models.repository import RepositoryError
 from serve.settings import Settings
-from serve.supervisor.child import Child, StartError, spawn
-from serve.supervisor.ports import LOOPBACK, PortError, PublicPorts, public_ports, triton_ports
+from serve.supervisor.child import Child
+from serve.supervisor.ports import PortError, PublicPorts, public_ports, public_socket
 from serve.supervisor.scratch import FULL, MORE, check_room, clear_shared_memory, free_shared_memory, scratch_folder
+from serve.supervisor.starts import GUNICORN_SECONDS, TRITON_SECONDS, TritonStarter, start_gunicorn
+from serve.supervisor.triton_health import LOOK_SECONDS, TritonHealth, TritonStart
 from serve.telemetry.cloudwatch import EmfWriter
 from serve.telemetry.counts import TALLY_FOLDER, TallyFolder
 from serve.telemetry.prometheus import MetricsServer, Page
-from serve.triton.address import ADDRESS_FILE, TritonAddress
+from serve.triton.address import AddressReader, address_reader
 from serve.triton.admin import TritonAdmin
-from serve.triton.arguments import grpc_host, region_size, triton_arguments
-from serve.triton.runtime import RuntimeNotFoundError, TritonRuntime, find_runtime
+from serve.triton.arguments import region_size
+from serve.triton.runtime import RuntimeNotFoundError, find_runtime
 
 log = logging.getLogger("serve")
 
-# SIGTERM to the end within 25 s (SageMaker kills after 30): gunicorn finishes requests, then Triton goes.
-GUNICORN_SECONDS, TRITON_SECONDS = 17, 5
 TICK = 0.1
-INPUT_SIZE = "--http-max-input-size"
-# How often to look whether Triton is well, and after how long without an answer it hangs.
-LOOK_SECONDS, SILENT_SECONDS = 1.0, 30.0
-# What gunicorn would take from the environment, which is that of the endpoint.
-GUNICORNS_OWN = ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY")
 
 
 class Supervisor:
-    """`run()` serves until SIGTERM or SIGINT and returns the exit code."""
+    """Serves a repository, or the models of a multi-model endpoint."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -61,8 +53,9 @@ class Supervisor:
         self.children: list[Child] = []
 
     def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            if signal.getsignal(number) != signal.SIG_IGN:  # `nohup serve` has SIGHUP ignored
                 signal.signal(number, self._on_signal)
         prefix = f"serve_{secrets.token_hex(4)}_"
         try:
@@ -86,48 +79,44 @@ class Supervisor:
                 log.info("stopped")
 
     def _serve(self, scratch: Path, prefix: str, until_stopped: ExitStack) -> None:
-        """Until a signal comes; what was started is stopped by `until_stopped`. Raises StartError and the like."""
+        """Serve until a signal comes; closing `until_stopped` stops all that was started.
+
+        Raises StartError, RepositoryError, RuntimeNotFoundError or OSError.
+        """
         began = time.monotonic()
         models = hosted(self.settings, scratch)
-        public = self._bind()
+        public = public_socket(self.settings)
         ports = public_ports(self.settings)
         (scratch / TALLY_FOLDER).mkdir()
         tallies = TallyFolder(scratch / TALLY_FOLDER)
-        self._show_figures(tallies, scratch / ADDRESS_FILE, ports, until_stopped)
+        triton_address = address_reader(scratch)
+        self._publish_counts(tallies, triton_address, ports, until_stopped)
         runtime = find_runtime(scratch)
         instances, free = models.check(runtime.backends), free_shared_memory()
         region = region_size(self.settings, len(models.to_load()), instances, free)
         check_room(instances, region, free)
         until_stopped.callback(self._stop)
-        triton = Child("tritonserver", lambda: self._start_triton(runtime, models, ports, scratch, prefix, instances))
+        starter = TritonStarter(self.settings, runtime, models, ports, scratch, prefix, instances)
+        triton = Child("tritonserver", starter)
         self.children.append(triton)
-        gunicorn = Child("gunicorn", lambda: self._start_gunicorn(public, scratch))
+        gunicorn = Child("gunicorn", lambda: start_gunicorn(self.settings, public, scratch))
         self.children.insert(0, gunicorn)
-        self._watch(triton, gunicorn, TritonAdmin(scratch / ADDRESS_FILE), models, tallies, began)
-        log.info("stopping: no new connections, requests in flight are finished")
+        self._watch(triton, gunicorn, TritonAdmin(triton_address), models, tallies, began)
+        log.info("stopping: no new connections are accepted, requests in flight are finished")
         public.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
 
-    def _bind(self) -> socket.socket:
-        address, port = self.settings.bind_address, self.settings.port
-        public = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-        public.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            public.bind((address, port))
-            public.listen(2048)
-        except OSError as error:
-            raise PortError(
-                f"cannot listen on {address} port {port}: {error.strerror}; stop what uses it, or choose another with "
-                "SAGEMAKER_BIND_TO_PORT and SERVE_BIND_ADDRESS"
-            ) from error
-        return public
+    def _publish_counts(
+        self, tallies: TallyFolder, address: AddressReader, ports: PublicPorts, until_stopped: ExitStack
+    ) -> None:
+        """Start the server of metrics and the writer of CloudWatch's lines if the settings ask for them.
 
-    def _show_figures(self, tallies: TallyFolder, address: Path, ports: PublicPorts, until_stopped: ExitStack) -> None:
-        """Metrics on their port, and lines for CloudWatch, where these are asked for. Raises PortError."""
+        Raises PortError.
+        """
         if ports.metrics is not None:
-            page = Page(tallies, lambda: TritonAddress.read(address), self._restarts)
+            page = Page(tallies, address, self._restarts)
             try:
                 server = MetricsServer(self.settings.bind_address, ports.metrics, page)
             except OSError as error:
@@ -142,61 +131,22 @@ class Supervisor:
     def _restarts(self) -> dict[str, int]:
         return {child.name: child.restarts for child in self.children}
 
-    def _start_triton(
-        self, runtime: TritonRuntime, models: Hosted, ports: PublicPorts, scratch: Path, prefix: str, instances: int
-    ) -> subprocess.Popen[bytes]:
-        clear_shared_memory(prefix)
-        # Ports are looked for at every start: what was free an hour ago may be taken.
-        own = triton_ports(self.settings, ports)
-        address = TritonAddress(LOOPBACK, *own, secrets.token_hex(16), grpc_host(self.settings))
-        address.write(scratch / ADDRESS_FILE)
-        arguments = triton_arguments(
-            self.settings,
-            models.folder,
-            models.to_load(),
-            address,
-            prefix,
-            shm_free=free_shared_memory(),
-            gpus=len([*Path("/dev").glob("nvidia[0-9]*")]),
-            exit_seconds=TRITON_SECONDS - 1,
-            instances=instances,
-        )
-        if runtime.knows(INPUT_SIZE):  # newer releases have a limit of their own; ours is the one that counts
-            arguments.insert(0, f"{INPUT_SIZE}={max(2**26, self.settings.max_body_bytes)}")
-        return spawn([str(runtime.program), *runtime.arguments, *arguments], runtime.environment)
-
-    def _start_gunicorn(self, public: socket.socket, scratch: Path) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable, "-m", "gunicorn",
-            f"serve.worker.application:create_application('{scratch}')",
-            "--bind", f"fd://{public.fileno()}",
-            "--workers", str(self.settings.workers),
-            "--worker-class", "serve.worker.gunicorn_worker.Worker",
-            "--graceful-timeout", str(GUNICORN_SECONDS),
-            "--log-level", "warning",
-            "--no-control-socket",
-        ]  # fmt: skip
-        # In a folder of ours: gunicorn takes modules and a gunicorn.conf.py from where it starts.
-        paths = {
-            "SERVE_MODEL_REPOSITORY": str(self.settings.model_repository.absolute()),
-            "SERVE_MULTI_MODEL_ROOT": str(self.settings.multi_model_root.absolute()),
-        }
-        environment = {name: value for name, value in os.environ.items() if name not in GUNICORNS_OWN}
-        return spawn(command, environment | paths, public.fileno(), cwd=scratch)
-
     def _watch(
         self, triton: Child, gunicorn: Child, admin: TritonAdmin, models: Hosted, tallies: TallyFolder, began: float
     ) -> None:
-        """Until a signal comes: restart what dies or hangs, say when the models are ready. Raises StartError."""
+        """Until a signal comes: start again the process that died or hangs, and log when the models are ready.
+
+        Raises StartError.
+        """
         watcher: threading.Thread | None = None
-        health: TritonHealth | None = None
+        health: TritonStart | TritonHealth = TritonStart(triton)
         while not self.stopping:
             if triton.check(may_restart=watcher is not None):
                 models.pause()
-                health, began = None, time.monotonic()
+                health, began = TritonStart(triton), time.monotonic()
             gunicorn.check(may_restart=True)
-            self._bury()
-            if health is None and admin.is_live(LOOK_SECONDS):
+            self._collect_orphans()
+            if isinstance(health, TritonStart) and admin.is_live(LOOK_SECONDS):
                 try:
                     names = self._report(models, admin)
                 except Unavailable as error:
@@ -209,17 +159,19 @@ class Supervisor:
                 if watcher is None:
                     watcher = threading.Thread(target=models.watch, args=(admin, self.ended), daemon=True)
                     watcher.start()
-            if health is not None and health.is_due():
-                if (why := health.look()) is not None:
-                    log.error("tritonserver %s and is killed", why)
+            if health.is_due():
+                if (problem := health.problem()) is not None:
+                    log.error("tritonserver %s; it is killed", problem)
                     triton.kill()
                 with suppress(OSError, ValueError):
-                    tallies.read()  # what dead workers have left is added up and taken away
+                    tallies.read()  # adds up the files of dead workers and deletes them
             time.sleep(TICK)
 
     def _report(self, models: Hosted, admin: TritonAdmin) -> str:
-        """What is served; it may have to load models, and a signal does not wait for that. Raises StartError and the
-        like."""
+        """The names of the models that are served. Models may be loaded for that; a signal ends the wait.
+
+        Raises StartError or Unavailable.
+        """
         done: Future[str] = Future()
 
         def report() -> None:
@@ -232,11 +184,15 @@ class Supervisor:
         while not self.stopping:
             with suppress(TimeoutError, futures.TimeoutError):
                 return done.result(TICK)
-        return "nothing, for it is stopping"
+        return "nothing, because serve is stopping"
 
-    def _bury(self) -> None:
-        """As process 1 of a container `serve` is given what its children leave behind, such as a killed tritonserver's
-        models, and must wait for it when it has ended; how a child of its own ended, `Child` wants to know."""
+    def _collect_orphans(self) -> None:
+        """Collect the exit codes of processes that are not our own children, but have become so.
+
+        `serve` as process 1 of a container becomes the parent of every process whose parent died, such as the models'
+        processes of a killed tritonserver; without this they would stay as zombies. The exit codes of our own children
+        are left for `Child`.
+        """
         with suppress(ChildProcessError):
             while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 if ended.si_pid in {child.process.pid for child in self.children}:
@@ -247,28 +203,3 @@ class Supervisor:
         self.ended.set()
         for child in self.children:
             child.stop(GUNICORN_SECONDS + 1 if child.name == "gunicorn" else TRITON_SECONDS)
-
-
-class TritonHealth:
-    """Whether a tritonserver that is there is still of use."""
-
-    def __init__(self, triton: Child, admin: TritonAdmin, heal_backends: bool) -> None:
-        """`heal_backends`: whether a model's process that has died is a reason to start Triton again. With many models
-        that come and go it is not: the platform unloads and loads the one, and the others go on."""
-        self.triton, self.admin, self.heal_backends = triton, admin, heal_backends
-        self.looked = self.answered = time.monotonic()
-        self.dead: set[int] = set()
-
-    def is_due(self) -> bool:
-        return time.monotonic() > self.looked + LOOK_SECONDS
-
-    def look(self) -> str | None:
-        """What is wrong with it, if anything is."""
-        if self.admin.is_live(LOOK_SECONDS):
-            self.answered = time.monotonic()
-        self.looked = time.monotonic()
-        if self.looked - self.answered > SILENT_SECONDS:
-            return f"has not answered for {SILENT_SECONDS:.0f} s"
-        # Triton does not look after a process of its Python backend that dies; one it unloads is dead for a moment.
-        before, self.dead = self.dead, self.triton.dead_children() if self.heal_backends else set()
-        return "has lost a model's process" if before & self.dead else None

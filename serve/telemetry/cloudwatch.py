@@ -1,8 +1,8 @@
-"""Figures for CloudWatch: a line for each model and interval on stdout, in the embedded metric format.
+"""Metrics for CloudWatch: on stdout, a line for each model and interval in the embedded metric format.
 
-Latency is a histogram, values with counts, so that CloudWatch's percentiles are right over any number of lines. The
-published specification has numbers and lists of up to 100 only; CloudWatch takes this form too, and AWS's own exporter
-for OpenTelemetry writes it.
+Latency is written as values with counts, so that CloudWatch's percentiles are right over any number of lines. The
+published specification allows only numbers and lists of up to 100 numbers, but CloudWatch reads this form too, and
+AWS's own exporter for OpenTelemetry writes it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from serve.telemetry.counts import BUCKETS, Record, TallyFolder, Totals
 log = logging.getLogger("serve")
 
 NAMESPACE = "ncf-triton"
-NO_MODEL = "(none)"  # a dimension must have a value; no model can have this name
+NO_MODEL = "(none)"  # for requests that reached no model: a dimension must have a value, and no model has this name
 STDOUT = 1
 LAST_SECONDS = 2.0
 
 
 def emf_lines(before: Totals, after: Totals, now: float) -> list[str]:
-    """What happened between two totals, a line for each model with requests answered, shed or in flight."""
+    """The lines for the time between two totals: one for each model with requests answered, shed or in flight."""
     lines = []
     for model in sorted({key[0] for key in after.requests} | after.in_flight.keys() | after.shed.keys()):
         requests, errors, latency = _difference(before, after, model)
@@ -45,7 +45,7 @@ def emf_lines(before: Totals, after: Totals, now: float) -> list[str]:
 
 
 def _difference(before: Totals, after: Totals, model: str) -> tuple[int, int, Record]:
-    """Requests, those answered with 5xx, and the times of all, of one model over all kinds."""
+    """The model's requests of all kinds: their number, the number answered with 5xx, and their durations."""
     requests, errors = 0, 0
     latency: Record = [0.0] * (len(BUCKETS) + 2)
     for key, record in after.requests.items():
@@ -61,7 +61,10 @@ def _difference(before: Totals, after: Totals, model: str) -> tuple[int, int, Re
 
 
 def _histogram(record: Record) -> dict[str, object]:
-    """Milliseconds: the middle of each bucket there is something in, with how many; beyond the last, its bound."""
+    """Durations in milliseconds: the middle of each bucket that is not empty, with its count.
+
+    For requests beyond the last bound the value is that bound.
+    """
     bounds = [0.0, *BUCKETS, BUCKETS[-1]]
     found = [(low, high, int(count)) for low, high, count in zip(bounds, bounds[1:], record, strict=False) if count]
     return {
@@ -79,7 +82,7 @@ def _ms(seconds: float) -> float:
 
 
 class EmfWriter:
-    """Writes each interval's lines from a thread of its own: a stdout that nobody reads holds up nothing else."""
+    """Writes each interval's lines in its own thread, so that only this thread waits if nobody reads stdout."""
 
     def __init__(self, tallies: TallyFolder, seconds: float, fd: int = STDOUT) -> None:
         self._tallies, self._seconds, self._fd = tallies, seconds, fd
@@ -91,7 +94,7 @@ class EmfWriter:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write the last interval, and no more; to be called when the workers have ended."""
+        """Write the last interval and end; call this when the workers have ended."""
         self._ended.set()
         self._thread.join(LAST_SECONDS)
 
@@ -102,8 +105,8 @@ class EmfWriter:
             try:
                 now = self._tallies.read()
                 lines = emf_lines(self._before, now, time.time())
-                self._before = now  # before they are written: what fails now is not counted twice
-                for line in lines:
-                    os.write(self._fd, line.encode() + b"\n")  # one write: other processes write to the same stdout
+                self._before = now  # must come before the writing: an interval that fails is not written twice
+                for line in lines:  # each in one write, because other processes write to the same stdout
+                    os.write(self._fd, line.encode() + b"\n")
             except (OSError, ValueError) as error:
-                log.error("metrics: cannot write the figures of an interval: %s", error)
+                log.error("metrics: the lines for CloudWatch of one interval are lost: %s", error)

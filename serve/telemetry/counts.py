@@ -1,9 +1,9 @@
-"""What the requests came to: counted by every worker for itself, summed by the supervisor.
+"""Counts of requests by model, kind, status and duration: each worker counts its own, the supervisor adds them up.
 
-A worker writes its totals into one file, whole, about once a second. It holds the lock of a second file as long as it
-lives, so a worker that is gone is told from one that is idle, whatever process has its pid by now. The counts of a
-worker that is gone are added to the supervisor's own and its files are deleted: counters never go down, and nothing
-grows with the number of workers there ever were.
+A worker writes all its totals into one file, about once a second. While it lives it has a lock on a second file, so
+the supervisor can tell a dead worker from an idle worker even if another process has got the dead worker's pid. The
+supervisor adds the counts of a dead worker to its own and deletes the worker's files: counters never go down, and the
+number of files does not grow with the number of workers that have died.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ import orjson
 
 log = logging.getLogger("serve")
 
-# What a request can ask for; "none" where that was never found out.
-KINDS = ("recommend", "score", "kserve", "binary", "generate", "lines", "none")
-# Upper bounds in seconds: an answer within a millisecond, and one that waited for a minute, can both be told apart.
+# The kinds of request; "none" if a request failed before its kind was known.
+KINDS = ("recommend", "kserve", "binary", "generate", "lines", "none")
+# Upper bounds of durations in seconds, from an answer within half a millisecond to an answer after a minute.
 BUCKETS = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025,
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
-# In the folder that the supervisor and its workers share.
+# The name of this folder in the folder that the supervisor and its workers share.
 TALLY_FOLDER = "tally"
-MAX_MODELS = 1000
-OTHER = "(other)"  # the models beyond; no model can have this name
+# Further models are counted together, under a name that no model can have.
+MAX_MODELS, OTHER = 1000, "(other)"
 
-# How many took as long as each of BUCKETS says, then how many longer, then the seconds of all together.
+# The number of requests for each of BUCKETS, the number beyond the last bound, then the sum of all durations.
 Record = list[float]
 
 
 @dataclass
 class Totals:
-    """Counts since the start: requests by model, kind and status; requests in flight and requests shed by model."""
+    """Counts since the start: requests by (model, kind, status); by model, requests in flight and requests shed."""
 
     requests: dict[tuple[str, str, int], Record] = field(default_factory=dict)
     in_flight: dict[str, int] = field(default_factory=dict)
@@ -67,10 +67,10 @@ class Totals:
 
 
 class Tally:
-    """One worker's counts, for its event loop alone: no locks, and a few dictionary look-ups for a request."""
+    """One worker's counts. Only the event loop may use it, so it needs no locks; a request costs a few look-ups."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Without a folder, what is counted stays here."""
+        """Without a folder the counts are not written anywhere."""
         self.totals = Totals()
         self._requests, self._in_flight, self._shed = self.totals.requests, self.totals.in_flight, self.totals.shed
         self._file: Path | None = None
@@ -81,12 +81,12 @@ class Tally:
             self._file = folder / f"{name}.json"
             new = folder / f"{name}.new"
             self._held = new.open("wb")
-            # Locked before it can be found: whoever finds it unlocked may take this worker for dead.
+            # It is locked before it gets its name: the supervisor takes a worker whose file is unlocked for dead.
             fcntl.flock(self._held, fcntl.LOCK_EX)
             new.replace(folder / f"{name}.lock")
 
     def begin(self, model: str) -> None:
-        """A request to a model is in flight until `done`; one request may be in flight to several."""
+        """A request to a model is in flight until `done`; the same request may be in flight to several models."""
         try:
             self._in_flight[model] += 1
         except KeyError:
@@ -96,7 +96,7 @@ class Tally:
         self._in_flight[self._bounded(model)] -= 1
 
     def end(self, model: str, kind: str, status: int, seconds: float) -> None:
-        """A request has its answer, or nobody who waits for one; its model is "" where none was found."""
+        """A request was answered, or its caller has gone; `model` is "" if the request reached no model."""
         record = self._requests.get((model, kind, status))
         if record is None:
             key = self._bounded(model), kind if kind in KINDS else "none", status
@@ -105,12 +105,12 @@ class Tally:
         record[-1] += seconds
 
     def shed(self, model: str) -> None:
-        """A request was turned away because there were too many."""
+        """A request was refused because too many were in flight."""
         model = self._bounded(model)
         self._shed[model] = self._shed.get(model, 0) + 1
 
     def _bounded(self, model: str) -> str:
-        """The name to count under. It is one of `in_flight`, which has every name there is."""
+        """The name to count under, which is a key of `in_flight` from then on."""
         if model not in self._in_flight:
             if len(self._in_flight) >= MAX_MODELS:
                 model = OTHER
@@ -118,7 +118,7 @@ class Tally:
         return model
 
     def flush(self) -> None:
-        """Write the totals if they are others than last time."""
+        """Write the totals if they have changed since the last time."""
         if self._file is None or (text := self.totals.to_json()) == self._written:
             return
         new = self._file.with_suffix(".new")
@@ -133,26 +133,27 @@ class Tally:
         self._written, self._may_complain = text, True
 
     def close(self) -> None:
-        """The worker ends: its counts stay, what it has in flight does not."""
+        """Write the totals and release the lock, because the worker ends."""
         self.flush()
         if self._file is not None:
             self._held.close()
 
 
 class TallyFolder:
-    """The supervisor's view of the folder; for any thread."""
+    """The counts of all workers, read by the supervisor; safe to use from any thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._gone = Totals()
+        self._gone = Totals()  # of workers that have died
         self._lock = threading.Lock()
 
     def read(self) -> Totals:
-        """The totals of all workers there are and were. Raises OSError or ValueError rather than count too little."""
+        """The totals of all workers, living and dead. Raises OSError or ValueError if a file cannot be read: an error
+        is better than counters that go down."""
         with self._lock:
             living: list[Totals] = []
             for lock in self._folder.glob("*.lock"):
-                gone = _is_free(lock)  # before its counts are read: those of a worker that is gone are its last
+                gone = _is_free(lock)  # must come before the counts are read: then a dead worker's are its last counts
                 counts = lock.with_suffix(".json")
                 totals = Totals.from_json(counts.read_bytes()) if counts.exists() else Totals()
                 if not gone:
@@ -160,7 +161,7 @@ class TallyFolder:
                     living.append(totals)
                     continue
                 totals.in_flight = {}
-                lock.unlink()  # first: what cannot be deleted must not be added again next time
+                lock.unlink()  # must come first: if it cannot be deleted, the counts must not be added here again
                 self._gone.add(totals)
                 for rest in (counts, lock.with_suffix(".new")):
                     rest.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Metrics for Prometheus, in its text format: what the workers counted, and Triton's own on the same page.
+"""Metrics in Prometheus' text format: the workers' counts, and Triton's own metrics on the same page.
 
-Only that one format: Triton speaks no other, and two formats on one page are none.
+No other format is offered, because Triton has only this one and a page must be in one format.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from serve.telemetry.counts import BUCKETS, Record, TallyFolder, Totals
-from serve.triton.address import TritonAddress
+from serve.triton.address import AddressReader, TritonAddress
 
 log = logging.getLogger("serve")
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 TRITON_SECONDS = 1.0
 MAX_TRITON_BYTES = 32 * 2**20
-# A caller that sends or takes nothing for so long is dropped.
+# A connection on which nothing moves for this long is closed.
 CALLER_SECONDS = 5.0
 
 BOUNDS = (*map(str, BUCKETS), "+Inf")
 
 
 class Families(Collector):
-    """The totals as metric families; `restarts` says how often each process was started again."""
+    """The totals as metric families; `restarts` has the number of restarts of each process."""
 
     def __init__(self, totals: Totals, restarts: Mapping[str, int], triton_up: bool) -> None:
         self.totals, self.restarts, self.triton_up = totals, restarts, triton_up
@@ -61,28 +61,27 @@ class Families(Collector):
         for model, count in sorted(self.totals.in_flight.items()):
             in_flight.add_metric((model,), count)
         yield in_flight
-        shed = CounterMetricFamily("serve_requests_shed", "Requests turned away: too many.", labels=("model",))
+        shed = CounterMetricFamily("serve_requests_shed", "Requests refused: too many in flight.", labels=("model",))
         for model, count in sorted(self.totals.shed.items()):
             shed.add_metric((model,), count)
         yield shed
-        yield GaugeMetricFamily("serve_workers", "Worker processes there are.", value=self.totals.workers)
-        yield GaugeMetricFamily("serve_triton_up", "Whether Triton's own metrics could be had.", value=self.triton_up)
-        restarts = CounterMetricFamily("serve_restarts", "Processes started again after a death.", labels=("process",))
+        yield GaugeMetricFamily("serve_workers", "Worker processes.", value=self.totals.workers)
+        yield GaugeMetricFamily("serve_triton_up", "1 if Triton's own metrics are here.", value=self.triton_up)
+        restarts = CounterMetricFamily("serve_restarts", "Restarts of a process that had died.", labels=("process",))
         for process, count in sorted(self.restarts.items()):
             restarts.add_metric((process,), count)
         yield restarts
 
 
 class Page:
-    """The page of metrics as it is now; for any thread."""
+    """Makes the page of metrics; safe to use from any thread."""
 
     def __init__(
         self,
         tallies: TallyFolder,
-        triton: Callable[[], TritonAddress],
+        triton: AddressReader,
         restarts: Callable[[], Mapping[str, int]],
     ) -> None:
-        """`triton` may raise OSError or ValueError where there is no address."""
         self.tallies, self.triton, self.restarts = tallies, triton, restarts
 
     def __call__(self) -> bytes:
@@ -93,7 +92,7 @@ class Page:
 
 
 def triton_metrics(address: TritonAddress) -> bytes:
-    """Triton's own page. Raises OSError, ValueError or HTTPException if it cannot be had within a second."""
+    """Triton's own page. Raises OSError, ValueError or HTTPException if it does not come within a second."""
     connection = http.client.HTTPConnection(address.host, address.metrics_port, timeout=TRITON_SECONDS)
     try:
         connection.request("GET", "/metrics")
@@ -117,8 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             text = self.page()
         except (OSError, ValueError) as error:
-            log.error("metrics: cannot read what the workers counted: %s", error)
-            self._answer(503, "text/plain", b"the counts cannot be read now; the server's log says more\n")
+            log.error("metrics: the workers' counts cannot be read: %s", error)
+            self._answer(503, "text/plain", b"the workers' counts cannot be read; the server's log has the reason\n")
             return
         self._answer(200, CONTENT_TYPE, text)
 
@@ -133,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """A scrape is no news."""
+        """Requests for metrics are not logged."""
 
     def version_string(self) -> str:
         return "serve"
@@ -143,19 +142,19 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        socketserver.TCPServer.server_bind(self)  # HTTPServer's own asks the name service who we are
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's own would look up this machine's name
 
     def handle_error(self, request: object, client_address: object) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):  # those are callers that went away
+        if not isinstance(sys.exc_info()[1], OSError):  # an OSError means that the caller has gone
             log.exception("metrics: a request failed")
 
 
 class MetricsServer:
-    """Answers GET /metrics on a port of its own, from threads of its own."""
+    """Answers GET /metrics on its own port, in its own threads."""
 
     def __init__(self, address: str, port: int, page: Callable[[], bytes]) -> None:
-        """Listens from now on. Raises OSError if the port cannot be had."""
-        # As a static method, for a function kept in a class would be called with the handler.
+        """Begin to listen. Raises OSError if the port is taken or may not be used."""
+        # staticmethod, because a plain function in a class would be called with the handler as its first argument.
         handler = type("Handler", (_Handler,), {"page": staticmethod(page)})
         kind = type("Server", (_Server,), {"address_family": socket.AF_INET6 if ":" in address else socket.AF_INET})
         self._server: _Server = kind((address, port), handler)
@@ -166,7 +165,7 @@ class MetricsServer:
         self._thread.start()
 
     def close(self) -> None:
-        """No new requests; the port is free again."""
+        """Stop answering and free the port."""
         if self._thread.is_alive():
             self._server.shutdown()
         self._server.server_close()

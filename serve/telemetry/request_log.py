@@ -1,11 +1,10 @@
-"""The log of requests: a JSON line each, without bodies, on stdout.
+"""The log of requests: a line of JSON for each request, without its body, on stdout.
 
-By default only failures of ours (5xx) are worth a line, and only so many in a second. Nothing here waits for stdout on
-the event loop: lines are collected there, and a thread writes them. When nobody reads stdout, lines are lost and
-counted, requests are not held up.
+By default only requests answered with 5xx are logged, and only a number of them a second. The event loop collects the
+lines and a thread writes them, so no request waits for stdout. If nobody reads stdout, lines are left out and counted.
 
-Several workers write to one stdout. POSIX keeps a write to a pipe together up to PIPE_BUF, 4,096 bytes on Linux, and
-no further; so every write has whole lines and at most that many bytes, and no line can be longer.
+Several workers write to the same stdout. Linux keeps a write to a pipe together only up to PIPE_BUF, 4,096 bytes; so
+each write has whole lines and at most that many bytes, and no line can be longer.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ log = logging.getLogger("serve")
 
 STDOUT = 1
 MAX_ID, MAX_TRACE, MAX_MODEL, MAX_ERROR = 256, 128, 256, 200
-# Failures come in thousands when they come, and say the same thing.
+# Failures often come in thousands with the same message.
 FAILURES_PER_SECOND = 20
-# What may wait for somebody to read stdout.
+# The size of the lines that may wait until stdout is read.
 MAX_WAITING_BYTES = 4 * 2**20
 LAST_SECONDS = 2.0
 
 
 def one_line(text: str, limit: int) -> str:
-    """A text of somebody else's as it may stand in a log: bounded, and nothing in it that is not a visible sign."""
+    """A text from outside, safe for a log: at most `limit` characters, and ? for those that are not printable."""
     text = text[:limit]
     return text if text.isprintable() else "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def plain(text: str, limit: int) -> str:
-    """The same for an id, which has ASCII only."""
+    """The same for an id: characters that are not ASCII become ?, too."""
     text = text[:limit]
     if text.isascii() and text.isprintable():
         return text
@@ -46,15 +45,15 @@ def plain(text: str, limit: int) -> str:
 
 
 class RequestLog:
-    """One worker's log of requests; `add` and `flush` are for the event loop."""
+    """One worker's log of requests; only the event loop may call `add` and `flush`."""
 
     def __init__(self, every: bool, fd: int = STDOUT) -> None:
-        """`every` request, or only those answered with 5xx."""
+        """`every`: whether all requests are logged, or only those answered with 5xx."""
         self.every, self._fd = every, fd
         self._lines: list[bytes] = []
         self._left_out = 0
         self._second, self._second_text, self._failures = -1, "", 0
-        # What add has collected and what the thread is done with: each has one writer.
+        # Bytes that `add` has collected and bytes that the thread has written; only that method or thread changes each.
         self._collected_bytes, self._written_bytes = 0, 0
         self._waiting: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -69,7 +68,7 @@ class RequestLog:
         error: str = "",
         trace_id: str = "",
     ) -> None:
-        """One request was answered; `error` is the message the caller got, never what the caller sent."""
+        """Log a request that was answered; `error` is the message in its answer, never a part of its body."""
         if status < 500 and not self.every:
             return
         now = self._time()
@@ -92,9 +91,9 @@ class RequestLog:
         self._collect(entry)
 
     def flush(self) -> None:
-        """Have what was collected written; returns at once."""
+        """Pass the collected lines to the thread; returns at once."""
         if int(time.time()) != self._second:
-            self._say_what_is_missing()
+            self._note_left_out()
         if not self._lines:
             return
         if self._thread is None:  # most workers never have a line to write
@@ -104,14 +103,14 @@ class RequestLog:
         self._lines = []
 
     def close(self) -> None:
-        """Write what there is, unless nobody reads it."""
-        self._say_what_is_missing()
+        """Write the remaining lines; give up after LAST_SECONDS if nobody reads stdout."""
+        self._note_left_out()
         self.flush()
         self._waiting.put(None)
         if self._thread is not None:
             self._thread.join(LAST_SECONDS)
 
-    def _say_what_is_missing(self) -> None:
+    def _note_left_out(self) -> None:
         if self._left_out and not self._too_much():
             self._collect({"time": self._time(), "left_out": self._left_out})
             self._left_out = 0
@@ -125,7 +124,7 @@ class RequestLog:
         self._lines.append(line)
 
     def _time(self) -> str:
-        """Now in UTC; the text of a second is made once."""
+        """The time in UTC; the text is made only once for each second."""
         now = time.time()
         second = int(now)
         if second != self._second:
@@ -134,21 +133,21 @@ class RequestLog:
         return f"{self._second_text}.{int((now - second) * 1000):03d}Z"
 
     def _write(self) -> None:
-        """The thread."""
+        """Runs in the thread."""
         complained = False
         while (lines := self._waiting.get()) is not None:
             for chunk in chunks(lines):
                 try:
                     os.write(self._fd, chunk)
-                except OSError as error:  # stdout is gone; there may be a stderr
+                except OSError as error:  # stdout is closed; stderr may be open
                     if not complained:
-                        log.error("cannot write the log of requests: %s", error.strerror)
+                        log.error("the log of requests cannot be written to stdout: %s", error.strerror)
                     complained = True
                 self._written_bytes += len(chunk)
 
 
 def chunks(lines: list[bytes]) -> Iterator[bytes]:
-    """Whole lines together, as many as one write keeps together."""
+    """The lines in groups of at most PIPE_BUF bytes."""
     chunk: list[bytes] = []
     size = 0
     for line in lines:

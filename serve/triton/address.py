@@ -1,27 +1,29 @@
-"""Where Triton listens, and the key of its restricted interfaces: one small file from supervisor to workers."""
+"""Where Triton listens, and the key of its restricted interfaces; the supervisor writes it to a file for workers."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 ADDRESS_FILE = "triton.json"
-# What only the holder of the key may ask of Triton, over HTTP and over gRPC.
+# The interfaces of Triton, over HTTP and gRPC, that want the key.
 RESTRICTED = ("model-repository", "shared-memory", "logging", "trace", "statistics")
 KEY_HEADER = "x-serve-key"
 
 
 @dataclass(frozen=True)
 class TritonAddress:
-    """Ports on `host`; `key` goes with every request to what is restricted."""
+    """Ports on `host`; requests to restricted interfaces must have `key`."""
 
     host: str
     http_port: int
     grpc_port: int = 0
     metrics_port: int = 0
     key: str = ""
-    grpc_host: str = ""  # where it is another
+    grpc_host: str = ""  # where gRPC listens
 
     def write(self, path: Path) -> None:
         """Replace the file in one step."""
@@ -35,6 +37,10 @@ class TritonAddress:
         return cls(**json.loads(path.read_text()))
 
 
-def current(address: TritonAddress | Path) -> TritonAddress:
-    """The address, or what is written in its file now. Raises OSError or ValueError."""
-    return TritonAddress.read(address) if isinstance(address, Path) else address
+# Reads the address of now, because every start of tritonserver gets another. Raises OSError or ValueError.
+AddressReader = Callable[[], TritonAddress]
+
+
+def address_reader(scratch: Path) -> AddressReader:
+    """Reads the address that the supervisor has written into its scratch folder."""
+    return partial(TritonAddress.read, scratch / ADDRESS_FILE)

@@ -1,32 +1,31 @@
-"""Triton's administration through tritonclient (gRPC), for the control plane and the supervisor."""
+"""Administration of Triton through tritonclient (gRPC), for the control plane and the supervisor."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from serve.errors import Unavailable
-from serve.triton.address import KEY_HEADER, TritonAddress
+from serve.triton.address import KEY_HEADER, AddressReader, TritonAddress
 
 SECONDS = 5.0
-# A model of gigabytes on a busy machine; SageMaker itself gives a load 360 s.
+# Loading a model of gigabytes on a busy machine takes minutes; SageMaker waits 360 s for a load.
 LOAD_SECONDS = 350.0
-# The header that Triton's gRPC looks for is that of HTTP with this before it.
+# Triton's gRPC expects the header of HTTP with this prefix.
 GRPC_KEY_HEADER = f"triton-grpc-protocol-{KEY_HEADER}"
 CHANNEL = [
-    ("grpc.enable_http_proxy", 0),  # Triton is on this machine, whatever http_proxy says
-    # gRPC waits longer and longer between attempts to connect; here the server is on the same machine and starting.
+    ("grpc.enable_http_proxy", 0),  # Triton is on this machine, so http_proxy does not apply
+    # By default gRPC waits longer after every attempt to connect, but here the server is only about to start.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 100),
-    # The reason of a failure comes as metadata, and a traceback of Python is longer than the 8 kB that are usual.
+    # The reason of a failure comes as metadata, and Python's traceback can be longer than the default of 8 kB.
     ("grpc.max_metadata_size", 2**20),
     ("grpc.absolute_max_metadata_size", 2**20),
 ]
-# A load that failed because Triton, not the model, was the trouble.
+# Failures of a load for which Triton is the reason and not the model.
 GONE = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED")
 
 
@@ -49,26 +48,26 @@ class ModelState:
 
     @property
     def gone(self) -> bool:
-        """Whether it takes no memory; while it is being loaded or unloaded it does."""
+        """Whether it is unloaded and takes no memory, which it does while it is loaded or unloaded."""
         return self.state in ("UNAVAILABLE", "UNKNOWN")
 
 
 class TritonAdmin:
-    """A blocking client; safe to share between threads. Given a file, it follows the address that is written there."""
+    """A blocking client, safe to share between threads."""
 
-    def __init__(self, address: TritonAddress | Path) -> None:
+    def __init__(self, address: AddressReader) -> None:
         self._address = address
         self._connection: tuple[TritonAddress, Any] | None = None
 
     def is_live(self, seconds: float = SECONDS) -> bool:
-        """Whether the server answers within so long, which it does once its first round of loading is over."""
+        """Whether the server answers within `seconds`; while it loads its first models, it does not answer."""
         try:
             return bool(self._call("is_server_live", client_timeout=seconds))
         except (InferenceServerException, Unavailable):
             return False
 
     def index(self) -> list[ModelState]:
-        """Every model Triton has loaded or tried to. Raises Unavailable if it does not answer."""
+        """Every model that Triton has loaded or tried to load. Raises Unavailable if it does not answer."""
         try:
             models = self._call("get_model_repository_index", client_timeout=SECONDS).models
         except InferenceServerException as error:
@@ -76,14 +75,14 @@ class TritonAdmin:
         return [ModelState(m.name, m.version, m.state, m.reason) for m in models if m.state]
 
     def load(self, name: str) -> None:
-        """Load a model, or see to it that the versions in its folder are what is loaded.
+        """Load a model; if it is loaded, load and unload versions until they are those in its folder.
 
         Raises LoadFailed, or Unavailable if Triton does not answer.
         """
         self._change("load_model", name)
 
     def unload(self, name: str) -> None:
-        """Begin to unload a model; Triton finishes the requests it has first.
+        """Begin to unload a model; Triton finishes the model's requests first.
 
         Raises LoadFailed, or Unavailable if Triton does not answer.
         """
@@ -102,12 +101,10 @@ class TritonAdmin:
         return getattr(client, method)(*arguments, headers={GRPC_KEY_HEADER: address.key}, **named)
 
     def _connect(self) -> tuple[TritonAddress, Any]:
-        address = self._address
-        if isinstance(address, Path):
-            try:
-                address = TritonAddress.read(address)
-            except (OSError, ValueError) as error:
-                raise Unavailable("the inference server is not started yet; try again shortly") from error
+        try:
+            address = self._address()
+        except (OSError, ValueError) as error:
+            raise Unavailable("the inference server is not started yet; try again shortly") from error
         connection = self._connection
         if connection is None or connection[0] != address:
             everywhere = address.grpc_host in ("", "0.0.0.0", "[::]")  # noqa: S104

@@ -1,4 +1,4 @@
-"""The arguments tritonserver is started with."""
+"""The arguments with which tritonserver is started."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from serve.settings import Settings
 from serve.triton.address import KEY_HEADER, RESTRICTED, TritonAddress
 
-# The header of callers that Triton hands to models as a request parameter of the same name.
+# The callers' header that Triton passes to models as a request parameter of the same name.
 FORWARDED = "(?i)^x-amzn-sagemaker-custom-attributes$"
 SHM_DEFAULT, TRITONS_OWN = 16 * 2**20, 2**20
-# In the reckoning of shared memory: instances a model may have, and models that a multi-model endpoint may load later.
+# Assumptions about shared memory: the instances of a model, and the models that a multi-model endpoint may load.
 INSTANCES, LATER = 2, 16
 
 
 def grpc_host(settings: Settings) -> str:
-    """Where Triton's gRPC listens: where everybody can reach it if that is allowed, else on the loopback interface."""
+    """The address for Triton's gRPC: the public address if it is to be open, else the loopback interface."""
     if not settings.allow_grpc:
         return "127.0.0.1"
     return f"[{settings.bind_address}]" if ":" in settings.bind_address else settings.bind_address
@@ -33,10 +33,10 @@ def triton_arguments(
     exit_seconds: int,
     instances: int = 0,
 ) -> list[str]:
-    """Arguments that make Triton load `models` of the folder `view` and listen at `address`, those of the user last.
+    """Arguments that make Triton load `models` of the folder `view` and listen at `address`; the user's come last.
 
-    `shm_free` is what /dev/shm has left in bytes, `gpus` how many GPUs there are, `instances` how many processes of the
-    Python backend the models take at the least.
+    `shm_free` is the free space in /dev/shm in bytes, `gpus` the number of GPUs, and `instances` the least number of
+    processes of the Python backend that the models take.
     """
     restricted = f"{','.join(RESTRICTED)}:{KEY_HEADER}={address.key}"
     return [
@@ -59,7 +59,7 @@ def triton_arguments(
         f"--log-error={settings.log_error[0]}",
         f"--exit-timeout-secs={exit_seconds}",
         *_shared_memory(settings, shm_prefix, len(models), instances, shm_free),
-        # Else a few slow loads, one of which may hang, would keep all others waiting (C80c).
+        # With Triton's default, a few slow loads, or loads that hang, would keep all others waiting (C80c).
         *_given("--model-load-thread-count", 32 if settings.multi_model else None),
         *_given("--buffer-manager-thread-count", settings.buffer_manager_thread_count),
         *_given("--model-namespacing", settings.model_namespacing),
@@ -70,7 +70,7 @@ def triton_arguments(
 
 
 def further_arguments(settings: Settings) -> list[str]:
-    """What the environment says to Triton in its own words, in the order of the settings."""
+    """The arguments for Triton that the environment has, in the order of the settings."""
     logs = (settings.log_verbose, settings.log_info, settings.log_warning, settings.log_error)
     return [*(word for words in logs for word in words[1:]), *settings.additional_args]
 
@@ -84,21 +84,21 @@ def _limited(settings: Settings, gpus: int) -> range:
 
 
 def _metrics(settings: Settings, address: TritonAddress, gpus: int) -> list[str]:
-    """Triton's metrics, for `serve` itself to read and to show."""
+    """Triton's metrics are on the loopback interface; `serve` reads them and shows them on its own page."""
     if not settings.allow_metrics:
         return ["--allow-metrics=false"]
     return [
         "--allow-metrics=true",
         f"--metrics-address={address.host}",
         f"--metrics-port={address.metrics_port}",
-        *([] if gpus else ["--allow-gpu-metrics=false"]),  # looking for a GPU takes time, and ends in errors in the log
+        *([] if gpus else ["--allow-gpu-metrics=false"]),  # the search takes time and logs errors
     ]
 
 
 def region_size(settings: Settings, models: int, instances: int, free: int) -> int:
     """The bytes of shared memory that Triton takes at once for each instance of a model in Python."""
-    # Docker gives a container 64 MiB of shared memory; SageMaker's default, without having been asked for, is left out
-    # where it does not fit, and Triton's own 1 MiB grows as it is needed.
+    # Docker gives a container 64 MiB of shared memory. Where SageMaker's default does not fit and is not asked for,
+    # Triton's own default of 1 MiB is used, which grows when it must.
     size = settings.shm_default_byte_size
     fits = size * max((models or LATER) * INSTANCES, instances) <= free
     return size if size != SHM_DEFAULT or fits else TRITONS_OWN

@@ -1,4 +1,4 @@
-"""config.pbtxt as Triton gets to see it."""
+"""Reads a model's config.pbtxt, and writes the configuration that Triton reads in its place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tritonclient.grpc import model_config_pb2
 
 
 def read_config(text: str) -> Any:
-    """The configuration as protobuf. Raises ValueError if the text is none."""
+    """The configuration as protobuf. Raises ValueError if the text is not a configuration."""
     try:
         return text_format.Parse(text, model_config_pb2.ModelConfig())
     except text_format.ParseError as error:
@@ -18,10 +18,11 @@ def read_config(text: str) -> Any:
 
 
 def for_all_versions(text: str) -> tuple[str, int]:
-    """The configuration with every version directory served, and its max_batch_size (1 where it does not batch).
+    """The configuration with a version policy of all versions, and its max_batch_size (1 if it does not batch).
 
-    Which versions there are is decided by what `serve` lays out, so that an old one can answer until a new one is
-    ready. The model gets the name of its folder. Raises ValueError if the text is no configuration.
+    `serve` decides which versions are served by the folders that it lets Triton see, so that an old version can answer
+    until the new version is ready. The model's name becomes that of its folder. Raises ValueError if the text is not a
+    configuration.
     """
     config = read_config(text)
     config.version_policy.all.SetInParent()
@@ -30,20 +31,20 @@ def for_all_versions(text: str) -> tuple[str, int]:
 
 
 def is_ensemble(text: str) -> bool:
-    """Raises ValueError if the text is no configuration."""
+    """Whether the model is an ensemble. Raises ValueError if the text is not a configuration."""
     config = read_config(text)
     return bool(config.platform == "ensemble" or config.HasField("ensemble_scheduling"))
 
 
 def steps(text: str) -> list[str]:
-    """The models an ensemble is made of; none of anything else. Raises ValueError if the text is no configuration."""
+    """The models of an ensemble's steps; empty for other models. Raises ValueError if the text is no configuration."""
     return list(dict.fromkeys(step.model_name for step in read_config(text).ensemble_scheduling.step))
 
 
 def renamed(text: str, names: Mapping[str, str]) -> str:
-    """The configuration of a model that gets the name of its folder, and whose steps have other names.
+    """The configuration with the model's name removed (it becomes that of its folder) and its steps renamed.
 
-    Raises ValueError if the text is no configuration.
+    Raises ValueError if the text is not a configuration.
     """
     config = read_config(text)
     config.ClearField("name")

@@ -1,6 +1,7 @@
-"""Whether something failed for want of memory, which a multi-model endpoint answers with 507.
+"""Whether a load or a request failed because there was too little memory.
 
-SageMaker unloads other models after a 507 and tries again; after any other status it does not.
+A multi-model endpoint then answers 507: after a 507 SageMaker unloads other models and tries again, after any other
+status it does not.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-# What Triton's own SageMaker endpoint looks for, then the words of the C and C++ runtimes, PyTorch and Triton itself.
+# The words that Triton's own SageMaker endpoint looks for, then those of the C and C++ runtimes, PyTorch and Triton.
 WORDS = re.compile(
     r"CUDA_OUT_OF_MEMORY|[Oo]ut [Oo]f [Mm]emory|MemoryError|OutOfMemory|\bOOM\b|"
     r"(?:Dst|Src) tensor is not initialized|CNMEM_STATUS_OUT_OF_MEMORY|CUDNN_STATUS_NOT_INITIALIZED|"
@@ -21,7 +22,7 @@ COUNTED = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 def oom_kills(root: Path = Path("/")) -> int:
-    """How many processes of this container the kernel has killed for want of memory; 0 where it does not say."""
+    """The number of this container's processes that the kernel has killed for lack of memory; 0 if it is unknown."""
     for path in _counters(root):
         try:
             found = COUNTED.search(path.read_text())
@@ -33,9 +34,10 @@ def oom_kills(root: Path = Path("/")) -> int:
 
 
 def _counters(root: Path) -> list[Path]:
-    """The files that may have the count, the nearest first.
+    """The files that may contain the count, the most specific first.
 
-    A container may see the path its cgroup has on the host, and its cgroup mounted as if it were the topmost.
+    /proc/self/cgroup may give the path of a container's cgroup on the host, although the container sees the same
+    cgroup mounted as the root.
     """
     paths = []
     try:
@@ -56,6 +58,9 @@ def _counters(root: Path) -> list[Path]:
 
 
 def is_out_of_memory(text: str, kills: int = 0) -> bool:
-    """Whether a message of a model's or of Triton's says that there was too little memory, of whatever kind; or that a
-    process has died, and the kernel has killed more than `kills` for want of memory."""
+    """Whether a message of a model or of Triton means that there was too little memory.
+
+    It says so; or it says that a model's process died, and the kernel has killed more than `kills` processes for lack
+    of memory.
+    """
     return WORDS.search(text) is not None or (DIED.search(text) is not None and oom_kills() > kills)

@@ -1,7 +1,7 @@
 """HTTP to Triton for the data plane: a small pool of kept-alive connections on the event loop.
 
-Why not tritonclient's asynchronous clients: see the comparison in docs/log.md. They build Python objects per tensor and
-copy the body; here a request is one write and an answer one buffer.
+tritonclient's asynchronous clients are slower (docs/log.md): they make Python objects for each tensor and copy the
+body. Here a request is one write, and an answer one buffer.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import asyncio
 import re
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import cast
 
 import httptools
 
 from serve.errors import Unavailable
-from serve.triton.address import KEY_HEADER, TritonAddress, current
+from serve.triton.address import KEY_HEADER, AddressReader
 
-# Requests beyond this many at a time wait here, in order, instead of opening sockets without end.
+# Further requests wait in order, so that the number of sockets is bounded.
 MAX_CONNECTIONS = 256
 # The head of an answer to a request for inference, in the order Triton writes it.
 USUAL = re.compile(
@@ -29,7 +28,7 @@ USUAL = re.compile(
 
 @dataclass(slots=True)
 class TritonResponse:
-    """Status, body, and the length of the JSON header where the body is in Triton's binary form."""
+    """Triton's answer; `header_length` is the length of the JSON header, None if the body is not in binary form."""
 
     status: int = 0
     body: bytes = b""
@@ -40,7 +39,7 @@ class TritonResponse:
 
 
 class TritonConnection(asyncio.Protocol):
-    """One kept-alive connection; one request at a time."""
+    """A kept-alive connection, which has one request at a time."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
@@ -50,7 +49,7 @@ class TritonConnection(asyncio.Protocol):
         self.answering = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by behaviour, not by class
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass of asyncio's
 
     def send(self, head: bytes, body: bytes) -> asyncio.Future[TritonResponse]:
         if self.transport is None:
@@ -59,14 +58,14 @@ class TritonConnection(asyncio.Protocol):
         self.response = TritonResponse()
         self.answering = False
         self.transport.write(head + body if len(body) < 65536 else head)
-        if len(body) >= 65536:  # not worth a copy
+        if len(body) >= 65536:  # too large to be copied
             self.transport.write(body)
         return self.answer
 
     def data_received(self, data: bytes) -> None:
         if not self.answering:
             self.answering = True
-            # Nearly every answer comes in one piece and with these headers; reading it so takes a fifth of the time.
+            # Nearly every answer comes in one piece and with these headers: this takes a fifth of the parser's time.
             head = USUAL.match(data)
             if head is not None and len(data) - head.end() == int(head[3]):
                 content_type, header_length = head[1], head[2]
@@ -100,7 +99,7 @@ class TritonConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         response = self.response
         response.status = self.parser.get_status_code()
-        response.keep_alive = self.parser.should_keep_alive()  # asked later, the parser has forgotten this answer
+        response.keep_alive = self.parser.should_keep_alive()  # read now, because the parser forgets it after this call
         response.body = response.chunks[0] if len(response.chunks) == 1 else b"".join(response.chunks)
         self._answer(response)
 
@@ -110,10 +109,9 @@ class TritonConnection(asyncio.Protocol):
 
 
 class TritonPool:
-    """`await request(method, path, body)` on a free connection; belongs to one event loop."""
+    """Sends requests to Triton on free connections, and opens new ones; for one event loop."""
 
-    def __init__(self, address: TritonAddress | Path, max_connections: int = MAX_CONNECTIONS) -> None:
-        """A file with the address is read for every new connection, for Triton may move."""
+    def __init__(self, address: AddressReader, max_connections: int = MAX_CONNECTIONS) -> None:
         self.address = address
         self._idle: list[TritonConnection] = []
         self._free = max_connections
@@ -122,10 +120,10 @@ class TritonPool:
     async def request(
         self, method: bytes, path: str, body: bytes = b"", header_length: int | None = None, extra: bytes = b""
     ) -> TritonResponse:
-        """One request, with `extra` lines in its head; connections that Triton had closed while they were idle are
-        passed over.
+        """Send a request and return its answer; `extra` are further lines of its head.
 
-        Raises Unavailable if Triton cannot be reached or drops the connection.
+        `header_length` is that of a body in Triton's binary form. A connection that Triton had closed while it was idle
+        costs nothing. Raises Unavailable if Triton cannot be reached or closes the connection without an answer.
         """
         if header_length is not None:
             extra += b"Inference-Header-Content-Length: %d\r\n" % header_length
@@ -146,7 +144,7 @@ class TritonPool:
                 except ConnectionError:
                     if connection.answering:
                         raise
-                    # Closed before a byte of an answer: Triton gave the connection up before it saw the request.
+                    # Triton closed the connection before it read the request, so the request can be sent again.
             return await self._exchange(await self._connect(), head, body)
         except ConnectionError as error:
             raise Unavailable(f"the inference server dropped the request: {error}") from error
@@ -157,19 +155,12 @@ class TritonPool:
                 self._free += 1
 
     async def index(self) -> TritonResponse:
-        """Triton's list of models, which needs the key."""
-        key = b"%b: %b\r\n" % (KEY_HEADER.encode(), current(self.address).key.encode())
+        """Triton's list of models, for which Triton wants the key."""
+        key = b"%b: %b\r\n" % (KEY_HEADER.encode(), self.address().key.encode())
         return await self.request(b"POST", "/v2/repository/index", extra=key)
 
-    def close(self) -> None:
-        """Close the idle connections."""
-        for connection in self._idle:
-            if connection.transport is not None:
-                connection.transport.close()
-        self._idle.clear()
-
     async def _exchange(self, connection: TritonConnection, head: bytes, body: bytes) -> TritonResponse:
-        """One request on one connection, which goes back to the idle ones only after a whole answer."""
+        """Send a request on this connection, which becomes idle if the answer is whole, and is closed if not."""
         whole = False
         try:
             response = await connection.send(head, body)
@@ -184,7 +175,7 @@ class TritonPool:
 
     async def _connect(self) -> TritonConnection:
         try:
-            at = current(self.address)
+            at = self.address()
             _, connection = await asyncio.get_running_loop().create_connection(TritonConnection, at.host, at.http_port)
         except (OSError, ValueError) as error:
             raise Unavailable("the inference server is not ready; try again shortly") from error
@@ -196,7 +187,7 @@ class TritonPool:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # the place was given in the same moment: hand it on
+            if turn.done() and not turn.cancelled():  # it got the place in the same moment, and does not need it
                 self._give_place()
             raise
 

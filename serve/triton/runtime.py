@@ -1,8 +1,8 @@
-"""Finds a tritonserver and makes it runnable: the NGC image's, else the one in the nvidia-pytriton wheel.
+"""Finds a tritonserver and prepares its start: that of NVIDIA's image, or else that of the nvidia-pytriton wheel.
 
-The wheel's server has no libtorch backend, so `backends/pytorch` stands in for it under the same name: a model
-repository runs on either without a change. `python3 -m serve.triton.runtime` lays the wheel's backends out for good,
-as an image does: then a start copies nothing, and nothing in /tmp needs to be executable.
+The wheel's server has no libtorch backend, so `backends/pytorch` takes its place under the same name: a model
+repository runs on either server without a change. `python3 -m serve.triton.runtime` copies the wheel's backends to
+their permanent place, as an image does; then a start copies nothing, and /tmp may be mounted noexec.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from serve.triton.gpus import count_gpus
+
 log = logging.getLogger("serve")
 
 NGC_SERVER = Path("/opt/tritonserver/bin/tritonserver")
@@ -29,12 +31,12 @@ STUB_SECONDS = 20
 
 
 class RuntimeNotFoundError(Exception):
-    """There is no tritonserver that could run here; the message says what to install."""
+    """No tritonserver can run here; the message says what to install."""
 
 
 @dataclass(frozen=True)
 class TritonRuntime:
-    """How to start a server: its program, further arguments, its environment, and the folder of its backends."""
+    """How to start a tritonserver; `backends` is the folder of its backends."""
 
     program: Path
     arguments: tuple[str, ...]
@@ -42,24 +44,24 @@ class TritonRuntime:
     backends: Path
 
     def knows(self, flag: str) -> bool:
-        """Whether this release has an argument."""
+        """Whether this release's help mentions a flag."""
         try:
             command = [str(self.program), *self.arguments, "--help"]
-            told = subprocess.run(command, env=self.environment, capture_output=True, timeout=STUB_SECONDS, check=False)
+            help = subprocess.run(command, env=self.environment, capture_output=True, timeout=STUB_SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired):
             return False
-        return re.search(rf"{re.escape(flag)}\b".encode(), told.stdout + told.stderr) is not None
+        return re.search(rf"{re.escape(flag)}\b".encode(), help.stdout + help.stderr) is not None
 
 
 def is_plain(path: str | Path) -> bool:
-    """Whether Triton's Python backend takes a path: no space, nothing beyond ASCII."""
+    """Whether Triton's Python backend can use a path: it fails with spaces and with characters outside ASCII."""
     return re.fullmatch(r"[A-Za-z0-9._/-]+", str(path)) is not None
 
 
 def find_runtime(scratch: Path) -> TritonRuntime:
-    """The server to use. Backends that are not laid out for good are copied into `scratch`, an existing folder.
+    """The server to use. Unless its backends have a permanent place, they are copied into the folder `scratch`.
 
-    Raises RuntimeNotFoundError, or OSError if `scratch` has no room.
+    Raises RuntimeNotFoundError, or OSError if `scratch` is full.
     """
     if NGC_SERVER.exists():
         program, arguments = _in_bash(NGC_SERVER) if os.environ.get("BASH_ENV") else (NGC_SERVER, ())
@@ -72,22 +74,23 @@ def find_runtime(scratch: Path) -> TritonRuntime:
     environment = _wheel_environment(server.parents[1] / "nvidia_pytriton.libs")
     _check_stub(backends / "python" / STUB, environment)
     flags = [f"--backend-directory={backends}"]
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
+    if not count_gpus():
         log.info("no GPU here: models run on the CPU (Triton's own error about CudaDriverHelper means the same)")
-        flags.append("--pinned-memory-pool-byte-size=0")  # else Triton complains twice more
+        flags.append("--pinned-memory-pool-byte-size=0")  # spares two more error lines of Triton's
     return TritonRuntime(server / "bin" / "tritonserver", tuple(flags), environment, backends)
 
 
 def _in_bash(program: Path) -> tuple[Path, tuple[str, ...]]:
-    """A program and its first arguments: bash, which becomes the program, with what the image has it read at its start.
-    NVIDIA's images find the CUDA libraries there that go with an older driver.
+    """The program and first arguments that start `program` through bash, so that bash reads the file BASH_ENV.
+
+    In that file NVIDIA's images find the CUDA libraries for an older driver.
     """
     return Path("/bin/bash"), ("-c", 'exec "$0" "$@"', str(program))
 
 
 def _wheel() -> Path:
     """The folder of the wheel's tritonserver. Raises RuntimeNotFoundError."""
-    spec = importlib.util.find_spec("pytriton")  # finding is enough: importing it would set up logging and more
+    spec = importlib.util.find_spec("pytriton")  # only found and not imported, because its import configures logging
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeNotFoundError(
             f"no tritonserver: neither {NGC_SERVER} nor the package nvidia-pytriton is installed "
@@ -99,17 +102,17 @@ def _wheel() -> Path:
 def _environment() -> dict[str, str]:
     environment = dict(os.environ)
     environment.pop("AIP_MODE", None)  # it would open Triton's endpoint for another platform
-    # Threads of several models on few cores: spinning at each barrier made a step up to 30 times slower (docs/log.md).
+    # If several models share few cores, OpenMP's spinning at barriers makes a step up to 30 times slower (docs/log.md).
     environment.setdefault("GOMP_SPINCOUNT", "1000")
-    # glibc gives memory of a megabyte back at once and gets it anew, page by page, for the next request: without that
-    # a model's process ranks 1.4 times as many users a second on a CPU (docs/log.md).
-    environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 << 20))  # the most that glibc takes
+    # By default glibc returns blocks of a megabyte to the kernel at once, and each request pays for new pages. Keeping
+    # them lets a model's process rank 1.4 times as many users a second on a CPU (docs/log.md).
+    environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 << 20))  # glibc's maximum
     environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(128 << 20))
     return environment
 
 
 def _ngc_environment() -> dict[str, str]:
-    """Without our virtual environment: models in Python get the python3 and the packages of Triton's own image."""
+    """The environment without our virtual environment: models in Python use python3 and packages of NVIDIA's image."""
     environment = _environment()
     if sys.prefix != sys.base_prefix:
         environment.pop("VIRTUAL_ENV", None)
@@ -120,7 +123,7 @@ def _ngc_environment() -> dict[str, str]:
 
 
 def _wheel_environment(libraries: Path) -> dict[str, str]:
-    """The stub needs the wheel's libraries and libpython, and takes the first python3 on PATH as its interpreter."""
+    """The environment in which the stub finds the wheel's libraries, libpython, and first on PATH our python3."""
     python_libraries = [sysconfig.get_config_var("LIBDIR") or "", str(Path(sys.prefix, "lib"))]
     library_path = [str(libraries), *python_libraries, os.environ.get("LD_LIBRARY_PATH", "")]
     environment = _environment()
@@ -130,7 +133,7 @@ def _wheel_environment(libraries: Path) -> dict[str, str]:
 
 
 def _backend_files(server: Path) -> dict[str, Path]:
-    """What a folder of backends holds, and where each file comes from. Raises RuntimeNotFoundError."""
+    """The files of the backends' folder, each with the file it is a copy of. Raises RuntimeNotFoundError."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = server / "python_backend_stubs" / version / STUB
     if not stub.exists():
@@ -143,7 +146,7 @@ def _backend_files(server: Path) -> dict[str, Path]:
 
 
 def _are_laid_out(files: dict[str, Path], folder: Path) -> bool:
-    """Whether a folder holds these very files: not those of another wheel, nor half of them."""
+    """Whether a folder has all these files with the same content."""
     try:
         return all(filecmp.cmp(source, folder / name, shallow=False) for name, source in files.items())
     except OSError:
@@ -151,7 +154,7 @@ def _are_laid_out(files: dict[str, Path], folder: Path) -> bool:
 
 
 def _lay_out(files: dict[str, Path], target: Path) -> None:
-    """Copies, not links: Triton refuses a backend library that leads out of its directory."""
+    """Copy the files into a folder; links would not do, because Triton refuses libraries outside a backend's folder."""
     for name, source in files.items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target / name)
@@ -159,14 +162,17 @@ def _lay_out(files: dict[str, Path], target: Path) -> None:
 
 
 def _check_stub(stub: Path, environment: dict[str, str]) -> None:
-    """A stub that cannot load its libraries makes the server hang at start; without arguments it ends at once."""
+    """Start the stub without arguments, which ends at once, because tritonserver hangs if the stub cannot start.
+
+    Raises RuntimeNotFoundError.
+    """
     try:
         ended = subprocess.run([stub], env=environment, capture_output=True, timeout=STUB_SECONDS, check=False)
     except PermissionError as error:
         raise RuntimeNotFoundError(
             f"Triton's Python stub may not be run from {stub.parent}, which is mounted noexec (as Docker's --tmpfs is "
             "unless it says exec): use --tmpfs /tmp:rw,exec,…, or set TMPDIR to a folder that programs may be run "
-            "from, or lay Triton's backends out for good with python3 -m serve.triton.runtime"
+            "from, or copy Triton's backends to their permanent place with python3 -m serve.triton.runtime"
         ) from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RuntimeNotFoundError(f"Triton's Python stub cannot be started: {error}") from error
@@ -180,10 +186,10 @@ def _check_stub(stub: Path, environment: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Lay the wheel's backends out where `find_runtime` looks for them."""
+    """Copy the wheel's backends to their permanent place, where `find_runtime` looks for them."""
     if not is_plain(LAID_OUT):
         sys.exit(
-            f"serve: Triton cannot take the path {LAID_OUT}: it has more than letters, digits, '.', '_', '/' and '-'"
+            f"serve: Triton cannot take the path {LAID_OUT}; it may have only letters, digits, '.', '_', '/' and '-'"
         )
     try:
         _lay_out(_backend_files(_wheel()), LAID_OUT)

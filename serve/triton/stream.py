@@ -1,23 +1,22 @@
-"""An answer of Triton's that comes in parts, on a connection of its own; it ends with the connection's stream."""
+"""An answer of Triton that comes in parts, on a connection of its own."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from pathlib import Path
 from typing import cast
 
 import httptools
 
 from serve.errors import Unavailable
-from serve.triton.address import TritonAddress, current
+from serve.triton.address import AddressReader
 
-# What is read ahead of a slow reader.
+# Bytes that are read ahead of a slow caller.
 WINDOW = 1 << 20
 
 
 class TritonStream(asyncio.Protocol):
-    """`open`, then `status` and `content_type`, then `next` until it is empty, then `close`."""
+    """An answer in parts: call `open`, look at `status` and `content_type`, call `next` until it is empty, `close`."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -30,10 +29,10 @@ class TritonStream(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
 
     @classmethod
-    async def open(cls, address: TritonAddress | Path, path: str, body: bytes, extra: bytes) -> TritonStream:
+    async def open(cls, address: AddressReader, path: str, body: bytes, extra: bytes) -> TritonStream:
         """Send a request and wait for the head of the answer. Raises Unavailable."""
         try:
-            at = current(address)
+            at = address()
             _, stream = await asyncio.get_running_loop().create_connection(cls, at.host, at.http_port)
         except (OSError, ValueError) as error:
             raise Unavailable("the inference server is not ready; try again shortly") from error
@@ -46,7 +45,7 @@ class TritonStream(asyncio.Protocol):
         return stream
 
     async def next(self) -> bytes:
-        """What has come since, empty at the end. Raises Unavailable if the end is missing."""
+        """The bytes that came since the last call; empty at the end. Raises Unavailable if Triton closes before it."""
         while not self._parts:
             if self._ended:
                 return b""
@@ -61,14 +60,14 @@ class TritonStream(asyncio.Protocol):
         return data
 
     async def all(self) -> bytes:
-        """All that is still to come. Raises Unavailable if the end is missing."""
+        """All further bytes. Raises Unavailable if Triton closes the connection before the end."""
         parts = []
         while part := await self.next():
             parts.append(part)
         return b"".join(parts)
 
     def close(self) -> None:
-        """Close the connection; Triton cancels what is not finished."""
+        """Close the connection; Triton cancels the request if it is not finished."""
         if self._transport is not None:
             self._transport.abort()
 

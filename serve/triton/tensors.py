@@ -1,8 +1,8 @@
-"""Tensors to Triton and back, in its binary form.
+"""Tensors of requests to Triton and of its answers, in Triton's binary form.
 
 The binary tensor extension
-(https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md) is a JSON header,
-then the raw tensors. It spares both servers the printing and parsing of numbers, and keeps scores exact.
+(https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md) has a JSON header
+and then the raw tensors. Neither server needs to print or parse numbers, and scores stay exact.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class TensorRequest:
 
 
 def encode_int64(rows: int, shape: tuple[int, ...], columns: Mapping[str, array[int]]) -> TensorRequest:
-    """INT64 inputs [rows, *shape] by name; every output is asked for in binary."""
+    """A request with INT64 inputs [rows, *shape], given by name; it asks for all outputs in binary form."""
     inputs = [
         {
             "name": name,
@@ -44,7 +44,7 @@ ARRAY_KINDS = {"INT64": "q", "FP32": "f"}
 
 
 def decode_outputs(body: bytes, header_length: int | None) -> dict[str, array[Any]]:
-    """Flat output tensors by name. Raises TritonFailed for an answer in another form."""
+    """The output tensors by name, flat. Raises TritonFailed if the answer has another form."""
     if header_length is None:
         raise TritonFailed("the model's answer is not in binary form")
     outputs: dict[str, array[Any]] = {}

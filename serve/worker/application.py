@@ -20,7 +20,7 @@ from serve.models.served import SERVED_FILE, VIEW_FOLDER, ServedFile
 from serve.settings import Settings
 from serve.telemetry.counts import TALLY_FOLDER, Tally
 from serve.telemetry.request_log import RequestLog
-from serve.triton.address import ADDRESS_FILE
+from serve.triton.address import address_reader
 from serve.triton.admin import TritonAdmin
 from serve.triton.pool import TritonPool
 from serve.worker.control_plane import create_control_plane
@@ -44,7 +44,7 @@ class Application:
 
     def __init__(self, settings: Settings, scratch: Path) -> None:
         self.settings = settings
-        address = scratch / ADDRESS_FILE
+        address = address_reader(scratch)
         served = ServedFile(scratch / SERVED_FILE, scratch / VIEW_FOLDER)
         counted = settings.allow_metrics or settings.emf_seconds
         self.tally = Tally(scratch / TALLY_FOLDER if counted else None)

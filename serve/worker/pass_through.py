@@ -7,17 +7,17 @@ from typing import Any
 
 import orjson
 
-from serve.errors import BadRequest, NotAcceptable, OutOfMemory, Overloaded, TritonFailed, VersionGone
+from serve.errors import BadRequest, NotAcceptable, TritonFailed, Unavailable
 from serve.formats import kserve
 from serve.formats import registry as codec
 from serve.formats.json_format import MAX_ERROR, error_json
 from serve.http1.request import Headers, Request
 from serve.models.served import ServedFile
 from serve.settings import Settings
-from serve.triton.out_of_memory import is_out_of_memory
+from serve.triton.failures import failure, message_of
 from serve.triton.pool import TritonPool, TritonResponse
 from serve.triton.stream import TritonStream
-from serve.worker.recommendations import INFERENCE_ID, triton_message
+from serve.worker.recommendations import INFERENCE_ID
 from serve.worker.target_model import CUSTOM_ATTRIBUTES
 
 JSON_TYPE = b"application/json"
@@ -26,8 +26,6 @@ ECHOED = frozenset((CUSTOM_ATTRIBUTES, INFERENCE_ID))
 VISIBLE = re.compile(rb"[\x20-\x7e]{1,1024}")
 # What Triton gets of a caller's headers: the trace it belongs to, and the attributes, as parameters of the request.
 FORWARDED = frozenset((b"traceparent", b"tracestate", CUSTOM_ATTRIBUTES))
-# Triton's words for JSON it cannot read, with which it answers 500.
-NOT_READ = re.compile("Unable to parse|failed to parse the request JSON|failed to get request params")
 EVENT = b"data: "
 
 Answered = tuple[int, Headers, bytes]
@@ -107,9 +105,9 @@ class PassThrough:
         if answer.status >= 400:
             # A traceback names files as Triton sees them.
             answer.body = answer.body.replace(b"%b/" % bytes(self.served.view), b"%b/" % bytes(self.repository))
-            self.check_failure(answer, body if header_length is None else b"{}")
+            self.check_failure(name, answer, body if header_length is None else b"{}")
             if len(answer.body) > MAX_ERROR:
-                answer.body = error_json(triton_message(answer))
+                answer.body = error_json(message_of(answer))
         if answer.header_length is None:
             return answer.status, [(b"content-type", answer.content_type)], answer.body
         headers = [
@@ -148,23 +146,18 @@ class PassThrough:
 
     def respond(self, request: Request, answer: TritonResponse, body: bytes) -> None:
         if answer.status >= 400:
-            self.check_failure(answer, body)
+            self.check_failure(request.model, answer, body)
             if len(answer.body) > MAX_ERROR:
-                answer.body = error_json(triton_message(answer))
+                answer.body = error_json(message_of(answer))
         request.respond(answer.status, [(b"content-type", answer.content_type), *echoed(request.headers)], answer.body)
 
-    def check_failure(self, answer: TritonResponse, body: bytes) -> None:
-        """Raise what Triton's failure with a JSON body means, where its status does not say it."""
-        message = triton_message(answer)
-        if "unknown model" in message or "no available versions" in message:  # it has just been unloaded
-            raise VersionGone(message)
-        if answer.status == 500 and NOT_READ.match(message):  # the caller's mistake
-            codec.parse_json(body, "the body")  # says where
-            raise BadRequest(message)
-        if self.settings.multi_model and is_out_of_memory(message):
-            raise OutOfMemory(message)
-        if answer.status == 503:  # a queue of Triton's is full
-            raise Overloaded(message)
+    def check_failure(self, model: str, answer: TritonResponse, body: bytes) -> None:
+        """Raise what Triton's failure means, unless its own answer says that already: then it is passed on as it is."""
+        error = failure(model, answer, self.settings.multi_model)
+        if isinstance(error, BadRequest) and answer.status != error.status:
+            codec.parse_json(body, "the body")  # says where the mistake is
+        if isinstance(error, Unavailable) or answer.status != error.status:
+            raise error
 
 
 def infer_path(name: str, version: int | None) -> str:

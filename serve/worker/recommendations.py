@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from serve.errors import BadRequest, OutOfMemory, ServeError, TritonFailed, Unavailable, VersionGone
+from serve.errors import BadRequest, ServeError, Unavailable, VersionGone
 from serve.formats import registry as codec
 from serve.models.repository import Part, Recommender
 from serve.models.served import UNREADABLE, ServedFile
@@ -19,8 +17,8 @@ from serve.recommend.batches import Infer, answer_plans
 from serve.recommend.parse import Request, parse_request, work
 from serve.settings import Settings
 from serve.triton import tensors
-from serve.triton.out_of_memory import is_out_of_memory
-from serve.triton.pool import TritonPool, TritonResponse
+from serve.triton.failures import failure
+from serve.triton.pool import TritonPool
 from serve.worker.target_model import target_model
 
 RequestHeaders = dict[bytes, bytes]
@@ -152,25 +150,3 @@ class Recommenders:
             return tensors.decode_outputs(answer.body, answer.header_length)
 
         return infer
-
-
-def failure(model: str, answer: TritonResponse, multi_model: bool) -> ServeError:
-    """Triton's error as one of ours: the caller's mistake, not ready, no memory, or a fault of the model."""
-    message = triton_message(answer)
-    if multi_model and is_out_of_memory(message):
-        return OutOfMemory(f"{model}: {message}")
-    if "unknown model" in message or "not at ready state" in message or "is not ready" in message:
-        return VersionGone(f"{model} is not ready: {message}")
-    if answer.status == 503:
-        return Unavailable(f"{model} is not ready: {message}")
-    if answer.status == 400:
-        return BadRequest(f"{model}: {message}")
-    return TritonFailed(f"{model}: {message}")
-
-
-def triton_message(answer: TritonResponse) -> str:
-    """What Triton says is wrong."""
-    try:
-        return str(orjson.loads(answer.body)["error"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return f"status {answer.status}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import http.client
 import json
 import os
@@ -20,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from serve.supervisor.child import PR_SET_PDEATHSIG
+from serve.supervisor.child import tied_to_us
 from serve.triton.runtime import find_runtime
 from tests.support.serving import free_port
 
@@ -251,14 +250,9 @@ class Native:
             "--exit-timeout-secs=2",
         ]  # fmt: skip
         self.log = scratch / "log"
-        libc = ctypes.CDLL(None)
-
-        def on_our_death() -> None:
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=on_our_death
+                tied_to_us(command), env=environment, stdout=log, stderr=log, start_new_session=True
             )
         return self
 

@@ -65,15 +65,18 @@ ROOMS = {
     "ncf.job.launch": {"ncf.job.job"},
     "ncf.job.job": {"ncf.commands.main"},
     "serve.supervisor.child": {
+        "serve.supervisor.starts",
         "serve.supervisor.supervisor",
-        "serve.supervisor.ports",
-        "serve.models.hosted",
-        "serve.supervisor.scratch",
+        "serve.supervisor.triton_health",
     },
     "serve.supervisor.command": {"serve.__main__"},
     "serve.supervisor.supervisor": {"serve.supervisor.command"},
-    "serve.triton.runtime": {"serve.supervisor.supervisor", "serve.supervisor.scratch"},
-    "serve.supervisor.scratch": {"serve.supervisor.supervisor"},
+    "serve.triton.runtime": {
+        "serve.supervisor.scratch",
+        "serve.supervisor.starts",
+        "serve.supervisor.supervisor",
+    },
+    "serve.supervisor.scratch": {"serve.supervisor.starts", "serve.supervisor.supervisor"},
     "serve.models.preflight": {"serve.models.hosted"},
     "serve.worker.application": {"serve.worker.gunicorn_worker"},
     "serve.worker.control_plane": {"serve.worker.application"},
@@ -84,7 +87,7 @@ ROOMS = {
     "serve.models.archives": {"serve.models.multi_model"},
     "serve.processes": {"serve.models.multi_model"},
     "serve.models.rollout": {"serve.models.hosted"},
-    "serve.models.hosted": {"serve.supervisor.supervisor"},
+    "serve.models.hosted": {"serve.supervisor.starts", "serve.supervisor.supervisor"},
 }
 # Pure modules: no I/O of any kind, and nothing that drags one in.
 PURE = {

@@ -46,11 +46,12 @@ def test_c057_defaults_are_the_stock_containers_but_for_verbose_logs() -> None:
     assert settings.additional_args == ()
 
 
-def test_the_table_and_the_record_agree() -> None:
+def test_the_settings_are_described_in_the_order_of_their_fields() -> None:
     assert [setting.field for setting in SETTINGS] == [field.name for field in fields(Settings)]
+    assert len({setting.name for setting in SETTINGS}) == len(SETTINGS) == 37
 
 
-def test_help_is_one_sentence() -> None:
+def test_help_is_in_sentences() -> None:
     for setting in SETTINGS:
         assert setting.help[0].isupper(), setting.name
         assert setting.help.endswith("."), setting.name

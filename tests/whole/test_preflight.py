@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.models.preflight import has_gpu
+from serve.triton.gpus import count_gpus
 from serve.triton.runtime import NGC_SERVER
 from tests.support.serving import Server, children_of
 from tests.support.small_models import slow_body, slow_model
@@ -88,7 +88,7 @@ def log_of(server: Server) -> str:
     ],
 )
 def test_a_repository_that_cannot_be_served_here(tmp_path: Path, path: str, config: str, message: str) -> None:
-    if has_gpu() and "KIND_GPU" in config:
+    if count_gpus() and "KIND_GPU" in config:
         pytest.skip("there is a GPU")
     model = slow_model((tmp_path / path).parent)
     if config:

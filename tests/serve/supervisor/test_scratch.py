@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from serve.errors import StartError
 from serve.supervisor import scratch as room
-from serve.supervisor.child import StartError
 
 MIB = 2**20
 Usage = namedtuple("Usage", "total used free")

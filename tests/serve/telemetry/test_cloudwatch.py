@@ -13,7 +13,7 @@ from serve.telemetry.counts import BUCKETS, KINDS, Tally, TallyFolder, Totals
 NOW = 1_700_000_000.1234
 
 
-def ended(tally: Tally, model: str, status: int, *times: float, kind: str = "score") -> None:
+def ended(tally: Tally, model: str, status: int, *times: float, kind: str = "recommend") -> None:
     for seconds in times:
         tally.end(model, kind, status, seconds)
 

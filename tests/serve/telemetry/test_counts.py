@@ -18,7 +18,7 @@ tally = Tally(Path(sys.argv[1]))
 for line in sys.stdin:
     tally.begin("food")
     if line.strip() == "end":
-        tally.end("food", "score", 200, 0.01)
+        tally.end("food", "recommend", 200, 0.01)
         tally.done("food")
     tally.flush()
     print("done", flush=True)
@@ -52,8 +52,8 @@ def count(totals: Totals) -> int:
 def test_a_request_is_counted_in_the_bucket_of_its_time() -> None:
     tally = Tally(None)
     for seconds in (0.0, BUCKETS[0], BUCKETS[0] * 1.01, BUCKETS[-1], 1000.0):
-        tally.end("food", "score", 200, seconds)
-    record = tally.totals.requests["food", "score", 200]
+        tally.end("food", "recommend", 200, seconds)
+    record = tally.totals.requests["food", "recommend", 200]
     assert (record[0], record[1], record[len(BUCKETS) - 1], record[len(BUCKETS)]) == (2, 1, 1, 1)
     assert count(tally.totals) == 5
     assert record[-1] == pytest.approx(1000 + BUCKETS[0] * 2.01 + BUCKETS[-1])
@@ -107,7 +107,7 @@ def test_a_file_is_written_only_when_something_happened(tmp_path: Path) -> None:
     first = path.stat().st_ino
     tally.flush()
     assert path.stat().st_ino == first
-    tally.end("food", "score", 200, 0.1)
+    tally.end("food", "recommend", 200, 0.1)
     tally.flush()
     assert path.stat().st_ino != first
     tally.close()
@@ -142,7 +142,7 @@ def test_workers_that_are_gone_leave_no_files(tmp_path: Path) -> None:
         tally = Tally(tmp_path)
         if number % 2:  # the others end before they have counted anything
             tally.begin("food")
-            tally.end("food", "score", 200, 0.1)
+            tally.end("food", "recommend", 200, 0.1)
         tally.close()
         assert count(folder.read()) == (number + 1) // 2
         assert not list(tmp_path.iterdir())
@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_written_costs_a_line_and_no_request(
         path.unlink()
     folder.rmdir()
     for _ in range(3):
-        tally.end("food", "score", 200, 0.1)
+        tally.end("food", "recommend", 200, 0.1)
         tally.flush()
     assert len(caplog.records) == 1
     folder.mkdir()

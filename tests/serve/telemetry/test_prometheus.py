@@ -83,7 +83,7 @@ def tallies(tmp_path: Path) -> Iterator[TallyFolder]:
     for tally in (first, second):
         for status, seconds in ((200, 0.004), (200, 70.0), (404, 0.004)):
             tally.begin("food")
-            tally.end("food", "score", status, seconds)
+            tally.end("food", "recommend", status, seconds)
             tally.done("food")
         tally.begin('a"b\\c\nd')
         tally.shed("food")
@@ -96,9 +96,9 @@ def tallies(tmp_path: Path) -> Iterator[TallyFolder]:
 def test_the_page_says_what_all_workers_counted(tallies: TallyFolder) -> None:
     text = Page(tallies, no_triton, lambda: {"gunicorn": 0, "tritonserver": 2})()
     found = samples(text)
-    assert found[key("serve_requests_total", model="food", kind="score", status="200")] == 4
-    assert found[key("serve_requests_total", model="food", kind="score", status="404")] == 2
-    seconds = {"model": "food", "kind": "score"}
+    assert found[key("serve_requests_total", model="food", kind="recommend", status="200")] == 4
+    assert found[key("serve_requests_total", model="food", kind="recommend", status="404")] == 2
+    seconds = {"model": "food", "kind": "recommend"}
     assert found[key("serve_request_seconds_count", **seconds)] == 6
     assert found[key("serve_request_seconds_sum", **seconds)] == pytest.approx(140.016)
     assert found[key("serve_request_seconds_bucket", le="0.003", **seconds)] == 0

@@ -21,7 +21,7 @@ from serve.telemetry.request_log import RequestLog
 
 log = RequestLog(True)
 for number in range(int(sys.argv[2])):
-    log.add(sys.argv[1] * 256, "food", "score", 200, 0.001, sys.argv[1] * 200)
+    log.add(sys.argv[1] * 256, "food", "recommend", 200, 0.001, sys.argv[1] * 200)
     if number % 50 == 0:
         log.flush()
 log.close()
@@ -61,7 +61,7 @@ def test_by_default_only_our_failures_are_lines() -> None:
     pipe = Pipe()
     log = RequestLog(False, pipe.write_end)
     for status in (200, 400, 404, 413, 499, 500, 503):
-        log.add("id", "food", "score", status, 0.1)
+        log.add("id", "food", "recommend", status, 0.1)
     log.close()
     assert [line["status"] for line in pipe.lines()] == [500, 503]
 
@@ -73,7 +73,7 @@ def test_failures_by_the_thousand_are_a_few_lines_and_their_number(monkeypatch: 
     log = RequestLog(False, pipe.write_end)
     for _ in range(3):
         for _ in range(1000):
-            log.add("id", "food", "score", 503, 0.1)
+            log.add("id", "food", "recommend", 503, 0.1)
             log.flush()
         now[0] += 1
         log.flush()
@@ -89,7 +89,7 @@ def test_failures_by_the_thousand_are_a_few_lines_and_their_number(monkeypatch: 
 def test_nothing_a_caller_sends_starts_a_new_line(text: str) -> None:
     pipe = Pipe()
     log = RequestLog(True, pipe.write_end)
-    log.add(text, text, "score", 500, 0.1, text, text)
+    log.add(text, text, "recommend", 500, 0.1, text, text)
     log.close()
     [line] = pipe.lines()
     for name in ("request_id", "model", "error", "trace_id"):
@@ -137,7 +137,7 @@ def test_a_stdout_nobody_reads_loses_lines_and_holds_up_nobody(monkeypatch: pyte
     pipe = Pipe()
     log = RequestLog(True, pipe.write_end)
     for _ in range(5000):  # more than the pipe holds and may wait
-        log.add("i" * 100, "food", "score", 200, 0.1)
+        log.add("i" * 100, "food", "recommend", 200, 0.1)
         log.flush()
     reader = subprocess.Popen([sys.executable, "-c", "import sys; print(sys.stdin.read())"],
                               stdin=pipe.read_end, stdout=subprocess.PIPE, text=True)  # fmt: skip
@@ -157,7 +157,7 @@ def test_a_stdout_that_is_gone_is_said_once(caplog: pytest.LogCaptureFixture) ->
     os.close(pipe.read_end)
     log = RequestLog(True, pipe.write_end)
     for _ in range(100):
-        log.add("i" * 250, "food", "score", 200, 0.1)
+        log.add("i" * 250, "food", "recommend", 200, 0.1)
     log.close()
     os.close(pipe.write_end)
     assert len(caplog.records) == 1

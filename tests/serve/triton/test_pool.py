@@ -29,11 +29,13 @@ def against(handler: Handler, test: Callable[[TritonPool], Awaitable[None]], max
     async def both() -> None:
         server = await asyncio.start_server(handler, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        pool = TritonPool(TritonAddress("127.0.0.1", port), max_connections)
+        pool = TritonPool(lambda: TritonAddress("127.0.0.1", port), max_connections)
         try:
             await asyncio.wait_for(test(pool), 10)
         finally:
-            pool.close()
+            for connection in pool._idle:
+                if connection.transport is not None:
+                    connection.transport.close()
             await asyncio.sleep(0.1)  # the handlers see it and close their side
             server.close()
 
@@ -111,7 +113,7 @@ def test_a_broken_answer_is_unavailable_and_the_next_request_works(answer: bytes
 def test_nobody_there_is_unavailable() -> None:
     async def test() -> None:
         with pytest.raises(Unavailable, match="not ready"):
-            await TritonPool(TritonAddress("127.0.0.1", 1)).request(b"GET", "/")
+            await TritonPool(lambda: TritonAddress("127.0.0.1", 1)).request(b"GET", "/")
 
     asyncio.run(test())
 

@@ -1,9 +1,10 @@
-"""Triton's `pytorch` backend where libtorch is not: TorchScript models through the Python backend.
+"""Takes the place of Triton's `pytorch` backend where there is no libtorch: runs TorchScript in the Python backend.
 
-Triton's Python stub runs this file, one process an instance; nothing of `serve` imports it. It keeps to what the
-libtorch backend does (https://github.com/triton-inference-server/pytorch_backend), so that a repository runs on both:
-inputs go to the arguments of `forward` by name, else by `<name>__<index>`, else in the order of the configuration;
-outputs by `<name>__<index>`, else in order. Tensors pass by DLPack alone: NumPy 2 and this stub disagree.
+Triton's Python stub runs this file in one process for each instance of a model; nothing in `serve` imports it. It does
+the same as the libtorch backend (https://github.com/triton-inference-server/pytorch_backend), so a repository runs on
+both. Inputs become the arguments of `forward` by name, or else by `<name>__<index>`, or else in the order of the
+configuration; outputs are matched by `<name>__<index>`, or else in order. Tensors are passed by DLPack, because this
+stub does not work with NumPy 2.
 """
 
 import json
@@ -21,7 +22,7 @@ class TritonPythonModel:
     def initialize(self, args):
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
-        # One thread an instance unless the configuration says more: several models share the cores.
+        # By default one thread for each instance, because several models share the cores.
         torch.set_num_threads(int(parameters.get("INTRA_OP_THREAD_COUNT", 1)))
         gpu = args["model_instance_kind"] == "GPU"
         self.device = torch.device(f"cuda:{args['model_instance_device_id']}" if gpu else "cpu")
@@ -37,7 +38,7 @@ class TritonPythonModel:
         self.outputs = _in_order([tensor["name"] for tensor in config["output"]], None)
 
     def execute(self, requests):
-        """Rows of all requests in one forward; if that fails, each alone, so that one cannot fail the others."""
+        """Runs the rows of all requests at once; if that fails, each request alone, so that only the bad ones fail."""
         columns = [[self._input(request, name) for name in self.inputs] for request in requests]
         if self.batched and len(requests) > 1:
             try:
@@ -82,7 +83,7 @@ class TritonPythonModel:
 
 
 def _in_order(names, arguments):
-    """Names of the configuration in the order of the module's arguments or outputs."""
+    """The configuration's names in the order of the module's arguments or, with None, of its outputs."""
     if arguments is not None and set(names) == set(arguments):
         return arguments
     if all(INDEXED.match(name) for name in names):

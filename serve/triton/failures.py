@@ -1,0 +1,53 @@
+"""What it means when Triton refuses or fails a request for inference."""
+
+from __future__ import annotations
+
+import re
+
+import orjson
+
+from serve.errors import BadRequest, OutOfMemory, Overloaded, ServeError, TritonFailed, VersionGone
+from serve.triton.out_of_memory import is_out_of_memory
+from serve.triton.pool import TritonResponse
+
+# Triton's words for a version that is being unloaded, or is unloaded, with 404 or 503.
+GONE = re.compile(
+    r"(?:\[request id: [^\]]*\] )?"
+    r"(?:Request for unknown model|Server is stopping, scheduler for model has stopped accepting)"
+)
+# Its words for a body it cannot read, with 500.
+NOT_READ = re.compile(
+    "Unable to parse|failed to parse the request JSON|failed to get request params|attempt to (?:get|access)"
+)
+
+
+def failure(model: str, answer: TritonResponse, multi_model: bool) -> ServeError:
+    """The error for a caller whose request to `model` Triton answered with a status of 400 or above.
+
+    VersionGone    503  the version was unloaded in this moment
+    BadRequest     400  the request does not fit the model, or cannot be read
+    OutOfMemory    507  there was too little memory; on a multi-model endpoint only
+    Overloaded     503  a queue of Triton's is full
+    TritonFailed   500  the model failed; or Triton's own status, such as 501 for a model that answers in parts
+    """
+    said = message_of(answer)
+    message = f"{model}: {said}"
+    if answer.status in (404, 503) and GONE.match(said):
+        return VersionGone(message)
+    if answer.status == 400 or (answer.status == 500 and NOT_READ.match(said)):
+        return BadRequest(message)
+    if multi_model and is_out_of_memory(said):
+        return OutOfMemory(message)
+    if answer.status == 503:
+        return Overloaded(message)
+    failed = TritonFailed(message)
+    failed.status = max(failed.status, answer.status)
+    return failed
+
+
+def message_of(answer: TritonResponse) -> str:
+    """The text of Triton's error."""
+    try:
+        return str(orjson.loads(answer.body)["error"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return f"status {answer.status}"
