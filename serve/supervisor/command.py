@@ -9,6 +9,7 @@ import sys
 import click
 
 from serve.settings import SETTINGS, Settings, SettingsError
+from serve.telemetry.logs import configure_logging
 
 
 def _help_table() -> str:
@@ -32,7 +33,7 @@ def serve() -> None:
       SERVE_MODEL_REPOSITORY=model_repository SERVE_BIND_ADDRESS=127.0.0.1 serve
       curl -d '{"model": "ncf_food_model", "user_id": "u17"}' http://127.0.0.1:8080/invocations
     """
-    logging.basicConfig(format="serve: %(message)s", level=logging.INFO)
+    configure_logging()
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
