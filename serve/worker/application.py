@@ -19,6 +19,7 @@ from serve.http1.wsgi import call
 from serve.models.served import SERVED_FILE, VIEW_FOLDER, ServedFile
 from serve.settings import Settings
 from serve.telemetry.counts import TALLY_FOLDER, Tally
+from serve.telemetry.logs import configure_logging
 from serve.telemetry.request_log import RequestLog
 from serve.triton.address import ADDRESS_FILE
 from serve.triton.admin import TritonAdmin
@@ -126,14 +127,14 @@ class Application:
         request.respond(error.status, headers, error_json(str(error), error.code))
 
     def expire(self, request: Request) -> None:
-        """Answer a request that is too old, or break its stream off; loads and unloads have times of their own."""
+        """End a request that is too old, unless it is a load or an unload, which have time limits of their own."""
         limit = f"{self.settings.timeout_seconds:g} s (SERVE_TIMEOUT_SECONDS)"
         if not request.complete:
             self.fail(request, RequestTimeout(f"the request's body did not come within {limit}"))
+            request.give_up_after(0)
         elif request.kind:
             self.fail(request, DeadlineExceeded(f"the request was not answered within {limit}"))
-        if request.kind:
-            request.give_up_after(0 if request.cancel or not request.complete else self.settings.timeout_seconds)
+            request.give_up_after(0 if request.cancel else self.settings.timeout_seconds)
 
     async def control(self, request: Request) -> None:
         body = await request.body(MAX_CONTROL_BODY)
@@ -151,6 +152,7 @@ class Application:
 
 def create_application(scratch: str) -> Application:
     """The application of one worker; gunicorn calls it in the worker, after the fork."""
+    configure_logging()
     # A large body makes many objects and no garbage: with Python's usual threshold the collector looks at all of them
     # again and again, which was nine tenths of the time of reading one (docs/log.md).
     gc.freeze()

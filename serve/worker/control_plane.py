@@ -29,6 +29,7 @@ MULTI_MODEL_OFF = "multi-model mode is off; SAGEMAKER_MULTI_MODEL=true turns it 
 def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAdmin) -> Flask:
     """The Flask application of one worker."""
     app = Flask("serve", static_folder=None)
+    app.config["PROPAGATE_EXCEPTIONS"] = True  # a bug is logged and answered by Application, as in the data plane
     app.url_map.merge_slashes = False  # a redirect would lead where the caller's Host says
     if settings.multi_model:
         _add_multi_model(app, MultiModel(settings.multi_model_root.absolute(), served.path.parent), served, admin)
@@ -57,7 +58,7 @@ def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAd
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         if error.code == 404:
-            message = "there is no such path; requests go to /invocations"
+            message = "there is no such path; inference is POST /invocations"
         else:
             message = error.description or error.name
         response = _json({"error": message, "code": error.name.lower().replace(" ", "_")}, error.code or 500)

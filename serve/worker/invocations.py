@@ -30,7 +30,7 @@ from serve.settings import Settings
 from serve.telemetry.counts import Tally
 from serve.triton.pool import TritonPool
 from serve.worker.line_answers import SHORT_BYTES, answer_lines, lines_of, send_file
-from serve.worker.pass_through import PassThrough, echoed, forwarded
+from serve.worker.pass_through import VISIBLE, PassThrough, echoed, forwarded
 from serve.worker.recommendations import INFERENCE_ID, Call, Recommenders
 from serve.worker.target_model import TARGET_MODEL, check_target
 
@@ -124,7 +124,9 @@ class DataPlane:
         """The model of /models/M/invoke. Raises UnknownModel, or BadRequest if Target-Model names another."""
         served = self.served.current()
         name = unquote_to_bytes(request.path[len("/models/") : -len("/invoke")]).decode("latin-1")
-        if name not in served.models or not self.settings.multi_model:
+        if not self.settings.multi_model:
+            raise UnknownModel(f"{show(name)} has no path of its own in single-model mode; inference is POST /invocations")
+        if name not in served.models:
             raise UnknownModel(f"model {show(name)} is not loaded; POST /models loads one")
         check_target(name, request.headers.get(TARGET_MODEL, b"").decode("latin-1"), served)
         return name
@@ -149,10 +151,10 @@ class DataPlane:
             self.tally.done(name)
 
     def request_id(self, request: Request) -> str:
-        """The caller's X-Amzn-SageMaker-Inference-Id, else an id of ours."""
+        """The caller's X-Amzn-SageMaker-Inference-Id if it can be repeated (VISIBLE), else an id of ours."""
         if not request.id:
-            inference_id = request.headers.get(INFERENCE_ID)
-            request.id = inference_id.decode("latin-1") if inference_id else next(self.request_ids)
+            given = request.headers.get(INFERENCE_ID, b"")
+            request.id = given.decode() if VISIBLE.fullmatch(given) else next(self.request_ids)
         return request.id
 
     async def invoke(self, request: Request, name: str | None) -> None:
