@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -24,7 +24,9 @@ from serve.formats import kserve
 from serve.formats import registry as codec
 from serve.formats.json_format import Answer
 from serve.http1 import compression
+from serve.http1.accept import accepts_gzip
 from serve.http1.request import Request
+from serve.http1.state import ServerState
 from serve.models.served import ServedFile
 from serve.settings import Settings
 from serve.telemetry.counts import Tally
@@ -33,9 +35,6 @@ from serve.worker.line_answers import SHORT_BYTES, answer_lines, lines_of, send_
 from serve.worker.pass_through import VISIBLE, PassThrough, echoed, forwarded
 from serve.worker.recommendations import INFERENCE_ID, Call, Recommenders
 from serve.worker.target_model import TARGET_MODEL, check_target
-
-if TYPE_CHECKING:
-    from serve.http1.server import Server
 
 # SageMaker gives /ping two seconds.
 PING_SECONDS = 1.5
@@ -47,16 +46,22 @@ class DataPlane:
     PATHS = frozenset((b"/ping", b"/ping/", b"/invocations"))
 
     def __init__(
-        self, settings: Settings, served: ServedFile, triton: TritonPool, health: TritonPool, tally: Tally
+        self,
+        settings: Settings,
+        state: ServerState,
+        served: ServedFile,
+        triton: TritonPool,
+        health: TritonPool,
+        tally: Tally,
     ) -> None:
         """`health` is a pool for /ping alone: it must not wait behind requests for inference."""
         self.settings = settings
+        self.state = state
         self.served = served
         self.triton = triton
         self.health = health
         self.recommenders = Recommenders(settings, served, triton)
         self.passing = PassThrough(settings, served, triton)
-        self.server: Server | None = None
         self.tally = tally
         self.under_way: dict[str, int] = {}  # requests by model
         prefix = os.urandom(6).hex()
@@ -87,7 +92,7 @@ class DataPlane:
         multi-model endpoint is well with no model at all."""
         if request.method not in ("GET", "HEAD", "POST"):
             raise MethodNotAllowed(f"{request.method} /ping is not possible; use GET", "GET, HEAD, POST")
-        if self.server is not None and self.server.draining:
+        if self.state.draining:
             raise Unavailable("the server is stopping")
         try:
             ready = await asyncio.wait_for(self.ready(), PING_SECONDS)
@@ -125,7 +130,9 @@ class DataPlane:
         served = self.served.current()
         name = unquote_to_bytes(request.path[len("/models/") : -len("/invoke")]).decode("latin-1")
         if not self.settings.multi_model:
-            raise UnknownModel(f"{show(name)} has no path of its own in single-model mode; inference is POST /invocations")
+            raise UnknownModel(
+                f"{show(name)} is not loaded, for multi-model mode is off; inference is POST /invocations"
+            )
         if name not in served.models:
             raise UnknownModel(f"model {show(name)} is not loaded; POST /models loads one")
         check_target(name, request.headers.get(TARGET_MODEL, b"").decode("latin-1"), served)
@@ -196,7 +203,7 @@ class DataPlane:
                 wanted = codec.answer_format(headers.get(b"accept"), asked)
                 answers = await self.answer(request, name, decoded)
                 status, answered, answer = 200, [(b"content-type", wanted.header)], wanted.encode(answers, decoded.many)
-        if len(answer) >= compression.MIN_GZIP_BYTES and compression.accepts_gzip(headers.get(b"accept-encoding")):
+        if len(answer) >= compression.MIN_GZIP_BYTES and accepts_gzip(headers.get(b"accept-encoding")):
             answer = compression.pack(answer)
             answered.append((b"content-encoding", b"gzip"))
         request.respond(status, answered + echoed(headers), answer)

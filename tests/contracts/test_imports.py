@@ -18,7 +18,7 @@ ROOMS = {
     "gunicorn": {"serve.worker.gunicorn_worker"},
     "uvloop": {"serve.worker.gunicorn_worker"},
     "prometheus_client": {"serve.telemetry.prometheus"},
-    "httptools": {"serve.http1.connection", "serve.triton.pool", "serve.triton.stream"},
+    "httptools": {"serve.http1.reader", "serve.triton.pool", "serve.triton.stream"},
     "tritonclient": {"serve.triton.admin", "serve.triton.model_config", "ncf.export.repository"},
     "subprocess": {"ncf.job.launch", "serve.supervisor.child", "serve.supervisor.supervisor", "serve.triton.runtime"},
     "click": {
@@ -88,6 +88,7 @@ PURE = {
     "ncf.export.query",
     "ncf.models.fold_in",
     "serve.formats.registry",
+    "serve.http1.accept",
     "serve.http1.compression",
     "serve.recommend.asks",
     "serve.formats.json_format",

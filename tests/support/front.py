@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from serve.http1.server import App, Server
+from serve.http1.connection import App
+from serve.http1.server import Server
+from serve.http1.state import ServerState
 
 T = TypeVar("T")
 
@@ -21,8 +23,9 @@ T = TypeVar("T")
 class Front:
     """Context manager: an application behind the front, on a free port."""
 
-    def __init__(self, app: App, timeout_seconds: float = 30.0, max_bytes: int = 2**29, max_connections: int = 1000):
-        self.app, self.limits = app, (timeout_seconds, max_bytes, max_connections)
+    def __init__(self, app: App, state: ServerState | None = None, max_connections: int = 1000) -> None:
+        self.state = state or ServerState(30.0, 2**29)
+        self.server = Server(app, self.state, max_connections)
         self.loop = uvloop.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
 
@@ -40,7 +43,6 @@ class Front:
         self.loop.close()
 
     async def _start(self) -> None:
-        self.server = Server(self.app, *self.limits)
         self.listening = await self.loop.create_server(self.server.connection, "127.0.0.1", 0)
         self.port = self.listening.sockets[0].getsockname()[1]
         self.ticking = self.loop.create_task(self._tick())

@@ -25,11 +25,11 @@ class Worker(Front):
         Served(ready=True).write(scratch / SERVED_FILE)
         settings = Settings.from_environment({"SERVE_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS), **environment})
         self.application = Application(settings, scratch)
-        super().__init__(self.application, settings.timeout_seconds)
+        super().__init__(self.application, self.application.state)
 
     async def _start(self) -> None:
         await super()._start()
-        self.application.start(self.server)
+        self.application.start()
 
     async def _stop(self) -> None:
         await super()._stop()
@@ -59,7 +59,7 @@ def test_a_body_that_does_not_come_in_time_leaves_nothing(worker: Worker, path: 
             client.sendall(head + b"x" * 1000)
         answers = [read_all(client) for client in clients]
     assert {answer.split()[1] for answer in answers} == {b"404" if path == "/models/x/invoke" else b"408"}
-    eventually(lambda: worker.num_tasks() == 0 and worker.server.held == 0)
+    eventually(lambda: worker.num_tasks() == 0 and worker.state.body_bytes == 0)
 
 
 def test_the_length_that_head_says_is_that_of_get(worker: Worker) -> None:
