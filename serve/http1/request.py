@@ -176,7 +176,7 @@ class Request:
     async def write(self, data: bytes) -> None:
         """Send the next part of an answer, and wait while the client is slow to read. Raises ClientGone."""
         transport = self.connection.transport
-        if transport is None:
+        if transport is None or transport.is_closing():  # closing: it takes bytes and drops them
             raise ClientGone
         if data:
             transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)

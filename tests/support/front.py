@@ -27,6 +27,7 @@ class Front:
         self.state = state or ServerState(30.0, 2**29)
         self.server = Server(app, self.state, max_connections)
         self.loop = uvloop.new_event_loop()
+        self.clients: list[socket.socket] = []
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
 
     def __enter__(self) -> Front:
@@ -41,6 +42,8 @@ class Front:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
         self.loop.close()
+        for client in self.clients:
+            client.close()
 
     async def _start(self) -> None:
         self.listening = await self.loop.create_server(self.server.connection, "127.0.0.1", 0)
@@ -75,7 +78,10 @@ class Front:
         return self.run(count())
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        """A client, which is closed with the front at the latest."""
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        self.clients.append(client)
+        return client
 
     def exchange(self, *segments: bytes) -> bytes:
         """Send segments, the last of them with a request to close, and return all that comes back."""

@@ -1,8 +1,9 @@
-"""Applications for tests of the front."""
+"""The application that tests of the front put behind it."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from serve.errors import ServeError
 from serve.http1.request import ClientGone, Request
@@ -10,35 +11,35 @@ from serve.http1.request import ClientGone, Request
 LIMIT = 1_000_000
 
 
-class Echo:
-    """Answers with method, path and body; asked for /slow it waits for `go`, asked for /early it reads no body.
+async def echo(request: Request) -> None:
+    """Answer with the request's own method, path, query and body."""
+    body = await request.body(LIMIT)
+    request.respond(200, [], b"%b %b?%b %b" % (request.method.encode(), request.path, request.query, body))
 
-    It keeps the requests it has seen, and those that ended with ClientGone or were cancelled.
-    """
 
-    def __init__(self) -> None:
+class App:
+    """Answers requests by a function, and keeps the requests with what became of their tasks."""
+
+    def __init__(self, answer: Callable[[Request], Awaitable[None]] = echo) -> None:
+        self.answer = answer
         self.seen: list[Request] = []
         self.expired: list[Request] = []
-        self.gone = self.cancelled = 0
-        self.go = asyncio.Event()
+        self.ends: list[str] = []  # "answered", "failed", "client gone", "cancelled"
 
     async def __call__(self, request: Request) -> None:
         self.seen.append(request)
+        end = "answered"
         try:
-            if request.path == b"/early":
-                request.respond(200, [], b"early")
-                return
-            body = await request.body(LIMIT)
-            if request.path == b"/slow":
-                await self.go.wait()
-            request.respond(200, [], b"%b %b?%b %b" % (request.method.encode(), request.path, request.query, body))
+            await self.answer(request)
         except ServeError as error:
+            end = "failed"
             request.respond(error.status, [], str(error).encode())
         except ClientGone:
-            self.gone += 1
+            end = "client gone"
         except asyncio.CancelledError:
-            self.cancelled += 1
+            end = "cancelled"
         finally:
+            self.ends.append(end)
             request.release_bytes(request.counted_bytes)
 
     def expire(self, request: Request) -> None:

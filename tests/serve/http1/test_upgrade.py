@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.serve.http1.apps import Echo
+from tests.serve.http1.apps import App
 from tests.support.front import Front, read_until
 
 BODY = b'{"user_id": "u17", "k": 3}'
@@ -26,8 +26,7 @@ LAST = b"GET /last HTTP/1.1\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def front() -> Iterator[Front]:
-    with pytest.MonkeyPatch.context() as patch, Front(Echo()) as running:
-        patch.setattr("serve.http1.connection.DISCARD_SECONDS", 0.2)
+    with Front(App()) as running:
         yield running
 
 
