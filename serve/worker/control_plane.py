@@ -10,7 +10,7 @@ import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from serve.errors import BadRequest, MethodNotAllowed, ServeError, UnknownModel, show
+from serve.errors import BadRequest, MethodNotAllowed, UnknownModel, show
 from serve.models.multi_model import MultiModel, unknown
 from serve.models.served import ServedFile
 from serve.models.view import View
@@ -28,9 +28,9 @@ MULTI_MODEL_OFF = "multi-model mode is off; SAGEMAKER_MULTI_MODEL=true turns it 
 
 
 def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAdmin) -> Flask:
-    """The Flask application of one worker."""
+    """The Flask application of one worker; its views raise ServeError."""
     app = Flask("serve", static_folder=None)
-    app.config["PROPAGATE_EXCEPTIONS"] = True  # a bug is logged and answered by Application, as in the data plane
+    app.config["PROPAGATE_EXCEPTIONS"] = True  # Application answers ServeErrors and bugs, as it does for the data plane
     app.url_map.merge_slashes = False  # merging them redirects to the host in the caller's Host header
     if settings.multi_model:
         _add_multi_model(app, MultiModel(settings.multi_model_root.absolute(), served.path.parent), served, admin)
@@ -48,13 +48,6 @@ def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAd
     @app.get("/openapi.json")
     def openapi() -> Response:
         return _json(openapi_document(settings))
-
-    @app.errorhandler(ServeError)
-    def serve_error(error: ServeError) -> Response:
-        response = _json({"error": str(error), "code": error.code}, error.status)
-        if isinstance(error, MethodNotAllowed):
-            response.headers["Allow"] = error.allow
-        return response
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:

@@ -1,3 +1,5 @@
+"""What all tests of the front share: a short time for the rest of a refused body."""
+
 from __future__ import annotations
 
 import pytest
@@ -5,5 +7,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _short_discard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a refused body the front reads on for a while; here a short one, for most tests wait for its end."""
+    """The front reads on behind a refused body before it closes, and tests wait for the end of the connection."""
     monkeypatch.setattr("serve.http1.connection.DISCARD_SECONDS", 0.2)

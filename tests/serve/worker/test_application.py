@@ -87,6 +87,14 @@ def test_a_bug_of_the_control_plane_has_the_same_code_as_any_other(
     assert (status, other) == (500, body)
 
 
+def test_both_planes_answer_an_error_in_the_same_form(worker: Worker) -> None:
+    for method, path, allowed in (("POST", "/models", "GET"), ("GET", "/invocations", "POST")):
+        status, headers, body = worker.ask(method, path, b"{}", "X-Amzn-SageMaker-Custom-Attributes: a=b")
+        assert (status, headers["allow"], json.loads(body)["code"]) == (405, allowed, "method_not_allowed")
+        assert headers["x-amzn-sagemaker-custom-attributes"] == "a=b"
+        assert headers["content-type"] == "application/json"
+
+
 def test_no_hint_names_a_path_that_is_405(worker: Worker) -> None:
     for method, path in (("POST", "/models/x/invoke"), ("GET", "/nowhere")):
         status, _, body = worker.ask(method, path, b"{}")
