@@ -176,26 +176,29 @@ class Connection(asyncio.Protocol):
             )
 
     def check_limits(self) -> None:
-        """End whatever has taken too long: a client that does not read, a request, a head, an idle connection."""
-        request, now = self.current, self.state.now
+        """End whatever has taken too long: a request, a client that does not read, a head, an idle connection."""
+        request, state = self.current, self.state
         if self.transport is None:
             return
-        if self.writable is not None or self.closing:
+        idle = state.now - self.since
+        if request is not None and state.now - request.started > self._limit(request):
+            self.app.expire(request)
+        elif self.writable is not None or self.closing:
             if self.transport.get_write_buffer_size() != self.buffer_bytes:  # the client reads, if slowly
-                self.since, self.buffer_bytes = now, self.transport.get_write_buffer_size()
-            elif now - self.since > STALL_SECONDS:
+                self.since, self.buffer_bytes = state.now, self.transport.get_write_buffer_size()
+            elif idle > STALL_SECONDS:
                 self.abort()
         elif request is not None:
-            limit = self.state.timeout_seconds
-            if request.status:  # its answer is a stream
-                limit = max(limit, STREAM_SECONDS)
-            if now - request.started > limit:
-                self.app.expire(request)
+            return
         elif self.discarding or self.reader.parsing is not None:
-            if now - self.since > (DISCARD_SECONDS if self.discarding or self.state.draining else HEAD_SECONDS):
+            if idle > (DISCARD_SECONDS if self.discarding or state.draining else HEAD_SECONDS):
                 self.abort()
-        elif now - self.since > (LINGER_SECONDS if self.state.draining else self.state.idle_seconds):
+        elif idle > (LINGER_SECONDS if state.draining else state.idle_seconds):
             self._close()
+
+    def _limit(self, request: Request) -> float:
+        """The seconds that a request may take; more for an answer that has begun, which is a stream."""
+        return max(self.state.timeout_seconds, STREAM_SECONDS) if request.status else self.state.timeout_seconds
 
     def pause(self) -> None:
         """Read no more for now."""

@@ -44,5 +44,5 @@ class App:
 
     def expire(self, request: Request) -> None:
         self.expired.append(request)
-        request.respond(408, [], b"too late")
+        request.abort() if request.status else request.respond(408, [], b"too late")
         request.cancel_after(0)

@@ -172,6 +172,28 @@ def test_a_client_that_reads_late_gets_all_answers() -> None:
     assert len(answers) > 10 * LARGE
 
 
+def test_a_stream_ends_when_its_time_is_over_however_slowly_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.http1.connection.STREAM_SECONDS", 2 * SHORT)
+
+    async def answer(request: Request) -> None:
+        request.start(200, [])
+        while True:
+            await request.write(b"x" * 1_000_000)
+
+    app = App(answer)
+    with Front(app, ServerState(SHORT, 2**20)) as front, front.connect() as connection:
+        connection.sendall(get("/"))
+
+        def read_a_little() -> list[str]:
+            with suppress(ConnectionResetError):
+                connection.recv(1000)
+            return app.ends
+
+        eventually(read_a_little)  # the client always takes some bytes, so STALL_SECONDS do not end the stream
+        eventually(lambda: not front.server.connections)
+    assert app.expired
+
+
 @pytest.mark.parametrize(
     ("path", "end"), [(b"/may-be-cancelled", "cancelled"), (b"/reads", "client gone"), (b"/other", "cancelled")]
 )
