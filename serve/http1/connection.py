@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         self.waiting: deque[Request] = deque()  # the requests behind it
         self.since = state.now  # when the connection became idle, a head began, or the client last took bytes
         self.paused = False  # we read nothing
-        self.discarding = False  # we read and ignore what comes, until the connection is closed
+        self.discarding = False  # we read and ignore further bytes, until the connection is closed
         self.ended = False  # the client sends no more
         self.closing = False
         self.writable: asyncio.Future[None] | None = None
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
     def _forget(self, request: Request) -> None:
         """A request that will not be answered: its body is not kept."""
         request.release_bytes(request.counted_bytes)
-        request.status = 499  # `on_body` passes over what still comes
+        request.status = 499  # so `on_body` ignores the rest of its body
 
     def _close(self) -> None:
         self.closing = True

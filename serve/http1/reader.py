@@ -33,7 +33,7 @@ class RequestReader:
         self.parsing: Request | None = None  # the request that is coming in
         self.head_bytes = 0  # bytes of a head, or of trailers, that are not complete
         self.too_many_pieces = False
-        self.ended = False  # nothing that follows is for us
+        self.ended = False  # further bytes are not for us
 
     def feed(self, data: bytes) -> None:
         """Read the next bytes of the connection. Raises Refused."""
@@ -47,7 +47,7 @@ class RequestReader:
         if self.too_many_pieces:
             raise Refused(400, "the body comes in too many chunks of a few bytes; send larger ones")
         if self.head_bytes > MAX_HEAD and self.parsing is not None:
-            raise Refused(431, f"the request's head, or what follows its body, has more than {MAX_HEAD:,} bytes")
+            raise Refused(431, f"the request's head, or its trailers, have more than {MAX_HEAD:,} bytes")
 
     def _parse(self, data: bytes) -> None:
         """Feed the parser. Raises httptools.HttpParserError.
@@ -62,7 +62,7 @@ class RequestReader:
                 return
             except httptools.HttpParserUpgrade as upgrade:
                 request = self.connection.waiting[-1]
-                if request.method == "CONNECT":  # what follows is for the other end of a tunnel, which we do not open
+                if request.method == "CONNECT":  # further bytes are for the other end of a tunnel, which we do not open
                     request.keep_alive, self.ended = False, True
                     return
                 self.connection.waiting.pop()

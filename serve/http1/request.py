@@ -23,7 +23,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ClientGone(Exception):
-    """The client closed the connection, so nobody waits for the answer."""
+    """The client closed the connection, so the answer has no reader."""
 
 
 class ClientConnection(Protocol):
@@ -31,7 +31,7 @@ class ClientConnection(Protocol):
 
     state: ServerState
     transport: asyncio.Transport | None  # None once the connection is closed
-    writable: asyncio.Future[None] | None  # done when the client has taken enough of what was written
+    writable: asyncio.Future[None] | None  # done when the client has taken enough bytes; None while it may be sent more
     current: Request | None  # the request that is being answered
     waiting: deque[Request]  # the requests behind it
     since: float  # time.monotonic at the last event that a time limit counts from
@@ -75,7 +75,7 @@ class Request:
         self.cancel = False  # nothing is lost if the task is cancelled when the client goes
         self.status = 0  # of the answer, once it has begun
         self.task: asyncio.Task[None] | None = None
-        # For figures and logs: the model it went to, what kind of request it is, its id, the error in its answer.
+        # For figures and logs: its model, its kind, its id, and the error in its answer.
         self.model = self.kind = self.id = self.error = ""
         self.entered: tuple[str, ...] = ()  # the models in which it has a place
 

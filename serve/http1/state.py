@@ -16,7 +16,7 @@ class ServerState:
         self.timeout_seconds = timeout_seconds
         self.max_body_bytes = max_body_bytes
         self.body_bytes = 0  # of all bodies in memory
-        self.draining = False  # the server is stopping: it answers what has come and closes every connection
+        self.draining = False  # the server stops: it answers the requests that have come, then closes every connection
         self.idle_seconds = IDLE_SECONDS  # after which a connection without a request is closed
         self.now = 0.0  # time.monotonic at the last tick: exact enough for limits of whole seconds
         self.date = b""  # the Date header at the last tick

@@ -30,7 +30,7 @@ from serve.worker.pass_through import Answered, echoed
 
 log = logging.getLogger("serve")
 
-# Threads of one worker for requests that change what is loaded, which may take minutes, and for those that only look.
+# Threads of one worker for loads and unloads, which may take minutes, and for requests that only read.
 CHANGE_THREADS, READ_THREADS = 32, 4
 # The status under which a request is counted whose client did not wait for the answer; nginx uses the same.
 CLIENT_GONE = 499
@@ -70,7 +70,7 @@ class Application:
         self.stopping.set_result(None)
 
     def tick(self) -> None:
-        """Several times a second: have what was logged and counted written."""
+        """Several times a second: write the log of requests and the counts."""
         self.log.flush()
         self.tally.flush()
 

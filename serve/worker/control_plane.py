@@ -132,7 +132,7 @@ def _add_single_model(app: Flask, settings: Settings, served: ServedFile, admin:
         for loaded in listed()[0]:
             if loaded["modelName"] == name:
                 return _json(loaded)
-        raise UnknownModel(f"{show(name)} is not served here; GET /models lists the models that are")
+        raise UnknownModel(f"{show(name)} is not served here; GET /models lists the models that are served")
 
     @app.route("/models", methods=["POST", "DELETE"])
     @app.delete("/models/<name>")

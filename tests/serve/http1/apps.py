@@ -18,7 +18,7 @@ async def echo(request: Request) -> None:
 
 
 class App:
-    """Answers requests by a function, and keeps the requests with what became of their tasks."""
+    """Answers requests by a function, and keeps the requests and how their tasks ended."""
 
     def __init__(self, answer: Callable[[Request], Awaitable[None]] = echo) -> None:
         self.answer = answer

@@ -24,7 +24,7 @@ def get(path: str, *headers: str) -> bytes:
 
 
 def reset(connection: socket.socket) -> None:
-    """Close without a farewell: the server learns at once that nobody reads."""
+    """Close by a reset: the server learns at once that the client is gone."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 

@@ -66,10 +66,10 @@ def test_the_length_that_head_says_is_that_of_get(worker: Worker) -> None:
     for path in ("/openapi.json", "/execution-parameters", "/nowhere"):
         status, headers, body = worker.ask("GET", path)
         assert len(body) == int(headers["content-length"]) > 0
-        told = worker.ask("HEAD", path)
-        assert told[0] == status
-        assert told[1]["content-length"] == headers["content-length"]
-        assert told[2] == b""
+        head = worker.ask("HEAD", path)
+        assert head[0] == status
+        assert head[1]["content-length"] == headers["content-length"]
+        assert head[2] == b""
 
 
 def test_a_bug_of_the_control_plane_has_the_same_code_as_any_other(
