@@ -1,28 +1,28 @@
-"""What a request can go wrong with: each class carries its HTTP status and a code.
+"""The ways in which a request can fail: each class has an HTTP status and a code.
 
-ServeError                500  internal
+ServeError                500  internal                a fault of this server; its log says more
 ├── BadRequest            400  bad_request
 ├── UnknownModel          404  unknown_model
 ├── MethodNotAllowed      405  method_not_allowed
-├── NotAcceptable         406  not_acceptable          Accept leaves no format that the answer fits in
+├── NotAcceptable         406  not_acceptable          Accept allows no format that the answer can have
 ├── RequestTimeout        408  request_timeout         the body did not come in time
 ├── BodyTooLarge          413  body_too_large
 ├── UnsupportedMediaType  415  unsupported_media_type  Content-Type, charset or Content-Encoding cannot be read
 ├── TritonFailed          500  model_failed            the model failed, or its answer cannot be read
 ├── Unavailable           503  unavailable             Triton, or the model asked for, is not ready
-│   ├── Overloaded        503  overloaded              as many requests as may be are under way; try again shortly
+│   ├── Overloaded        503  overloaded              too many requests or bodies at once; try again shortly
 │   └── VersionGone       503  unavailable             the model's version was just replaced by another
-├── DeadlineExceeded      504  deadline_exceeded       not answered in time, and cancelled
-└── OutOfMemory           507  out_of_memory           a multi-model endpoint has to unload other models first
+├── DeadlineExceeded      504  deadline_exceeded       not answered in time
+└── OutOfMemory           507  out_of_memory           a multi-model endpoint must unload other models first
 """
 
 from __future__ import annotations
 
-_WORDS = {"None": "null", "True": "true", "False": "false"}  # JSON's, which is what the caller wrote
+_WORDS = {"None": "null", "True": "true", "False": "false"}  # as the caller wrote them in JSON
 
 
 def show(value: object) -> str:
-    """A value as it may stand in a message: one short line without its depths, whatever was sent."""
+    """A value of the caller's for a message: one short, printable line; of a list or an object only its kind."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     text = f"'{value[:80]}'" if isinstance(value, str) else _WORDS.get(str(value), str(value))
@@ -32,7 +32,7 @@ def show(value: object) -> str:
 
 
 class ServeError(Exception):
-    """The base; its text is what the caller reads."""
+    """The base class; the caller reads its text."""
 
     status = 500
     code = "internal"

@@ -22,7 +22,7 @@ from serve.formats.json_format import (
     to_json,
 )
 from serve.formats.npy_format import decode_npy, encode_npy
-from serve.http1.compression import weights
+from serve.http1.accept import weights
 
 __all__ = ["FORMATS", "Decoded", "Format", "answer_format", "is_json_object", "parse_json", "request_format", "to_json"]
 

@@ -1,28 +1,26 @@
-"""gzip on the way in, bounded, and on the way out; and how headers weigh their choices."""
+"""gzip: unpacking request bodies within a limit, and packing answers."""
 
 from __future__ import annotations
 
 import zlib
 
 from serve.errors import BadRequest, BodyTooLarge, UnsupportedMediaType, show
+from serve.http1.accept import GZIP_CODINGS
 
 # A smaller answer travels in one network packet either way, so compressing it costs time and gains nothing.
 MIN_GZIP_BYTES = 1400
 
-GZIP_CODINGS = ("gzip", "x-gzip")
-GZIP_WINDOW = 31  # zlib's way to ask for gzip's header and checksum
+GZIP_WINDOW = 31  # this value makes zlib read and write gzip's header and checksum
 CHUNK = 16_384
-# Every member costs a new decompressor and a copy of what is left of its chunk, however little it holds.
+# Every member costs a new decompressor and a copy of the rest of its chunk, however few bytes it holds.
 MAX_MEMBERS = 4096
-# No client lists its choices in more than a few hundred bytes; the rest of a longer header is not read.
-MAX_HEADER = 8192
 
 
 def unpack(body: bytes, content_encoding: bytes | None, limit: int) -> bytes:
     """The body without its Content-Encoding: none, identity or gzip.
 
-    Raises UnsupportedMediaType for another coding, BodyTooLarge once more than `limit` bytes come out, BadRequest for
-    what is no gzip.
+    Raises UnsupportedMediaType for another coding, BodyTooLarge once more than `limit` bytes come out, BadRequest if
+    the body is not gzip.
     """
     if content_encoding is None:
         return body
@@ -39,13 +37,16 @@ def unpack(body: bytes, content_encoding: bytes | None, limit: int) -> bytes:
 
 
 def _gunzip(body: bytes, limit: int) -> bytes:
-    """All members of a gzip body. It is fed in chunks, because what follows a member is copied to find the next."""
+    """Unpack all members of a gzip body.
+
+    zlib is fed in chunks, because it copies the bytes behind a member, and there may be many members.
+    """
     parts: list[bytes] = []
     size = position = members = 0
     while position < len(body) or not members:
         if body[position : position + 2] != b"\x1f\x8b":
-            what = f"goes on with something else after {position:,} bytes of gzip" if members else "is not gzip"
-            raise BadRequest(f"Content-Encoding is gzip, and the body {what}; send gzip, or leave the header out")
+            wrong = f"goes on with something else after {position:,} bytes of gzip" if members else "is not gzip"
+            raise BadRequest(f"Content-Encoding is gzip, and the body {wrong}; send gzip, or leave the header out")
         if members == MAX_MEMBERS:
             raise BadRequest(f"the body has more than {MAX_MEMBERS:,} gzip members; compress it in one piece")
         members += 1
@@ -55,7 +56,7 @@ def _gunzip(body: bytes, limit: int) -> bytes:
             if not chunk:
                 raise BadRequest(f"the gzip body ends too early, after {len(body):,} bytes; send all of it")
             try:
-                # One byte more than may come out tells a body that is too large from one that just fits.
+                # One byte more than the limit: a body that is too large differs from a body that just fits.
                 part = member.decompress(chunk, limit + 1 - size)
             except zlib.error as error:
                 raise BadRequest(f"the gzip body is damaged: {error}; compress and send it again") from error
@@ -68,35 +69,6 @@ def _gunzip(body: bytes, limit: int) -> bytes:
 
 
 def pack(body: bytes) -> bytes:
-    """gzip at the quickest level; no time of day in it, so equal answers are equal bytes."""
+    """gzip at the quickest level; it contains no time of day, so equal answers are equal bytes."""
     packer = zlib.compressobj(1, zlib.DEFLATED, GZIP_WINDOW)
     return packer.compress(body) + packer.flush()
-
-
-def accepts_gzip(accept_encoding: bytes | None) -> bool:
-    """Whether Accept-Encoding wants gzip. Without that header the answer stays as it is."""
-    if accept_encoding is None:
-        return False
-    weight = weights(accept_encoding)
-    named = [weight[coding] for coding in GZIP_CODINGS if coding in weight]
-    return max(named) > 0 if named else weight.get("*", 0.0) > 0
-
-
-def weights(header: bytes) -> dict[str, float]:
-    """What Accept or Accept-Encoding lists, in lower case and in order, each with its q; of repeats the first counts.
-
-    An entry whose q is no number from 0 to 1 is passed over, as if it had not been sent.
-    """
-    found: dict[str, float] = {}
-    text = header.decode("latin-1").lower()
-    entries = text.split(",") if len(text) <= MAX_HEADER else text[:MAX_HEADER].split(",")[:-1]
-    for entry in entries:
-        choice, *parameters = entry.split(";")
-        if choice := choice.strip():
-            try:
-                q = next((float(p.partition("=")[2]) for p in parameters if p.partition("=")[0].strip() == "q"), 1.0)
-            except ValueError:
-                continue
-            if 0.0 <= q <= 1.0:
-                found.setdefault(choice, q)
-    return found

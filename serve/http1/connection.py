@@ -1,73 +1,86 @@
-"""One connection of the public port: from bytes to requests, in order, and when to let go of it."""
+"""One connection of the public port: it has its requests answered in order, and knows when to close.
+
+A request is `waiting` from the end of its head, and `current` while it is answered, which may begin before its body is
+complete.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from collections.abc import Coroutine
+from typing import Any, Protocol, cast
 
-import httptools
+from serve.http1.reader import Refused, RequestReader
+from serve.http1.request import STATUS, Request
+from serve.http1.state import ServerState
 
-from serve.http1.request import STATUS, WINDOW, Request
-
-if TYPE_CHECKING:
-    from serve.http1.server import Server
-
-MAX_HEAD = 65_536
-# A body in crumbs costs as much a crumb as a whole one.
-MAX_CRUMBS, CRUMB = 65_536, 64
+# From the first byte of a head to its last.
 HEAD_SECONDS = 60.0
-# For a client to take some of its answer.
+# Without the client taking a single byte of its answer.
 STALL_SECONDS = 60.0
 # SageMaker lets an answer stream for eight minutes.
 STREAM_SECONDS = 480.0
-# For the rest of a body that was refused: closing at once would take the answer away from the client that still sends.
+# For the rest of a refused body: if we closed at once, the client that still sends would lose the answer.
 DISCARD_SECONDS = 5.0
-# For requests on their way to a connection that is about to be closed.
+# For requests on their way to an idle connection, before it is closed because the server stops or sockets run short.
 LINGER_SECONDS = 1.0
+
+
+class App(Protocol):
+    """The application that answers the requests."""
+
+    def __call__(self, request: Request) -> Coroutine[Any, Any, None]:
+        """Answer a request."""
+
+    def expire(self, request: Request) -> None:
+        """End a request whose time is over: answer it now, or break its answer off."""
 
 
 class Connection(asyncio.Protocol):
     """One connection; its requests are answered one after the other, in order."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    def __init__(self, app: App, state: ServerState, connections: set[Connection]) -> None:
+        """`connections` has this connection as long as it is open."""
+        self.app = app
+        self.state = state
+        self.connections = connections
         self.transport: asyncio.Transport | None = None
-        self.parser = httptools.HttpRequestParser(self)
+        self.reader = RequestReader(self)
         self.loop = asyncio.get_running_loop()
-        self.parsing: Request | None = None  # the request that is coming in
         self.current: Request | None = None  # the request that is being answered
-        self.waiting: deque[Request] = deque()  # requests behind it
-        self.head = 0  # bytes of a head that has not come whole
-        self.since = server.now  # when the connection became idle, or a head began
-        self.paused = self.discarding = self.ended = False
-        self.writable: asyncio.Future[None] | None = None
-        self.after: Request | None = None  # the last one answered, whose answer the client has not taken yet
+        self.waiting: deque[Request] = deque()  # the requests behind it
+        self.since = state.now  # when the connection became idle, a head began, or the client last took bytes
+        self.paused = False  # we read nothing
+        self.discarding = False  # we read and ignore further bytes, until the connection is closed
+        self.ended = False  # the client sends no more
         self.closing = False
-        self.unsent = 0  # bytes of answers, at the last look
+        self.writable: asyncio.Future[None] | None = None
+        self.unsent: Request | None = None  # an answered request, of whose answer too much is still to be sent
+        self.buffer_bytes = 0  # bytes that were still to be sent when we last looked
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by behaviour, not by class
-        self.server.connections.add(self)
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's class behaves like it and does not inherit it
+        self.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
-        self.server.connections.discard(self)
+        self.connections.discard(self)
         self._drop_waiting()
         if self.current is not None:
-            self.current.gone()
+            self.current.client_gone()
         self.resume_writing()
 
     def eof_received(self) -> bool:
-        """The client sends no more, and may still wait for its answers: whether to keep the connection for them."""
+        """The client sends no more, and may still read; true keeps the connection open for its answers."""
         self.ended = True
         if self.current is not None and not self.current.complete:
-            self.current.fault = "the connection was closed before the body was whole"
+            self.current.body_error = "the connection was closed before the body was complete"
             self.current.wake()
         elif self.waiting and not self.waiting[-1].complete:
             self._forget(self.waiting.pop())
-        return self.current is not None or self.after is not None
+        return self.current is not None or self.unsent is not None
 
     def pause_writing(self) -> None:
         self.writable = self.loop.create_future()
@@ -77,45 +90,40 @@ class Connection(asyncio.Protocol):
         if self.writable is not None and not self.writable.done():
             self.writable.set_result(None)
         self.writable = None
-        if self.after is not None and self.transport is not None:
-            request, self.after = self.after, None
+        if self.unsent is not None and self.transport is not None:
+            request, self.unsent = self.unsent, None
             self._go_on(request)
 
     def data_received(self, data: bytes) -> None:
         if self.discarding:
             return
-        self.head += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # not taken; what follows the request would be in another protocol
-            for request in (self.parsing, self.current, *self.waiting):
-                if request is not None:
-                    request.keep_alive = False
-        except httptools.HttpParserError as error:
-            if self.current is None and self.waiting and self.after is None:  # what came before it is answered
+            self.reader.feed(data)
+        except Refused as refused:
+            if self._may_start():  # a request that came before
                 self._start()
-            self.refuse(400, f"this is not HTTP: {error}")
+            self._refuse(refused)
             return
-        if self.head > MAX_HEAD and self.parsing is not None:
-            self.refuse(431, f"the request's head, or what follows its body, has more than {MAX_HEAD:,} bytes")
-            return
-        if self.current is None and self.waiting and self.after is None:
+        if self._may_start():
             self._start()
         elif len(self.waiting) > 1:
             self.pause()
 
+    def _may_start(self) -> bool:
+        return self.current is None and self.unsent is None and bool(self.waiting)
+
     def _start(self) -> None:
         self.current = request = self.waiting.popleft()
-        request.task = self.loop.create_task(self.server.app(request))
+        request.task = self.loop.create_task(self.app(request))
 
     def answered(self, request: Request) -> None:
-        """Go on after an answer: with the next request, or with closing."""
+        """The whole answer was written: go on with the next request, or close."""
         if request is not self.current:  # it was answered when its time was over
             return
         self.current = None
-        self.since = time.monotonic() if self.server.draining else self.server.now
-        if self.writable is not None:  # a client that takes no answers gets no more of them
-            self.after = request
+        self.since = time.monotonic() if self.state.draining else self.state.now
+        if self.writable is not None:  # no further answers for a client that does not read
+            self.unsent = request
         elif self.transport is not None:
             self._go_on(request)
 
@@ -137,114 +145,69 @@ class Connection(asyncio.Protocol):
             self._forget(self.waiting.pop())
 
     def _forget(self, request: Request) -> None:
-        """A request that will not be answered."""
-        request.let_go(request.held)
-        request.status = 499  # what still comes of it is passed over
+        """A request that will not be answered: its body is not kept."""
+        request.release_bytes(request.counted_bytes)
+        request.status = 499  # so `on_body` ignores the rest of its body
 
     def _close(self) -> None:
         self.closing = True
         if self.transport is not None:
             self.transport.close()
 
-    def refuse(self, status: int, message: str) -> None:
-        """Answer what is no request, and close."""
+    def abort(self) -> None:
+        """Close at once, whatever is still to be sent."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _refuse(self, refused: Refused) -> None:
+        """Answer bytes that are no request, and close; a request that is being answered gets its answer first."""
         self.discarding = True
         self.since = time.monotonic()
-        if self.current is None and self.transport is not None:
-            body = b'{"error":"%b","code":"bad_request"}' % message.replace('"', "'").encode()
+        if self.current is not None:
+            self.current.keep_alive = False
+            self.current.body_error = str(refused)
+            self.current.wake()
+        elif self.transport is not None:
+            self._drop_waiting()
+            body = b'{"error":"%b","code":"bad_request"}' % str(refused).replace('"', "'").encode()
             self.transport.write(
                 b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-                % (STATUS[status], self.server.date, len(body), body)
+                % (STATUS[refused.status], self.state.date, len(body), body)
             )
-        elif self.current is not None:
-            self.current.keep_alive = False
-            self.current.fault = message
-            self.current.wake()
 
-    def check(self, now: float) -> None:
-        """Whether something has taken too long."""
-        request = self.current
+    def check_limits(self) -> None:
+        """End whatever has taken too long: a request, a client that does not read, a head, an idle connection."""
+        request, state = self.current, self.state
         if self.transport is None:
             return
-        if self.writable is not None or self.closing:
-            if self.transport.get_write_buffer_size() != self.unsent:  # the client takes it, if slowly
-                self.since, self.unsent = now, self.transport.get_write_buffer_size()
-            elif now - self.since > STALL_SECONDS:
-                self.transport.abort()
+        idle = state.now - self.since
+        if request is not None and state.now - request.started > self._limit(request):
+            self.app.expire(request)
+        elif self.writable is not None or self.closing:
+            if self.transport.get_write_buffer_size() != self.buffer_bytes:  # the client reads, if slowly
+                self.since, self.buffer_bytes = state.now, self.transport.get_write_buffer_size()
+            elif idle > STALL_SECONDS:
+                self.abort()
         elif request is not None:
-            limit = self.server.timeout_seconds
-            if request.status:  # it is being answered: a stream
-                limit = max(limit, STREAM_SECONDS)
-            if now - request.started > limit:
-                self.server.app.expire(request)
-        elif self.discarding or self.parsing is not None:
-            if now - self.since > (DISCARD_SECONDS if self.discarding or self.server.draining else HEAD_SECONDS):
-                self.transport.abort()
-        elif now - self.since > (LINGER_SECONDS if self.server.draining else self.server.idle_seconds):
+            return
+        elif self.discarding or self.reader.parsing is not None:
+            if idle > (DISCARD_SECONDS if self.discarding or state.draining else HEAD_SECONDS):
+                self.abort()
+        elif idle > (LINGER_SECONDS if state.draining else state.idle_seconds):
             self._close()
 
+    def _limit(self, request: Request) -> float:
+        """The seconds that a request may take; more for an answer that has begun, which is a stream."""
+        return max(self.state.timeout_seconds, STREAM_SECONDS) if request.status else self.state.timeout_seconds
+
     def pause(self) -> None:
+        """Read no more for now."""
         if not self.paused and self.transport is not None:
             self.paused = True
             self.transport.pause_reading()
 
     def resume(self) -> None:
+        """Read on."""
         if self.paused and self.transport is not None:
             self.paused = False
             self.transport.resume_reading()
-
-    # httptools calls these
-    def on_message_begin(self) -> None:
-        self.parsing = Request(self)
-        self.since = self.server.now
-
-    def on_url(self, url: bytes) -> None:
-        cast(Request, self.parsing).path += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        request = cast(Request, self.parsing)
-        if request.started:  # a trailer: nobody has looked at it on its way here
-            return
-        headers = request.headers
-        lowered = name.lower()
-        if lowered == b"accept" and lowered in headers:
-            value = headers[lowered] + b"," + value
-        headers[lowered] = value
-
-    def on_headers_complete(self) -> None:
-        request = cast(Request, self.parsing)
-        self.head = 0
-        request.started = time.monotonic()
-        request.method = self.parser.get_method().decode("latin-1")
-        if not request.path.startswith(b"/"):  # http://host/path is allowed, and * and host:port are no paths of ours
-            request.path = b"/" + request.path.partition(b"://")[2].partition(b"/")[2]
-        if b"?" in request.path:
-            request.path, _, request.query = request.path.partition(b"?")
-        request.keep_alive = self.parser.should_keep_alive()
-        request.http_1_0 = self.parser.get_http_version() == "1.0"
-        if request.headers.get(b"expect", b"").lower() == b"100-continue":
-            request.expect = not request.http_1_0
-        self.waiting.append(request)
-
-    def on_body(self, body: bytes) -> None:
-        request = cast(Request, self.parsing)
-        if request.status:  # it was answered without this
-            return
-        request.chunks.append(body)
-        self.head = 0
-        request.hold(len(body))
-        request.size += len(body)
-        request.ahead += len(body)
-        request.pieces += 1
-        if request.pieces > MAX_CRUMBS and request.size < request.pieces * CRUMB and not self.discarding:
-            self.refuse(400, "the body comes in too many chunks of a few bytes; send larger ones")
-        if request.ahead > WINDOW:
-            self.pause()
-        request.wake()
-
-    def on_message_complete(self) -> None:
-        request = cast(Request, self.parsing)
-        self.parsing = None
-        self.head = 0
-        request.complete = True
-        request.wake()

@@ -6,85 +6,117 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from serve.errors import BadRequest, BodyTooLarge, Overloaded
-
-if TYPE_CHECKING:
-    from serve.http1.connection import Connection
+from serve.http1.state import ServerState
 
 Headers = list[tuple[bytes, bytes]]
 
-# What is read ahead of a body; beyond it the client waits.
+# So many bytes of a body are read before the application asks for them; then reading stops, and the client waits.
 WINDOW = 1 << 20
+# A smaller body is copied behind its head and sent in one write; copying a larger one costs more than a second write.
+MAX_COPY = 65_536
 
 STATUS = {each.value: b"HTTP/1.1 %d %s\r\n" % (each.value, each.phrase.encode()) for each in HTTPStatus}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ClientGone(Exception):
-    """The caller closed the connection; there is nobody to answer."""
+    """The client closed the connection, so the answer has no reader."""
+
+
+class ClientConnection(Protocol):
+    """The connection of a request (http1/connection.py), as far as the request and its reader use it."""
+
+    state: ServerState
+    transport: asyncio.Transport | None  # None once the connection is closed
+    writable: asyncio.Future[None] | None  # done when the client has taken enough bytes; None while it may be sent more
+    current: Request | None  # the request that is being answered
+    waiting: deque[Request]  # the requests behind it
+    since: float  # time.monotonic at the last event that a time limit counts from
+
+    def pause(self) -> None:
+        """Read no more for now."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+    def answered(self, request: Request) -> None:
+        """The whole answer to a request was written."""
 
 
 class Request:
     """One request and its answer: `respond`, or `start`, `write` and `end`."""
 
     __slots__ = (
-        "ahead", "cancel", "chunked", "chunks", "complete", "connection", "entered", "error", "expect", "fault",
-        "headers", "held", "http_1_0", "id", "keep_alive", "kind", "method", "model", "passing", "path",
-        "pieces", "query", "size", "started", "status", "task", "waiter",
+        "body_error", "cancel", "chunked", "chunks", "complete", "connection", "counted_bytes", "counts_unread_only",
+        "entered", "error", "expect", "headers", "http_1_0", "id", "keep_alive", "kind", "method", "model", "path",
+        "pieces", "query", "size", "started", "status", "task", "unread_bytes", "waiter",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
         self.method = ""
         self.path = b""
         self.query = b""
         self.headers: dict[bytes, bytes] = {}  # names in lower case
         self.keep_alive = self.http_1_0 = self.expect = False
-        self.chunks: deque[bytes] = deque()
+        self.chunks: deque[bytes] = deque()  # parts of the body that the application has not read
         self.size = self.pieces = 0  # bytes and parts of the body that have come
-        self.ahead = 0  # bytes that have come and were not read
-        self.held = 0  # bytes that count as in memory: all that have come, unless they are `passing`
-        self.passing = False
-        self.complete = False
-        self.fault = ""  # why the rest of the body will not come
-        self.chunked = False  # how the answer is sent
-        self.waiter: asyncio.Future[None] | None = None
-        self.started = 0.0  # time.monotonic
-        self.cancel = False  # whether nothing is lost if the task is cancelled when the client goes
+        self.unread_bytes = 0  # bytes in `chunks`
+        self.counted_bytes = 0  # bytes that count as in memory: all that have come, or only the unread
+        self.counts_unread_only = False
+        self.complete = False  # the whole body has come
+        self.body_error = ""  # why the rest of the body will not come
+        self.chunked = False  # the answer is sent in chunks
+        self.waiter: asyncio.Future[None] | None = None  # done when there is news of the body
+        self.started = 0.0  # time.monotonic when the head was complete
+        self.cancel = False  # nothing is lost if the task is cancelled when the client goes
         self.status = 0  # of the answer, once it has begun
         self.task: asyncio.Task[None] | None = None
-        # What is known of it for figures and logs: the model it went to, what kind of request it is, its id,
-        # what went wrong.
+        # For figures and logs: its model, its kind, its id, and the error in its answer.
         self.model = self.kind = self.id = self.error = ""
-        self.entered: tuple[str, ...] = ()  # the models it counts for as under way
+        self.entered: tuple[str, ...] = ()  # the models in which it has a place
 
     async def body(self, limit: int) -> bytes:
-        """The whole body. Raises BodyTooLarge as soon as the limit is known to be passed, or ClientGone."""
+        """The whole body. Raises BodyTooLarge as soon as it is known to have more than `limit` bytes, or ClientGone."""
         if self.complete and len(self.chunks) == 1 and self.size <= limit:  # most requests
             return self.chunks[0]
         return b"".join([chunk async for chunk in self.stream(limit)])
 
     async def stream(self, limit: int) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises BodyTooLarge as soon as the limit is known to be passed, or ClientGone."""
+        """The body as it comes. Raises BodyTooLarge as soon as it is known to have more than `limit` bytes, Overloaded,
+        BadRequest if the rest will not come, or ClientGone."""
         self._check_length(limit)
         taken = 0
         while chunk := await self._next():
             taken += len(chunk)
-            if self.connection.server.held > self.connection.server.max_held:
-                raise Overloaded("the bodies under way take all the room there is for them; try again shortly")
+            self._check_memory(0)
             if taken > limit:
                 raise BodyTooLarge(f"the body has more than {limit:,} bytes; at most {limit:,} are taken")
             yield chunk
+
+    async def peek(self, limit: int) -> bytes:
+        """The beginning of the body, which stays to be read; empty for an empty body. Raises as `stream` does."""
+        self._check_length(limit)
+        if not self.chunks and not self.complete:
+            chunk = await self._next()
+            if chunk:
+                self.chunks.appendleft(chunk)
+                self.unread_bytes += len(chunk)
+        return self.chunks[0] if self.chunks else b""
 
     def _check_length(self, limit: int) -> None:
         declared = int(self.headers.get(b"content-length", b"0"))
         if declared > limit:
             raise BodyTooLarge(f"the body has {declared:,} bytes; at most {limit:,} are taken")
-        server = self.connection.server
-        if server.held + (0 if self.passing else declared - self.held) > server.max_held:
-            raise Overloaded("the bodies under way take all the room there is for them; try again shortly")
+        self._check_memory(0 if self.counts_unread_only else declared - self.counted_bytes)
+
+    def _check_memory(self, more: int) -> None:
+        state = self.connection.state
+        if state.body_bytes + more > state.max_body_bytes:
+            raise Overloaded("the bodies of all requests take the memory there is for them; try again shortly")
 
     async def _next(self) -> bytes:
         """The next part of the body, empty at its end."""
@@ -93,40 +125,42 @@ class Request:
                 return b""
             if self.connection.transport is None:
                 raise ClientGone
-            if self.fault:
-                raise BadRequest(self.fault)
+            if self.body_error:
+                raise BadRequest(self.body_error)
             if self.expect:
                 self.expect = False
                 self.connection.transport.write(CONTINUE)
-            self.connection.resume()  # what comes may be behind requests for which reading was stopped
+            self.connection.resume()  # reading may have stopped because of the requests before this one
             self.waiter = asyncio.get_running_loop().create_future()
             await self.waiter
         chunk = self.chunks.popleft()
-        self.ahead -= len(chunk)
-        if self.passing:
-            self.let_go(len(chunk))
-        if not self.complete and self.ahead <= WINDOW // 2:
+        self.unread_bytes -= len(chunk)
+        if self.counts_unread_only:
+            self.release_bytes(len(chunk))
+        if not self.complete and self.unread_bytes <= WINDOW // 2:
             self.connection.resume()
         return chunk
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """A whole answer in one write; nothing if the request has been answered already, or nobody is there."""
-        if self.status or self.connection.transport is None:
+        """Send a whole answer; does nothing if the request has an answer already, or its client has gone."""
+        transport = self.connection.transport
+        if self.status or transport is None:
             return
         head = self._head(status, headers, b"content-length: %d\r\n" % len(body))
         if self.method == "HEAD":
             body = b""
-        transport = self.connection.transport
-        if len(body) < 65_536:
+        if len(body) < MAX_COPY:
             transport.write(head + body)
-        else:  # not worth a copy
+        else:
             transport.write(head)
             transport.write(body)
         self.connection.answered(self)
 
     def start(self, status: int, headers: Headers, length: int | None = None) -> None:
-        """Begin an answer of `length` bytes, or of a length nobody knows yet. Raises ClientGone, also where the
-        request has been answered already."""
+        """Begin an answer of `length` bytes, None for a length that is not known yet.
+
+        Raises ClientGone if the client has gone, or if the request has an answer already.
+        """
         if self.status or self.connection.transport is None:
             raise ClientGone
         self.chunked = length is None and not self.http_1_0
@@ -134,15 +168,15 @@ class Request:
             framing = b"content-length: %d\r\n" % length
         elif self.chunked:
             framing = b"transfer-encoding: chunked\r\n"
-        else:
+        else:  # in HTTP/1.0 the end of the connection is the end of such an answer
             framing, self.keep_alive = b"", False
         head = self._head(status, headers, framing)
         self.connection.transport.write(head)
 
     async def write(self, data: bytes) -> None:
-        """Go on with an answer; waits for a slow reader. Raises ClientGone."""
+        """Send the next part of an answer, and wait while the client is slow to read. Raises ClientGone."""
         transport = self.connection.transport
-        if transport is None:
+        if transport is None or transport.is_closing():  # closing: it takes bytes and drops them
             raise ClientGone
         if data:
             transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
@@ -156,55 +190,50 @@ class Request:
                 self.connection.transport.write(b"0\r\n\r\n")
             self.connection.answered(self)
 
-    async def peek(self, limit: int) -> bytes:
-        """The beginning of the body, which stays to be read; empty for an empty body.
+    def abort(self) -> None:
+        """Close the connection in the middle of this answer, so that it does not look whole."""
+        if self.connection.current is self and self.connection.transport is not None:
+            self.connection.transport.abort()
 
-        Raises BodyTooLarge if its length is known to be more than `limit`, or ClientGone.
+    def client_gone(self) -> None:
+        """The client has closed the connection.
+
+        A task that may not be cancelled goes on: Triton computes the answer to its end in any case, so the request
+        keeps its place among those in flight until then.
         """
-        self._check_length(limit)
-        if not self.chunks and not self.complete:
-            chunk = await self._next()
-            if chunk:
-                self.chunks.appendleft(chunk)
-                self.ahead += len(chunk)
-        return self.chunks[0] if self.chunks else b""
-
-    def gone(self) -> None:
-        """The client has gone. What Triton computes goes on: it would not notice, and the place it takes is taken."""
-        if self.task is not None:
-            self.give_up_after(0 if self.cancel else self.connection.server.timeout_seconds)
+        self.cancel_after(0 if self.cancel else self.connection.state.timeout_seconds)
         self.wake()
 
-    def give_up_after(self, seconds: float) -> None:
-        """End the task then, if it is still there: a Triton that never answers must not keep its place for good."""
+    def cancel_after(self, seconds: float) -> None:
+        """Cancel the task if it still runs after `seconds`: a Triton that never answers must not keep it for good."""
         if self.task is not None:
             asyncio.get_running_loop().call_later(seconds, self.task.cancel)
 
-    def hold(self, size: int) -> None:
-        """So many bytes of the body are in memory."""
-        self.held += size
-        self.connection.server.held += size
+    def count_bytes(self, size: int) -> None:
+        """Count so many bytes of the body as in memory."""
+        self.counted_bytes += size
+        self.connection.state.body_bytes += size
 
-    def let_go(self, size: int) -> None:
-        self.held -= size
-        self.connection.server.held -= size
+    def release_bytes(self, size: int) -> None:
+        """Count so many bytes of the body as in memory no longer."""
+        self.count_bytes(-size)
+
+    def count_unread_only(self) -> None:
+        """From now on count only the bytes that are not read yet: the application keeps no others."""
+        self.counts_unread_only = True
+        self.release_bytes(self.counted_bytes - self.unread_bytes)
 
     def wake(self) -> None:
-        """Look again at what has come of the body."""
+        """Let the task look again whether more of the body has come."""
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
 
-    def abort(self) -> None:
-        """Break the connection: an answer that was begun cannot be finished, and must not look whole."""
-        if self.connection.transport is not None:
-            self.connection.transport.abort()
-
     def _head(self, status: int, headers: Headers, length: bytes) -> bytes:
         self.status = status
-        server = self.connection.server
-        if (server.draining and not self.connection.waiting) or not self.complete:
+        state = self.connection.state
+        if (state.draining and not self.connection.waiting) or not self.complete:
             self.keep_alive = False
-        parts = [STATUS[status], server.date]
+        parts = [STATUS[status], state.date]
         parts += [b"%b: %b\r\n" % header for header in headers]
         parts.append(length)
         if not self.keep_alive:

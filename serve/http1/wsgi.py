@@ -16,9 +16,12 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 def call(
     app: WsgiApp, method: str, path: bytes, query: bytes, headers: dict[bytes, bytes], body: bytes
 ) -> tuple[int, Headers, bytes]:
-    """Status, headers and body of the application's answer (PEP 3333); blocks as long as the application does."""
+    """Status, headers and body of the application's answer (PEP 3333); blocks as long as the application does.
+
+    For HEAD the application is called with GET: the length in the head must be that of GET's body.
+    """
     environ: dict[str, Any] = {
-        "REQUEST_METHOD": method,
+        "REQUEST_METHOD": "GET" if method == "HEAD" else method,
         "SCRIPT_NAME": "",
         "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
         "QUERY_STRING": query.decode("latin-1"),

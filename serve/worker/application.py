@@ -1,4 +1,4 @@
-"""One worker's application: the data plane for its few paths, Flask in threads for the rest."""
+"""One worker's application: the data plane answers inference and /ping, Flask in threads answers all other paths."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from pathlib import Path
 from serve.errors import DeadlineExceeded, MethodNotAllowed, Overloaded, RequestTimeout, ServeError, Unavailable
 from serve.formats.json_format import error_json
 from serve.http1.request import ClientGone, Headers, Request
-from serve.http1.server import Server
+from serve.http1.state import ServerState
 from serve.http1.wsgi import call
 from serve.models.served import SERVED_FILE, VIEW_FOLDER, ServedFile
 from serve.settings import Settings
 from serve.telemetry.counts import TALLY_FOLDER, Tally
+from serve.telemetry.logs import configure_logging
 from serve.telemetry.request_log import RequestLog
 from serve.triton.address import address_reader
 from serve.triton.admin import TritonAdmin
@@ -29,58 +30,59 @@ from serve.worker.pass_through import Answered, echoed
 
 log = logging.getLogger("serve")
 
-# Loads and unloads may take minutes: so many may be under way in one worker before others wait, but for those that only
-# look.
-CHANGES, READS = 32, 4
-# What a request whose client did not wait is counted as, as nginx does.
+# Threads of one worker for loads and unloads, which may take minutes, and for requests that only read.
+CHANGE_THREADS, READ_THREADS = 32, 4
+# The status under which a request is counted whose client did not wait for the answer; nginx uses the same.
 CLIENT_GONE = 499
 TRACE_ID = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-")  # W3C Trace Context
-# /models takes a name and an address.
+# The body of POST /models is a name and a path.
 MAX_CONTROL_BODY = 65_536
+# The bodies of all requests together may take the memory of LARGEST_BODIES of the largest that is allowed, and at least
+# MIN_BODY_BYTES.
+LARGEST_BODIES, MIN_BODY_BYTES = 4, 512 * 2**20
 
 
 class Application:
-    """What a worker answers requests with; `start`, `tick` and `stop` frame its life on the event loop."""
+    """Answers the requests of one worker, which calls `start`, `tick`, `drain` and `stop` on its event loop."""
 
     def __init__(self, settings: Settings, scratch: Path) -> None:
         self.settings = settings
+        max_body_bytes = max(MIN_BODY_BYTES, LARGEST_BODIES * settings.max_body_bytes)
+        self.state = ServerState(settings.timeout_seconds, max_body_bytes)
         address = address_reader(scratch)
         served = ServedFile(scratch / SERVED_FILE, scratch / VIEW_FOLDER)
         counted = settings.allow_metrics or settings.emf_seconds
         self.tally = Tally(scratch / TALLY_FOLDER if counted else None)
         self.log = RequestLog(settings.access_log)
-        self.data_plane = DataPlane(settings, served, TritonPool(address), TritonPool(address), self.tally)
+        self.data_plane = DataPlane(settings, self.state, served, TritonPool(address), TritonPool(address), self.tally)
         self.flask = create_control_plane(settings, served, TritonAdmin(address))
-        self.changes, self.reads = ThreadPoolExecutor(CHANGES, "change"), ThreadPoolExecutor(READS, "read")
-        self.at_work: set[Future[Answered]] = set()  # what these threads have to do
+        self.changes = ThreadPoolExecutor(CHANGE_THREADS, "change")
+        self.reads = ThreadPoolExecutor(READ_THREADS, "read")
+        self.in_threads: set[Future[Answered]] = set()  # requests that these threads answer, or will answer
         self.stopping: asyncio.Future[None]
 
-    def start(self, server: Server) -> None:
-        self.data_plane.server = server
+    def start(self) -> None:
+        """On the event loop, before the first request."""
         self.stopping = asyncio.get_running_loop().create_future()
 
     def drain(self) -> None:
-        """Loads and unloads are not waited for any more: the server goes, and what is loaded with it."""
+        """Answer unfinished loads and unloads with 503: the server stops, and its models are gone with it."""
         self.stopping.set_result(None)
 
-    @property
-    def busy(self) -> bool:
-        """Whether a thread is still at something; the process would wait for it to end."""
-        return bool(self.at_work)
-
     def tick(self) -> None:
-        """Several times a second."""
+        """Several times a second: write the log of requests and the counts."""
         self.log.flush()
         self.tally.flush()
 
     def stop(self) -> None:
+        """After the last request."""
         self.log.close()
         self.tally.close()
         for threads in (self.changes, self.reads):
             threads.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, request: Request) -> None:
-        """Answer one request, whatever happens."""
+        """Answer one request; every failure becomes an answer."""
         try:
             path = request.path
             if path in DataPlane.PATHS or (path[:8] == b"/models/" and path[8:].endswith(b"/invoke")):
@@ -95,13 +97,13 @@ class Application:
             log.exception("%s %s failed", request.method, request.path[:200].decode("latin-1").encode("unicode_escape"))
             self.fail(request, ServeError("internal error; the server's log says more"))
         finally:
-            request.let_go(request.held)
+            request.release_bytes(request.counted_bytes)
             self.data_plane.leave(request)
             if request.kind:
                 self.note(request)
 
     def note(self, request: Request) -> None:
-        """Count and log a request for inference that is over."""
+        """Count a request for inference that is over, and log it if it failed or all are logged."""
         status = request.status or CLIENT_GONE
         seconds = time.monotonic() - request.started
         self.tally.end(request.model, request.kind, status, seconds)
@@ -112,11 +114,10 @@ class Application:
             self.log.add(request_id, request.model, request.kind, status, seconds, request.error, trace_id)
 
     def fail(self, request: Request, error: ServeError) -> None:
-        """Answer with an error; an answer that was begun is broken off instead."""
+        """Answer with an error, or break off an answer that was begun."""
         request.error = str(error)
         if request.status:
-            if request.connection.current is request:
-                request.abort()
+            request.abort()
             return
         headers: Headers = [(b"content-type", b"application/json"), *echoed(request.headers)]
         if isinstance(error, MethodNotAllowed):
@@ -126,23 +127,24 @@ class Application:
         request.respond(error.status, headers, error_json(str(error), error.code))
 
     def expire(self, request: Request) -> None:
-        """Answer a request that is too old, or break its stream off; loads and unloads have times of their own."""
+        """End a request that is too old, unless it is a load or an unload, which have time limits of their own."""
         limit = f"{self.settings.timeout_seconds:g} s (SERVE_TIMEOUT_SECONDS)"
         if not request.complete:
             self.fail(request, RequestTimeout(f"the request's body did not come within {limit}"))
+            request.cancel_after(0)
         elif request.kind:
             self.fail(request, DeadlineExceeded(f"the request was not answered within {limit}"))
-        if request.kind:
-            request.give_up_after(0 if request.cancel or not request.complete else self.settings.timeout_seconds)
+            request.cancel_after(0 if request.cancel else self.settings.timeout_seconds)
 
     async def control(self, request: Request) -> None:
+        """Answer a request by Flask, in a thread. Raises ServeError."""
         body = await request.body(MAX_CONTROL_BODY)
         reads = request.method in ("GET", "HEAD")
         arguments = (self.flask, request.method, request.path, request.query, request.headers, body)
-        work = (self.reads if reads else self.changes).submit(call, *arguments)
-        self.at_work.add(work)
-        work.add_done_callback(self.at_work.discard)
-        answer = asyncio.wrap_future(work)
+        called = (self.reads if reads else self.changes).submit(call, *arguments)
+        self.in_threads.add(called)
+        called.add_done_callback(self.in_threads.discard)
+        answer = asyncio.wrap_future(called)
         await asyncio.wait((answer,) if reads else (answer, self.stopping), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             raise Unavailable("the server is stopping")
@@ -151,8 +153,9 @@ class Application:
 
 def create_application(scratch: str) -> Application:
     """The application of one worker; gunicorn calls it in the worker, after the fork."""
-    # A large body makes many objects and no garbage: with Python's usual threshold the collector looks at all of them
-    # again and again, which was nine tenths of the time of reading one (docs/log.md).
+    configure_logging()
+    # A large body becomes many objects and no garbage. With Python's usual threshold the collector looks at all of them
+    # again and again, which took nine tenths of the time of reading such a body (docs/log.md).
     gc.freeze()
     gc.set_threshold(200_000, 50, 100)
     return Application(Settings.from_environment(os.environ), Path(scratch))

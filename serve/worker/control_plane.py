@@ -1,4 +1,4 @@
-"""The control plane: Flask, for everything that is not a request for inference."""
+"""The control plane: Flask, for loading and listing models, a batch transform's limits, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from serve.errors import BadRequest, MethodNotAllowed, ServeError, UnknownModel, show
+from serve.errors import BadRequest, MethodNotAllowed, UnknownModel, show
 from serve.models.multi_model import MultiModel, unknown
 from serve.models.served import ServedFile
 from serve.models.view import View
 from serve.settings import Settings
 from serve.triton.admin import TritonAdmin
-from serve.worker.batch_transform import execution_parameters
 from serve.worker.openapi import openapi_document
 
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
-# It becomes the name of a folder, and with another model's name behind it of further ones.
+# The name becomes the name of a folder, and the beginning of the names of further folders.
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 MODELS_PER_PAGE = 1000
+# SageMaker's default payload of a batch transform, and its limit for payload × concurrency.
+PAYLOAD_MB, TOTAL_MB = 6, 100
 MULTI_MODEL_OFF = "multi-model mode is off; SAGEMAKER_MULTI_MODEL=true turns it on"
 
 
 def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAdmin) -> Flask:
-    """The Flask application of one worker."""
+    """The Flask application of one worker; its views raise ServeError."""
     app = Flask("serve", static_folder=None)
-    app.url_map.merge_slashes = False  # a redirect would lead where the caller's Host says
+    app.config["PROPAGATE_EXCEPTIONS"] = True  # Application answers ServeErrors and bugs, as it does for the data plane
+    app.url_map.merge_slashes = False  # merging them redirects to the host in the caller's Host header
     if settings.multi_model:
         _add_multi_model(app, MultiModel(settings.multi_model_root.absolute(), served.path.parent), served, admin)
     else:
@@ -47,17 +49,10 @@ def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAd
     def openapi() -> Response:
         return _json(openapi_document(settings))
 
-    @app.errorhandler(ServeError)
-    def serve_error(error: ServeError) -> Response:
-        response = _json({"error": str(error), "code": error.code}, error.status)
-        if isinstance(error, MethodNotAllowed):
-            response.headers["Allow"] = error.allow
-        return response
-
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         if error.code == 404:
-            message = "there is no such path; requests go to /invocations"
+            message = "there is no such path; inference is POST /invocations"
         else:
             message = error.description or error.name
         response = _json({"error": message, "code": error.name.lower().replace(" ", "_")}, error.code or 500)
@@ -70,7 +65,7 @@ def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAd
 
 
 def _add_multi_model(app: Flask, models: MultiModel, served: ServedFile, admin: TritonAdmin) -> None:
-    """SageMaker's contract of a multi-model container."""
+    """Add the paths that SageMaker requires of a multi-model container."""
 
     @app.post("/models")
     def load() -> Response:
@@ -80,7 +75,7 @@ def _add_multi_model(app: Flask, models: MultiModel, served: ServedFile, admin: 
 
     @app.get("/models")
     def loaded() -> Response:
-        """The loaded models by name, from the one after `next_page_token`."""
+        """The loaded models in the order of their names, from the first one after `next_page_token`."""
         urls = served.current().urls
         names = sorted(urls)
         first = bisect_right(names, request.args.get("next_page_token", ""))
@@ -108,11 +103,11 @@ def _add_multi_model(app: Flask, models: MultiModel, served: ServedFile, admin: 
 
 
 def _add_single_model(app: Flask, settings: Settings, served: ServedFile, admin: TritonAdmin) -> None:
-    """What is served is what the repository holds: it can be looked at."""
+    """Add the paths that list the models of the repository; they cannot be loaded or unloaded here."""
     outside = View(settings.model_repository.absolute(), served.view).as_seen_outside
 
     def listed() -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-        """What Triton has loaded, and apart from it what it could not load and why."""
+        """The models that Triton has loaded, and those that it could not load, each with the reason."""
         loaded: list[dict[str, str]] = []
         unavailable: list[dict[str, str]] = []
         state = served.current()
@@ -123,7 +118,7 @@ def _add_single_model(app: Flask, settings: Settings, served: ServedFile, admin:
             named = {"modelName": model.name, "modelVersion": model.version}
             if model.ready:
                 loaded.append({**named, "modelUrl": str(settings.model_repository / model.name)})
-            elif model.name not in state.max_batch_size:  # of recommenders' parts the reason is above
+            elif model.name not in state.max_batch_size:  # a recommender's parts are in `failed`
                 unavailable.append({**named, "reason": outside(model.reason) or model.state})
         return loaded, unavailable
 
@@ -137,7 +132,7 @@ def _add_single_model(app: Flask, settings: Settings, served: ServedFile, admin:
         for loaded in listed()[0]:
             if loaded["modelName"] == name:
                 return _json(loaded)
-        raise UnknownModel(f"{show(name)} is not served here; GET /models lists what is")
+        raise UnknownModel(f"{show(name)} is not served here; GET /models lists the models that are served")
 
     @app.route("/models", methods=["POST", "DELETE"])
     @app.delete("/models/<name>")
@@ -146,23 +141,40 @@ def _add_single_model(app: Flask, settings: Settings, served: ServedFile, admin:
 
 
 def _asked(body: bytes) -> tuple[str, object]:
-    """`model_name` and `url` of a request to load a model. Raises BadRequest."""
+    """The fields `model_name` and `url` of a request to load a model. Raises BadRequest."""
     example = 'send {"model_name": "…", "url": "/opt/ml/models/…/model"}'
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the body is no JSON ({error}); {example}") from error
+        raise BadRequest(f"the body is not JSON ({error}); {example}") from error
     if not isinstance(document, dict):
-        raise BadRequest(f"the body is {show(document)}, no object; {example}")
+        raise BadRequest(f"the body is {show(document)}, not an object; {example}")
     for field in ("model_name", "url"):
         if field not in document:
             raise BadRequest(f"{field} is missing; {example}")
     name = document["model_name"]
     if not isinstance(name, str) or not MODEL_NAME.fullmatch(name):
         raise BadRequest(
-            f"model_name is {show(name)}; it must be 1 to 200 letters, digits, '.', '_' and '-', no sign first"
+            f"model_name is {show(name)}; it must be 1 to 200 letters, digits, '.', '_' and '-', and begin with a "
+            "letter or a digit"
         )
     return name, document["url"]
+
+
+def execution_parameters(settings: Settings) -> dict[str, Any]:
+    """The answer of /execution-parameters: how a batch-transform job may send, by its own settings or our defaults.
+
+    The SDK's local mode (SAGEMAKER_BATCH is "True") has other names for the strategies than the platform ("true").
+    """
+    payload, concurrent = settings.max_payload_mb, settings.max_concurrent_transforms
+    if payload is None:
+        payload = max(1, min(PAYLOAD_MB, TOTAL_MB // (concurrent or 1)))
+    if concurrent is None:  # a payload of 0 means that there is no limit
+        concurrent = max(1, min(TOTAL_MB // PAYLOAD_MB, TOTAL_MB // payload)) if payload else 1
+    strategy = settings.batch_strategy or "MULTI_RECORD"
+    if settings.batch == "True":
+        strategy = {"MULTI_RECORD": "MultiRecord", "SINGLE_RECORD": "SingleRecord"}[strategy]
+    return {"MaxConcurrentTransforms": concurrent, "BatchStrategy": strategy, "MaxPayloadInMB": payload}
 
 
 def _json(document: dict[str, Any], status: int = 200) -> Response:

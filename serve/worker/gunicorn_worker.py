@@ -16,21 +16,19 @@ from serve.http1.server import Server
 from serve.worker.application import Application
 
 BACKLOG = 2048
-TICK = 0.25
-# Bodies that may be in memory at once: so many of the largest, and at least so many bytes.
-BODIES, MAX_HELD = 4, 512 * 2**20
-# For the connections to Triton, threads and files.
+TICK_SECONDS = 0.25
+# Of the files that a process may have open, so many are not for clients: connections to Triton, and files on disk.
 SPARE_FILES = 400
-MOST_FILES = 1_000_000
+MAX_FILES = 1_000_000
 
 
 class Worker(GunicornWorker):  # type: ignore[misc]
-    """Serves an Application (serve/worker/application.py) until SIGTERM, then finishes what has come."""
+    """Serves an Application (serve/worker/application.py) until SIGTERM, then answers the requests that have come."""
 
     wsgi: Application
 
     def init_signals(self) -> None:
-        # Python's defaults: gunicorn's handlers would end the process in the middle of requests.
+        """Set Python's default handlers, which `_serve` replaces; gunicorn's would end the process amid requests."""
         for number in self.SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGUSR1, self.handle_usr1)
@@ -43,7 +41,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             loop.run_until_complete(self._serve())
         finally:
             loop.close()
-        if self.wsgi.busy:  # with a load that hangs; Python would wait for its thread
+        if self.wsgi.in_threads:  # a load still runs or hangs, and Python would wait for the end of its thread
             os._exit(0)
 
     async def _serve(self) -> None:
@@ -52,36 +50,34 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, stop.set)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most_files = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, hard))
-        settings = self.wsgi.settings
-        max_held = max(MAX_HELD, BODIES * settings.max_body_bytes)
-        server = Server(self.wsgi, settings.timeout_seconds, max_held, max(most_files // 2, most_files - SPARE_FILES))
-        self.wsgi.start(server)
+        max_files = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max_files, hard))
+        server = Server(self.wsgi, self.wsgi.state, max(max_files // 2, max_files - SPARE_FILES))
+        self.wsgi.start()
         listening = [
             await loop.create_server(server.connection, sock=each.sock, backlog=BACKLOG) for each in self.sockets
         ]
-        spare = [socket.socket(fileno=os.dup(each.sock.fileno())) for each in self.sockets]
+        copies = [socket.socket(fileno=os.dup(each.sock.fileno())) for each in self.sockets]
         while not stop.is_set() and os.getppid() == self.ppid:
             self.notify()
             server.tick()
             self.wsgi.tick()
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(stop.wait(), TICK)
-        # Nobody else has the sockets open any more: closing them is the end of the port.
-        for one in (*listening, *self.sockets):
-            one.close()
-        server.draining = True
+                await asyncio.wait_for(stop.wait(), TICK_SECONDS)
+        # From here on nothing is accepted; `copies` keep the kernel's queue until it is emptied below.
+        for each in (*listening, *self.sockets):
+            each.close()
+        self.wsgi.state.draining = True
         self.wsgi.drain()
-        taken = [connection for each in spare for connection in _take_what_waits(each)]
-        for connection in taken:
+        accepted = [connection for each in copies for connection in _accept_all(each)]
+        for connection in accepted:
             with suppress(OSError):  # its client may have gone
                 await loop.connect_accepted_socket(server.connection, connection)
         ticks = loop.create_task(self._tick_on())
         await server.drain(self.cfg.graceful_timeout - 1)
         ticks.cancel()
         left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:  # of clients that have gone
+        for task in left:  # of clients that are gone
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=1)
@@ -91,22 +87,22 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         while True:
             self.notify()
             self.wsgi.tick()
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(TICK_SECONDS)
 
 
-def _take_what_waits(listening: socket.socket) -> list[socket.socket]:
-    """Accept the connections that the kernel has taken already, then close: those would be reset otherwise.
+def _accept_all(listening: socket.socket) -> list[socket.socket]:
+    """Accept the connections in the kernel's queue, which closing the last copy of the socket would reset, and close.
 
-    In one go: whoever gets an answer meanwhile comes back at once, and there would be no end.
+    None of them is answered in between: a client with an answer would connect again at once, without an end.
     """
-    taken: list[socket.socket] = []
+    accepted: list[socket.socket] = []
     listening.setblocking(False)
-    while len(taken) < BACKLOG:
+    while len(accepted) < BACKLOG:
         try:
-            taken.append(listening.accept()[0])
+            accepted.append(listening.accept()[0])
         except ConnectionAbortedError:
             continue
-        except OSError:  # there is none left, or no file for one
+        except OSError:  # the queue is empty, or this process may open no more files
             break
     listening.close()
-    return taken
+    return accepted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -24,18 +24,17 @@ from serve.formats import kserve
 from serve.formats import registry as codec
 from serve.formats.json_format import Answer
 from serve.http1 import compression
+from serve.http1.accept import accepts_gzip
 from serve.http1.request import Request
+from serve.http1.state import ServerState
 from serve.models.served import ServedFile
 from serve.settings import Settings
 from serve.telemetry.counts import Tally
 from serve.triton.pool import TritonPool
 from serve.worker.line_answers import SHORT_BYTES, answer_lines, lines_of, send_file
-from serve.worker.pass_through import PassThrough, echoed, forwarded
+from serve.worker.pass_through import VISIBLE, PassThrough, echoed, forwarded
 from serve.worker.recommendations import INFERENCE_ID, Call, Recommenders
 from serve.worker.target_model import TARGET_MODEL, check_target
-
-if TYPE_CHECKING:
-    from serve.http1.server import Server
 
 # SageMaker gives /ping two seconds.
 PING_SECONDS = 1.5
@@ -47,16 +46,22 @@ class DataPlane:
     PATHS = frozenset((b"/ping", b"/ping/", b"/invocations"))
 
     def __init__(
-        self, settings: Settings, served: ServedFile, triton: TritonPool, health: TritonPool, tally: Tally
+        self,
+        settings: Settings,
+        state: ServerState,
+        served: ServedFile,
+        triton: TritonPool,
+        health: TritonPool,
+        tally: Tally,
     ) -> None:
         """`health` is a pool for /ping alone: it must not wait behind requests for inference."""
         self.settings = settings
+        self.state = state
         self.served = served
         self.triton = triton
         self.health = health
         self.recommenders = Recommenders(settings, served, triton)
         self.passing = PassThrough(settings, served, triton)
-        self.server: Server | None = None
         self.tally = tally
         self.under_way: dict[str, int] = {}  # requests by model
         prefix = os.urandom(6).hex()
@@ -87,7 +92,7 @@ class DataPlane:
         multi-model endpoint is well with no model at all."""
         if request.method not in ("GET", "HEAD", "POST"):
             raise MethodNotAllowed(f"{request.method} /ping is not possible; use GET", "GET, HEAD, POST")
-        if self.server is not None and self.server.draining:
+        if self.state.draining:
             raise Unavailable("the server is stopping")
         try:
             ready = await asyncio.wait_for(self.ready(), PING_SECONDS)
@@ -124,7 +129,11 @@ class DataPlane:
         """The model of /models/M/invoke. Raises UnknownModel, or BadRequest if Target-Model names another."""
         served = self.served.current()
         name = unquote_to_bytes(request.path[len("/models/") : -len("/invoke")]).decode("latin-1")
-        if name not in served.models or not self.settings.multi_model:
+        if not self.settings.multi_model:
+            raise UnknownModel(
+                f"{show(name)} is not loaded, for multi-model mode is off; inference is POST /invocations"
+            )
+        if name not in served.models:
             raise UnknownModel(f"model {show(name)} is not loaded; POST /models loads one")
         check_target(name, request.headers.get(TARGET_MODEL, b"").decode("latin-1"), served)
         return name
@@ -149,10 +158,10 @@ class DataPlane:
             self.tally.done(name)
 
     def request_id(self, request: Request) -> str:
-        """The caller's X-Amzn-SageMaker-Inference-Id, else an id of ours."""
+        """The caller's X-Amzn-SageMaker-Inference-Id if it can be repeated (VISIBLE), else an id of ours."""
         if not request.id:
-            inference_id = request.headers.get(INFERENCE_ID)
-            request.id = inference_id.decode("latin-1") if inference_id else next(self.request_ids)
+            given = request.headers.get(INFERENCE_ID, b"")
+            request.id = given.decode() if VISIBLE.fullmatch(given) else next(self.request_ids)
         return request.id
 
     async def invoke(self, request: Request, name: str | None) -> None:
@@ -194,7 +203,7 @@ class DataPlane:
                 wanted = codec.answer_format(headers.get(b"accept"), asked)
                 answers = await self.answer(request, name, decoded)
                 status, answered, answer = 200, [(b"content-type", wanted.header)], wanted.encode(answers, decoded.many)
-        if len(answer) >= compression.MIN_GZIP_BYTES and compression.accepts_gzip(headers.get(b"accept-encoding")):
+        if len(answer) >= compression.MIN_GZIP_BYTES and accepts_gzip(headers.get(b"accept-encoding")):
             answer = compression.pack(answer)
             answered.append((b"content-encoding", b"gzip"))
         request.respond(status, answered + echoed(headers), answer)

@@ -55,8 +55,7 @@ async def answer_lines(
     Raises ServeError, ClientGone, or NotAcceptable for a format without room for many answers.
     """
     writer = SliceAnswers(wanted)
-    request.passing = True
-    request.let_go(request.held - request.ahead)
+    request.count_unread_only()
     # Closed by the caller, or below.
     file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115
     try:

@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the tables that the service itself works by: asks, fields, formats, errors."""
+"""The OpenAPI document, built from the tables that the service itself uses: asks, fields, formats, errors."""
 
 from __future__ import annotations
 
@@ -54,7 +54,11 @@ RESPONSES: dict[str, Schema] = {
                 },
                 "description": "Best first. An unknown candidate comes last and has no score.",
             },
-            "unknown_items": {"type": "array", "items": RAW_ID, "description": "Items of the request nobody knows."},
+            "unknown_items": {
+                "type": "array",
+                "items": RAW_ID,
+                "description": "Items of the request that the model does not know.",
+            },
         },
         ("model_name", "model_version", "request_id", "reason", "recommendations"),
     ),
@@ -76,7 +80,7 @@ RESPONSES: dict[str, Schema] = {
     "Failed": _object(
         {"error": _object({"code": STRING, "message": STRING}, ("code", "message")), "request_id": STRING},
         ("error", "request_id"),
-        description="In the place of one of several requests that could not be answered.",
+        description="Stands in the place of one of several requests that could not be answered.",
     ),
     "Error": _object({"error": STRING, "code": STRING}, ("error", "code")),
 }
@@ -111,12 +115,12 @@ def openapi_document(settings: Settings) -> Schema:
             },
             "/ping": {
                 "get": {
-                    "summary": "Whether requests can be answered",
-                    "responses": {"200": {"description": "Yes"}, "503": failures["503"]},
+                    "summary": "Whether the service can answer requests",
+                    "responses": {"200": {"description": "It can"}, "503": failures["503"]},
                 }
             },
-            "/models": _control("The models that are loaded, and why others are not"),
-            "/execution-parameters": _control("What a batch-transform job may send"),
+            "/models": _control("The models that are loaded, and the reason for each that is not"),
+            "/execution-parameters": _control("The limits of a batch-transform job"),
             "/openapi.json": _control("This document"),
         },
         "components": {"schemas": {**{_name(ask): _ask_schema(ask) for ask in ASKS}, **RESPONSES}},

@@ -101,6 +101,7 @@ PURE = {
     "ncf.export.query",
     "ncf.models.fold_in",
     "serve.formats.registry",
+    "serve.http1.accept",
     "serve.http1.compression",
     "serve.recommend.asks",
     "serve.formats.json_format",

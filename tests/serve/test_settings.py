@@ -12,7 +12,7 @@ import pytest
 
 from serve.settings import SETTINGS, Settings, SettingsError
 from serve.supervisor.ports import PortError, PublicPorts, public_ports, triton_ports
-from serve.worker.batch_transform import execution_parameters
+from serve.worker.control_plane import execution_parameters
 from tests.conftest import BIN
 from tests.support.serving import free_port
 

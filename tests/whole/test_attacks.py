@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.front import read_all, read_until
 from tests.support.serving import Server
 from tests.support.small_models import slow_body, slow_model, words_model
 from tests.whole.test_batch import peak_memory, worker_of
-from tests.whole.test_http import connect, head, read_all, read_until
+from tests.whole.test_http import connect, head
 
 pytestmark = pytest.mark.e2e
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.front import read_all, read_until
 from tests.support.serving import Server
 from tests.support.small_models import slow_body, slow_model
 
@@ -39,25 +42,6 @@ def connect(server: Server) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), timeout=20)
 
 
-def read_all(connection: socket.socket) -> bytes:
-    """Until the server closes."""
-    parts = []
-    with contextlib.suppress(ConnectionResetError):
-        while part := connection.recv(65536):
-            parts.append(part)
-    return b"".join(parts)
-
-
-def read_until(connection: socket.socket, word: bytes) -> bytes:
-    """What came up to the part with the word in it: a head and its body need not come together."""
-    answer = b""
-    while word not in answer:
-        part = connection.recv(65536)
-        assert part, answer
-        answer += part
-    return answer
-
-
 def head(length: int | None, *more: str) -> bytes:
     lines = ["POST /invocations HTTP/1.1", "Host: x", "Content-Type: application/json", *more]
     if length is not None:
@@ -83,6 +67,32 @@ def test_c018_a_client_that_waits_for_100_continue_gets_it(slow: Server) -> None
         assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(BODY)
         assert read_all(connection).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("upgrade", ["Upgrade: h2c", "Upgrade: websocket", "Upgrade: TLS/1.2"])
+def test_a_request_that_asks_for_another_protocol_is_answered_in_this_one(slow: Server, upgrade: str) -> None:
+    """Java's HTTP client and Spring ask for h2c by default."""
+    with connect(slow) as connection:
+        connection.sendall(head(len(BODY), "Connection: Upgrade", upgrade))
+        time.sleep(0.1)
+        connection.sendall(BODY)
+        assert read_until(connection, b'"data":[1.0]').startswith(b"HTTP/1.1 200 OK\r\n")
+        # The connection goes on in HTTP/1.1.
+        connection.sendall(head(None, "Connection: Upgrade", upgrade, "Transfer-Encoding: chunked"))
+        connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY))
+        assert read_until(connection, b'"data":[1.0]').startswith(b"HTTP/1.1 200 OK\r\n")
+        connection.sendall(f"POST /nowhere HTTP/1.1\r\nConnection: Upgrade\r\n{upgrade}\r\n".encode())
+        connection.sendall(b"Content-Length: 2\r\n\r\n{}" + head(len(BODY), "Connection: close") + BODY)
+        answers = read_all(connection)
+    assert (answers.count(b"HTTP/1.1 404 "), answers.count(b"HTTP/1.1 200 ")) == (1, 1)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_curl_with_http2_is_answered(slow: Server) -> None:
+    command = ["curl", "--silent", "--show-error", "--fail", "--http2", "--data-binary", "@-"]
+    url = f"http://127.0.0.1:{slow.port}/invocations"
+    done = subprocess.run([*command, url], input=BODY, capture_output=True, timeout=60)
+    assert b'"data":[1.0]' in done.stdout, done.stderr
 
 
 def test_c019_too_large_a_body_is_413_before_it_is_sent(slow: Server) -> None:
@@ -218,5 +228,6 @@ def test_c042_c043_sagemakers_headers_are_taken_and_two_come_back(slow: Server) 
     assert (
         slow.invoke(b"{", {prefix + "Custom-Attributes": "a=b"}).headers[f"{prefix}Custom-Attributes".lower()] == "a=b"
     )
-    long = slow.invoke(BODY, {prefix + "Custom-Attributes": "x" * 1025})
-    assert (long.status, f"{prefix}custom-attributes".lower() in long.headers) == (200, False)
+    for name in ("Custom-Attributes", "Inference-Id"):
+        long = slow.invoke(BODY, {prefix + name: "x" * 1025})
+        assert (long.status, f"{prefix}{name}".lower() in long.headers) == (200, False)

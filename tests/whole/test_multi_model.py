@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import struct
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ STUB = "triton_python_backend_stub"
 HELD = """
 import pathlib
 import resource
+import re
 import time
 
 import triton_python_backend_utils as triton
@@ -213,6 +215,9 @@ def test_c065_to_c077_the_life_of_models_of_both_layouts(endpoint: Endpoint) -> 
         (stub,) = endpoint.stubs(flat)
         assert ask(workers[0][0], "DELETE", f"/models/{flat}").status == 200
         assert not Path(f"/proc/{stub}").exists()  # C75: its memory is free
+        log = endpoint.server.log.read_text()  # workers load and unload, and what they do is in the one log
+        for done in ("loaded from", "unloaded"):
+            assert re.search(rf"^serve: {flat}\b.* is {done}", log, re.MULTILINE)
         for connection, *_ in workers:
             for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/invoke")):
                 assert ask(connection, method, f"/models/{flat}{path}", b"{}").status == 404
