@@ -10,12 +10,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from serve.files import replace
 from serve.models.repository import Recommender, Release, file_stamp
 
 # In the folder that the supervisor and its workers share.
@@ -60,14 +60,7 @@ class Served:
         return cls(**{**read, "models": tuple(read["models"])})
 
     def write(self, path: Path) -> None:
-        """Replace the file in one step."""
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(asdict(self)))
-        # Two writes within one tick of the file system's clock would have one time, and a worker keep what it read.
-        before = path.stat().st_mtime_ns if path.exists() else 0
-        now = max(time.time_ns(), before + 1)
-        os.utime(new, ns=(now, now))
-        new.replace(path)
+        replace(path, json.dumps(asdict(self)))
 
     @property
     def choices(self) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from serve.files import replace
+
 ADDRESS_FILE = "triton.json"
 # What only the holder of the key may ask of Triton, over HTTP and over gRPC.
 RESTRICTED = ("model-repository", "shared-memory", "logging", "trace", "statistics")
@@ -24,10 +26,7 @@ class TritonAddress:
     grpc_host: str = ""  # where it is another
 
     def write(self, path: Path) -> None:
-        """Replace the file in one step."""
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(asdict(self)))
-        new.replace(path)
+        replace(path, json.dumps(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> TritonAddress:

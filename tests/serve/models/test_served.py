@@ -28,14 +28,6 @@ def test_what_was_written_is_read(file: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["served.json"]
 
 
-def test_every_write_has_another_time(file: Path) -> None:
-    times = set()
-    for _ in range(50):
-        Served().write(file)
-        times.add(file.stat().st_mtime_ns)
-    assert len(times) == 50
-
-
 def test_a_change_is_written_unless_it_fails_or_is_none(file: Path) -> None:
     before = file.stat()
     with changing(file):
