@@ -161,7 +161,8 @@ class Rollout:
         self._write(ready=True)
         was = f", was {old.version}" if old else ""
         log.info("%s: version %d is live after %.1f s%s", new.name, new.version, time.monotonic() - began, was)
-        self._retiring = [(when, each) for when, each in self._retiring if each.version != new.version]
+        back = (new.name, new.version)
+        self._retiring = [(when, each) for when, each in self._retiring if (each.name, each.version) != back]
         if old:
             self._retiring.append((time.monotonic() + RETIRE_SECONDS, old))
 
