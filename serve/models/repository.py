@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +17,7 @@ log = logging.getLogger("serve")
 
 VERSION = re.compile(r"[1-9][0-9]{0,9}")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+WEIGHTS = "model.pt"
 
 
 class RepositoryError(Exception):
@@ -34,15 +35,16 @@ def part_names(name: str) -> tuple[str, str, str]:
 class Release:
     """One whole version of a recommender: every part of it has this version.
 
-    `stamp` is that of the files beside the weights (see `file_stamp`), `other_stamps` those of the parts' versions and
-    configurations: another release is equal only if nobody touched a file.
+    `stamp` is the stamp (see `file_stamp`) of the files beside the weights, `weights` that of the three weights,
+    `configs` that of the three configurations. Two releases are equal only if no file was written in between.
     """
 
     name: str
     version: int
     parts: tuple[str, str, str]
     stamp: str
-    other_stamps: tuple[str, ...]
+    weights: str
+    configs: str
 
     @classmethod
     def read(cls, repository: Path, name: str, version: int) -> Release:
@@ -54,15 +56,15 @@ class Release:
             if named != parts:
                 raise ValueError(f"its parts are {', '.join(map(str, named))}; export it under the name {name}")
             for part in parts:
-                if not (repository / part / str(version) / "model.pt").exists():
-                    raise ValueError(f"{part}/{version}/model.pt is missing")
+                if not (repository / part / str(version) / WEIGHTS).exists():
+                    raise ValueError(f"{part}/{version}/{WEIGHTS} is missing")
             return cls(
                 name,
                 version,
                 parts,
-                file_stamp(repository / name / str(version)),
-                tuple(file_stamp(repository / part / str(version)) for part in parts[1:])
-                + tuple(file_stamp(repository / part, "config.pbtxt") for part in parts),
+                file_stamp(beside_weights(repository / name / str(version))),
+                weights_stamp(repository, parts, version),
+                file_stamp(repository / part / "config.pbtxt" for part in parts),
             )
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             reason = f"recommender.json has no {error}" if isinstance(error, KeyError) else str(error)
@@ -71,10 +73,23 @@ class Release:
             raise failed from error
 
 
-def file_stamp(folder: Path, pattern: str = "*") -> str:
-    """Names, sizes and times of a folder's files: another stamp is another content."""
+def beside_weights(version: Path) -> list[Path]:
+    """The files of a recommender's version beside its weights, which are those that workers map, sorted."""
+    return sorted(path for path in version.iterdir() if path.name != WEIGHTS and path.is_file())
+
+
+def weights_stamp(repository: Path, parts: Iterable[str], version: int) -> str:
+    """The stamp of the weights of a recommender's parts. Raises OSError if some are not there."""
+    return file_stamp(repository / part / str(version) / WEIGHTS for part in parts)
+
+
+def file_stamp(files: Iterable[Path]) -> str:
+    """Names, sizes and times of files in one short text: files that were written to have another stamp.
+
+    Raises OSError.
+    """
     found = []
-    for path in sorted(folder.glob(pattern)):
+    for path in files:
         status = path.stat()
         found.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
     return sha256("\n".join(found).encode()).hexdigest()[:16]

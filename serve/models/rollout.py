@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serve.errors import Unavailable
-from serve.models.repository import Recommender, Release, Repository, RepositoryError, part_names
+from serve.models.repository import Recommender, Release, Repository, RepositoryError, part_names, weights_stamp
 from serve.models.served import Served
 from serve.models.view import View
 from serve.triton.admin import LoadFailed, TritonAdmin
@@ -81,8 +81,8 @@ class Rollout:
         with self._lock:
             repository = Repository.scan(self.view.repository)
             for name, release in [*self._live.items()]:
-                if release and self._answers(admin, release):
-                    self._live[name] = self._again(release)
+                if release and self._answers(admin, release := self._again(release)):
+                    self._live[name] = release
                     continue
                 self._live[name] = None
                 for older in self._candidates(repository, name):
@@ -206,11 +206,15 @@ class Rollout:
         return True
 
     def _again(self, release: Release) -> Release:
-        """A release as its files are now; as it was, if it has been withdrawn meanwhile."""
+        """What is loaded of a release after another start of Triton: the same with its own ids, unless somebody has
+        changed its weights in the repository; then the ids are taken from there again, too."""
         try:
-            return Release.read(self.view.repository, release.name, release.version)
-        except (RepositoryError, OSError):
+            if weights_stamp(self.view.folder, release.parts, release.version) == release.weights:
+                return release
+            now = Release.read(self.view.repository, release.name, release.version)
+        except (RepositoryError, OSError):  # it is not there any more, and will not be ready
             return release
+        return now if self._place(now) else release
 
     def _give_up(self, admin: TritonAdmin, release: Release, reason: str) -> None:
         """Unload a version that cannot be served, and do not try it again until its files change."""

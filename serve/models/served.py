@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from serve.files import replace
-from serve.models.repository import Recommender, Release, file_stamp
+from serve.models.repository import Recommender, Release, beside_weights, file_stamp, part_names
 
 # In the folder that the supervisor and its workers share.
 SERVED_FILE, VIEW_FOLDER = "served.json", "models"
@@ -150,8 +150,19 @@ class ServedFile:
         parts = served.parts.get(name)
         if found is None or stamp != served.stamps[name] or found.version != str(version):
             stamp = served.stamps[name]
-            if file_stamp(self.view / name / str(version)) != stamp:
-                raise ValueError(f"the files of version {version} were changed while it is served")
             found = Recommender.open(self.view, name, version, served.max_batch_size, parts)
+            if file_stamp(beside_weights(self.view / name / str(version))) != stamp:
+                raise ValueError(f"the files of version {version} were changed while it is served")
             self._open[name] = (stamp, found)
         return found
+
+    def unreadable(self) -> set[str]:
+        """Triton's names of the parts of recommenders whose files this worker cannot read."""
+        parts: set[str] = set()
+        served = self.current()
+        for name in served.stamps:
+            try:
+                self.recommender(name)
+            except UNREADABLE:
+                parts |= {*served.parts.get(name, part_names(name))}
+        return parts

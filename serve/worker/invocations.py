@@ -104,7 +104,8 @@ class DataPlane:
         served = self.served.current()
         if not served.ready:
             return False
-        if (await self.health.request(b"GET", "/v2/health/ready")).status == 200:
+        unreadable = self.served.unreadable()
+        if not unreadable and (await self.health.request(b"GET", "/v2/health/ready")).status == 200:
             return True
         answer = await self.health.index()
         if answer.status != 200:
@@ -117,7 +118,7 @@ class DataPlane:
         default = self.settings.default_model_name
         # Of a recommender's parts the live version counts, of other models any.
         live = {name for name, version in ready if version == str(served.versions.get(name, version))}
-        live -= served.max_batch_size.keys() - served.versions.keys()
+        live -= (served.max_batch_size.keys() - served.versions.keys()) | unreadable
         return default in live if default else bool(live)
 
     def loaded(self, request: Request) -> str:

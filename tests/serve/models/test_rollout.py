@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -93,3 +94,22 @@ def test_a_version_that_comes_back_before_its_time_stays_loaded(shelf: Shelf, mo
         assert time.monotonic() < deadline, shelf.triton.loaded
         shelf.rollout.look(shelf.triton)
         time.sleep(0.02)
+
+
+def test_a_restart_of_triton_keeps_the_ids_unless_the_weights_are_others(shelf: Shelf) -> None:
+    shelf.start()
+    source, shown = shelf.repository / "a" / "1", shelf.view.folder / "a" / "1"
+    stamp, ids = shelf.rollout.served.stamps["a"], (shown / "users.ids").read_bytes()
+    os.truncate(source / "users.ids", 0)
+    shelf.rollout.look(shelf.triton)
+    shelf.rollout.pause()
+    assert shelf.rollout.settle(shelf.triton) == []
+    assert shelf.rollout.served.stamps["a"] == stamp
+    assert (shown / "users.ids").read_bytes() == ids
+
+    (source / "users.ids").write_bytes(ids)  # another content in general, which belongs to these weights
+    (shelf.repository / "a_topk" / "1" / "model.pt").touch()
+    shelf.rollout.pause()
+    assert shelf.rollout.settle(shelf.triton) == []
+    assert shelf.rollout.served.stamps["a"] != stamp
+    assert shelf.rollout.served.recommenders == {"a": 1}

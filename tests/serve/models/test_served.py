@@ -61,7 +61,7 @@ def test_changes_by_several_processes_follow_each_other(file: Path) -> None:
 @pytest.mark.parametrize("recommender", [False, True])
 def test_what_is_published_can_be_withdrawn(recommender: bool) -> None:
     names = ("r", "r_topk", "r_query")
-    release = Release("r", 2, names, "stamp", ()) if recommender else None
+    release = Release("r", 2, names, "stamp", "", "") if recommender else None
     served = Served(ready=True, models=("other",), urls={"other": "/other"}, loading={"a": "1 2"})
     parts = ("a", "a@r_topk", "a@r_query") if recommender else ("a",)
     served.publish("a", "/models/a", "t.tar.gz", parts, release, dict.fromkeys(parts, 8) if recommender else {})
