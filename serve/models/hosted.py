@@ -69,7 +69,7 @@ class HostedRepository(Rollout):
             models = repository.to_load(settings.default_model_name)
         except OSError as error:
             raise StartError(f"SERVE_MODEL_REPOSITORY {path}: {preflight.unreadable(error)}") from error
-        super().__init__(View(path, scratch / VIEW_FOLDER), scratch / SERVED_FILE)
+        super().__init__(View(path, scratch / VIEW_FOLDER), scratch / SERVED_FILE, default=settings.default_model_name)
         self.settings = settings
         self.view.folder.mkdir()
         self.lay_out(models)

@@ -42,6 +42,7 @@ class Rollout:
     view: View
     served_file: Path
     served: Served = field(default_factory=Served)
+    default: str | None = None  # the model of requests that name none
     plain: tuple[str, ...] = ()  # models that are loaded and belong to no recommender
     _aside: set[str] = field(default_factory=set)  # models for ensembles to find; loaded if something asks for them
     _live: dict[str, Release | None] = field(default_factory=dict)
@@ -60,6 +61,9 @@ class Rollout:
         repository = Repository.scan(self.view.repository)
         for name in set(repository.recommenders) & set(models):
             self._live[name] = next((each for each in self._candidates(repository, name) if self._place(each)), None)
+        choices = tuple(self._live) or models
+        if self.default is None and len(choices) == 1:
+            self.default = choices[0]
         parts = self.parts()
         self.plain = tuple(name for name in models if name not in parts)
         self._aside = set(repository.models) - set(models) - parts
@@ -161,6 +165,12 @@ class Rollout:
         self._write(ready=True)
         was = f", was {old.version}" if old else ""
         log.info("%s: version %d is live after %.1f s%s", new.name, new.version, time.monotonic() - began, was)
+        if old is None and self.default not in (None, new.name):
+            log.info(
+                "requests that name no model still go to %s; SAGEMAKER_TRITON_DEFAULT_MODEL_NAME chooses another when "
+                "serve is started again",
+                self.default,
+            )
         back = (new.name, new.version)
         self._retiring = [(when, each) for when, each in self._retiring if (each.name, each.version) != back]
         if old:
@@ -271,6 +281,7 @@ class Rollout:
             {part: each.version for each in live.values() if each for part in each.parts},
             dict(self._max_batch_size),
             {version: failed[version] for version in sorted(failed) if self._is_there(version)},
+            default=self.default,
         )
         self.served.write(self.served_file)
 

@@ -30,7 +30,7 @@ class Served:
 
     `stamps` has the stamp of the live versions' files, `versions` the live version of each recommender's parts,
     `max_batch_size` the rows a request to one may have, `failed` the reason of each version `<name>/<version>` that was
-    tried and is not served.
+    tried and is not served. `default` is the model of requests that name none, None where each must name one.
 
     In multi-model mode, by the name SageMaker gave: `urls` where a loaded model is, `targets` the Target-Model header
     it was loaded with ("" without one), `parts` Triton's names of it and of what it needs; `loading` and `unloading`
@@ -45,6 +45,7 @@ class Served:
     versions: dict[str, int] = field(default_factory=dict)
     max_batch_size: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    default: str | None = None
     urls: dict[str, str] = field(default_factory=dict)
     targets: dict[str, str] = field(default_factory=dict)
     parts: dict[str, list[str]] = field(default_factory=dict)

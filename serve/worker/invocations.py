@@ -115,7 +115,7 @@ class DataPlane:
             for model in orjson.loads(answer.body)
             if model.get("state") == "READY"
         }
-        default = self.settings.default_model_name
+        default = self.settings.default_model_name or served.default
         # Of a recommender's parts the live version counts, of other models any.
         live = {name for name, version in ready if version == str(served.versions.get(name, version))}
         live -= (served.max_batch_size.keys() - served.versions.keys()) | unreadable

@@ -31,8 +31,9 @@ def target_model(
         # A multi-model endpoint's name is that of an archive: ncf_food_model.model.tar.gz means ncf_food_model.
         short = named.removesuffix(".tar.gz").removesuffix(".model")
         return _known(short if named not in served.models else named, "X-Amzn-SageMaker-Target-Model", served)
-    if default_model_name is not None:
-        return default_model_name
+    default = default_model_name or served.default
+    if default is not None:
+        return default
     if len(choices) == 1:
         return choices[0]
     raise BadRequest(f'several models are served, so the request must name one as "model": {", ".join(choices)}')

@@ -10,10 +10,12 @@ import pytest
 
 from ncf.export.export import export
 from ncf.training.run_directory import Run
+from serve.errors import BadRequest
 from serve.models.repository import part_names
 from serve.models.rollout import Rollout
 from serve.models.view import View
 from serve.triton.admin import ModelState, TritonAdmin
+from serve.worker.target_model import target_model
 
 
 class FakeTriton(TritonAdmin):
@@ -75,7 +77,28 @@ def test_a_replaced_version_leaves_whatever_number_another_recommender_gets(
     shelf.export("b")  # its version 1 goes live just after version 1 of the other is replaced
     shelf.look_twice()
     assert shelf.rollout.served.recommenders == {"a": 2, "b": 1}
-    assert shelf.triton.loaded == dict.fromkeys(part_names("a"), {"2"}) | dict.fromkeys(part_names("b"), {"1"})
+    assert shelf.triton.loaded == {
+        part: {version} for name, version in (("a", "2"), ("b", "1")) for part in part_names(name)
+    }
+
+
+def test_a_second_recommender_does_not_take_requests_that_name_no_model(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "serve")
+    shelf.start()
+    shelf.export("b")
+    shelf.look_twice()
+    assert shelf.rollout.served.recommenders == {"a": 1, "b": 1}
+    assert target_model(None, {}, None, shelf.rollout.served) == "a"
+    assert caplog.text.count("requests that name no model still go to a; SAGEMAKER_TRITON_DEFAULT_MODEL_NAME") == 1
+
+
+def test_of_two_recommenders_at_the_start_none_is_the_default(shelf: Shelf) -> None:
+    shelf.export("b")
+    shelf.start()
+    with pytest.raises(BadRequest, match="several models are served"):
+        target_model(None, {}, None, shelf.rollout.served)
 
 
 def test_a_version_that_comes_back_before_its_time_stays_loaded(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
