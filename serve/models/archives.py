@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.errors import BadRequest, show
-from serve.models.repository import PLAIN_NAME, Release, Repository, part_names
+from serve.models.repository import PLAIN_NAME, Release, Repository
 from serve.models.view import View
+from serve.recommend.recommender import part_names
 from serve.triton.model_config import is_ensemble, read_config, renamed, steps
 
 SEPARATOR = "@"  # in no name SageMaker gives, and in none we take

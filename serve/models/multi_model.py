@@ -17,10 +17,10 @@ from pathlib import Path
 
 from serve.errors import BadRequest, OutOfMemory, ServeError, Unavailable, UnknownModel, show
 from serve.models.archives import SEPARATOR, Archive, confined
-from serve.models.repository import Recommender
 from serve.models.served import SERVED_FILE, UNREADABLE, VIEW_FOLDER, Served, changing
 from serve.models.view import View
 from serve.processes import claim, end, heal, holds, instances
+from serve.recommend.recommender import Recommender
 from serve.triton.admin import LoadFailed, ModelState, TritonAdmin
 from serve.triton.out_of_memory import is_out_of_memory, oom_kills
 from serve.worker.target_model import check_target

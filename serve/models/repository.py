@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-from serve.recommend.id_files import Column, IdFile, read_counts
+from serve.recommend.recommender import describe, part_names
 
 log = logging.getLogger("serve")
 
@@ -24,11 +22,6 @@ class RepositoryError(Exception):
     """The repository, or a version in it, cannot be served; the message says why in one line."""
 
     version = 0
-
-
-def part_names(name: str) -> tuple[str, str, str]:
-    """The models of a recommender: for pairs, for the catalogue, and for the catalogue under conditions."""
-    return name, f"{name}_topk", f"{name}_query"
 
 
 @dataclass(frozen=True)
@@ -197,71 +190,3 @@ def what_is_there(path: Path) -> str:
             )
     held = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     return f"it holds {held}; a model is a folder with NAME/config.pbtxt and NAME/1/model.pt, as `ncf export` writes it"
-
-
-@dataclass(frozen=True)
-class Part:
-    """One of a recommender's models, and the rows a request to it may have."""
-
-    model_name: str
-    max_batch_size: int
-
-
-@dataclass(frozen=True)
-class Recommender:
-    """One version of a recommender: its parts, its ids, and what is known of its items."""
-
-    name: str
-    version: str
-    k: int
-    score: Part
-    topk: Part
-    query: Part
-    users: IdFile
-    items: IdFile
-    counts: Sequence[int]
-    columns: dict[str, tuple[int, Column]]
-
-    @classmethod
-    def open(
-        cls,
-        repository: Path,
-        name: str,
-        version: int,
-        max_batch_size: dict[str, int],
-        parts: Sequence[str] | None = None,
-    ) -> Recommender:
-        """Open a version, whose parts may have other names than those `part_names` gives.
-
-        Raises OSError, ValueError, KeyError or TypeError if its files are not whole.
-        """
-        folder = repository / name / str(version)
-        described = describe(folder)
-        items = IdFile(folder / "items.ids")
-        score, topk, query = (Part(part, max_batch_size[part]) for part in parts or part_names(name))
-        columns = {
-            column["name"]: (number, Column(folder, number, column["name"], column["kind"], len(items)))
-            for number, column in enumerate(described["columns"])
-        }
-        return cls(
-            name,
-            str(version),
-            described["k"],
-            score,
-            topk,
-            query,
-            IdFile(folder / "users.ids"),
-            items,
-            read_counts(folder / "items.counts", len(items)),
-            columns,
-        )
-
-
-def describe(folder: Path) -> dict[str, Any]:
-    """A version's recommender.json. Raises OSError, ValueError, KeyError or TypeError."""
-    described = json.loads((folder / "recommender.json").read_text())
-    if not isinstance(described, dict):
-        raise ValueError("recommender.json holds no object; export the run again")
-    if "query_model" not in described:
-        raise ValueError("it was exported by an older ncf; export the run again")
-    return {key: described[key] for key in ("topk_model", "query_model", "k", "columns")}

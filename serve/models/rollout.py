@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serve.errors import Unavailable
-from serve.models.repository import Recommender, Release, Repository, RepositoryError, part_names, weights_stamp
+from serve.models.repository import Release, Repository, RepositoryError, weights_stamp
 from serve.models.served import Served
 from serve.models.view import View
+from serve.recommend.recommender import Recommender, part_names
 from serve.triton.admin import LoadFailed, TritonAdmin
 
 log = logging.getLogger("serve")

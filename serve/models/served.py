@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from serve.files import replace
-from serve.models.repository import Recommender, Release, beside_weights, file_stamp, part_names
+from serve.models.repository import Release, beside_weights, file_stamp
+from serve.recommend.recommender import Recommender, part_names
 
 # In the folder that the supervisor and its workers share.
 SERVED_FILE, VIEW_FOLDER = "served.json", "models"

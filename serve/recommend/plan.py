@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from serve.errors import BadRequest, show
-from serve.models.repository import Part, Recommender
 from serve.recommend.asks import DEFAULT_K, RawId
 from serve.recommend.parse import CandidatesRequest, RankRequest, Request, ScoreRequest
+from serve.recommend.recommender import Part, Recommender
 
 Outputs = Mapping[str, Sequence[Any]]
 Answer = dict[str, Any]

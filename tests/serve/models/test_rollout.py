@@ -11,9 +11,9 @@ import pytest
 from ncf.export.export import export
 from ncf.training.run_directory import Run
 from serve.errors import BadRequest
-from serve.models.repository import part_names
 from serve.models.rollout import Rollout
 from serve.models.view import View
+from serve.recommend.recommender import part_names
 from serve.triton.admin import ModelState, TritonAdmin
 from serve.worker.target_model import target_model
 

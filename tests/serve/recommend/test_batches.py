@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from serve.errors import TritonFailed
-from serve.models.repository import Part
 from serve.recommend.batches import answer_plans
 from serve.recommend.plan import Answer, Plan
+from serve.recommend.recommender import Part
 from serve.triton.tensors import TensorRequest
 
 SCORE, QUERY = Part("m", 4), Part("m_query", 2)
