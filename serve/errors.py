@@ -6,6 +6,7 @@ ServeError                500  internal
 ├── MethodNotAllowed      405  method_not_allowed
 ├── NotAcceptable         406  not_acceptable          Accept leaves no format that the answer fits in
 ├── RequestTimeout        408  request_timeout         the body did not come in time
+├── Conflict              409  already_loaded          the model is loaded, or being loaded, already
 ├── BodyTooLarge          413  body_too_large
 ├── UnsupportedMediaType  415  unsupported_media_type  Content-Type, charset or Content-Encoding cannot be read
 ├── TritonFailed          502  model_failed            Triton answered with an error of its own
@@ -67,6 +68,11 @@ class RequestTimeout(ServeError):
     code = "request_timeout"
 
 
+class Conflict(ServeError):
+    status = 409
+    code = "already_loaded"
+
+
 class BodyTooLarge(ServeError):
     status = 413
     code = "body_too_large"
@@ -103,3 +109,9 @@ class DeadlineExceeded(ServeError):
 class OutOfMemory(ServeError):
     status = 507
     code = "out_of_memory"
+
+
+class StartError(Exception):
+    """Serving cannot start or go on; the message is one line for the person who reads the log."""
+
+    exit_code = 1

@@ -45,8 +45,8 @@ class Rollout:
     served: Served = field(default_factory=Served)
     default: str | None = None  # the model of requests that name none
     plain: tuple[str, ...] = ()  # models that are loaded and belong to no recommender
+    live: dict[str, Release | None] = field(default_factory=dict)  # by recommender; None where no version can be loaded
     _aside: set[str] = field(default_factory=set)  # models for ensembles to find; loaded if something asks for them
-    _live: dict[str, Release | None] = field(default_factory=dict)
     _failed: dict[Release, str] = field(default_factory=dict)  # what could not be loaded, and why
     _broken: dict[str, str] = field(default_factory=dict)  # <name>/<version> that is not whole, and why
     _attempts: Counter[Release] = field(default_factory=Counter)
@@ -61,8 +61,8 @@ class Rollout:
         shall not be loaded too, because an ensemble or a flag of Triton's may name them."""
         repository = Repository.scan(self.view.repository)
         for name in set(repository.recommenders) & set(models):
-            self._live[name] = next((each for each in self._candidates(repository, name) if self._place(each)), None)
-        choices = tuple(self._live) or models
+            self.live[name] = next((each for each in self._candidates(repository, name) if self._place(each)), None)
+        choices = tuple(self.live) or models
         if self.default is None and len(choices) == 1:
             self.default = choices[0]
         parts = self.parts()
@@ -78,26 +78,26 @@ class Rollout:
 
     def parts(self) -> set[str]:
         """The models that belong to recommenders, whether these can be loaded or not."""
-        return {part for name in self._live for part in part_names(name)}
+        return {part for name in self.live for part in part_names(name)}
 
     def settle(self, admin: TritonAdmin) -> list[str]:
         """After a start of Triton: where a recommender's version cannot answer, the newest older one that can; -> the
         recommenders without any. Raises Unavailable."""
         with self._lock:
             repository = Repository.scan(self.view.repository)
-            for name, release in [*self._live.items()]:
+            for name, release in [*self.live.items()]:
                 if release and self._answers(admin, release := self._again(release)):
-                    self._live[name] = release
+                    self.live[name] = release
                     continue
-                self._live[name] = None
+                self.live[name] = None
                 for older in self._candidates(repository, name):
                     if self._load(admin, older):
-                        self._live[name] = older
+                        self.live[name] = older
                         if older != release:
                             log.info("%s: version %d is served instead", name, older.version)
                         break
             self._write(ready=True)
-            return [name for name, live in self._live.items() if live is None]
+            return [name for name, live in self.live.items() if live is None]
 
     def pause(self) -> None:
         """Triton has gone: nothing is ready until the next `settle`."""
@@ -125,8 +125,8 @@ class Rollout:
             repository, seen = Repository.scan(self.view.repository), set[Release]()
             before = dict(self._broken)
             # None where a model of another kind was chosen: a recommender beside it would answer in its place.
-            for name in repository.recommenders if self._live else ():
-                newest, live = next(self._candidates(repository, name), None), self._live.get(name)
+            for name in repository.recommenders if self.live else ():
+                newest, live = next(self._candidates(repository, name), None), self.live.get(name)
                 if newest is None:
                     continue
                 if live is None or live.version != newest.version:
@@ -162,7 +162,7 @@ class Rollout:
             if old:
                 log.error("%s: version %d stays", new.name, old.version)
             return
-        self._live[new.name] = new
+        self.live[new.name] = new
         self._write(ready=True)
         was = f", was {old.version}" if old else ""
         log.info("%s: version %d is live after %.1f s%s", new.name, new.version, time.monotonic() - began, was)
@@ -272,7 +272,7 @@ class Rollout:
 
     def _write(self, ready: bool, models: tuple[str, ...] | None = None) -> None:
         names = models if models is not None else tuple(sorted({*self.served.models, *self.parts()}))
-        live = {name: release if ready else None for name, release in sorted(self._live.items())}
+        live = {name: release if ready else None for name, release in sorted(self.live.items())}
         failed = {f"{each.name}/{each.version}": reason for each, reason in self._failed.items()} | self._broken
         self.served = Served(
             ready,
@@ -289,7 +289,7 @@ class Rollout:
     def _is_there(self, version: str) -> bool:
         """Whether a failed version is still in the repository, and not live after all."""
         name, _, number = version.rpartition("/")
-        live = self._live.get(name)
+        live = self.live.get(name)
         return (self.view.repository / version).exists() and not (live and str(live.version) == number)
 
     def one_line(self, reason: str) -> str:

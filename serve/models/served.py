@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from serve.errors import BadRequest, show
 from serve.files import replace
 from serve.models.repository import Release, beside_weights, file_stamp
 from serve.recommend.recommender import Recommender, part_names
@@ -92,6 +93,14 @@ class Served:
             table.pop(name, None)
         self.recommenders.pop(name, None)
         self.models = tuple(self.urls)
+
+    def check_target(self, name: str, asked: str | None) -> None:
+        """Raises BadRequest if a Target-Model header names another model than the one `name` was loaded with."""
+        target = self.targets.get(name)
+        if asked and target and asked != target:
+            raise BadRequest(
+                f"X-Amzn-SageMaker-Target-Model is {show(asked)}, which does not match: {name} is {target}"
+            )
 
 
 @contextmanager

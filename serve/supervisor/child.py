@@ -12,16 +12,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from serve.errors import StartError
+
 log = logging.getLogger("serve")
 
 RESTARTS, RESTART_WINDOW = 3, 600.0
 PR_SET_PDEATHSIG = 1
-
-
-class StartError(Exception):
-    """Serving cannot start or go on; the message is one line for the person who reads the log."""
-
-    exit_code = 1
 
 
 class Child:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from serve.errors import StartError
 from serve.settings import Settings
-from serve.supervisor.child import StartError
 
 LOOPBACK = "127.0.0.1"
 

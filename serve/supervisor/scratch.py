@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from serve.supervisor.child import StartError
+from serve.errors import StartError
 from serve.triton.runtime import is_plain
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108

@@ -24,11 +24,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 
-from serve.errors import Unavailable
+from serve.errors import StartError, Unavailable
 from serve.models.hosted import Hosted, hosted
 from serve.models.repository import RepositoryError
 from serve.settings import Settings
-from serve.supervisor.child import Child, StartError, spawn
+from serve.supervisor.child import Child, spawn
 from serve.supervisor.ports import LOOPBACK, PortError, PublicPorts, public_ports, triton_ports
 from serve.supervisor.scratch import FULL, MORE, check_room, clear_shared_memory, free_shared_memory, scratch_folder
 from serve.telemetry.cloudwatch import EmfWriter

@@ -32,7 +32,7 @@ from serve.triton.pool import TritonPool
 from serve.worker.line_answers import SHORT_BYTES, answer_lines, lines_of, send_file
 from serve.worker.pass_through import PassThrough, echoed, forwarded
 from serve.worker.recommendations import INFERENCE_ID, Call, Recommenders
-from serve.worker.target_model import TARGET_MODEL, check_target
+from serve.worker.target_model import TARGET_MODEL
 
 if TYPE_CHECKING:
     from serve.http1.server import Server
@@ -127,7 +127,7 @@ class DataPlane:
         name = unquote_to_bytes(request.path[len("/models/") : -len("/invoke")]).decode("latin-1")
         if name not in served.models or not self.settings.multi_model:
             raise UnknownModel(f"model {show(name)} is not loaded; POST /models loads one")
-        check_target(name, request.headers.get(TARGET_MODEL, b"").decode("latin-1"), served)
+        served.check_target(name, request.headers.get(TARGET_MODEL, b"").decode("latin-1"))
         return name
 
     def enter(self, request: Request, name: str) -> None:

@@ -39,13 +39,6 @@ def target_model(
     raise BadRequest(f'several models are served, so the request must name one as "model": {", ".join(choices)}')
 
 
-def check_target(name: str, asked: str | None, served: Served) -> None:
-    """Raises BadRequest if a Target-Model header names another model than the one `name` was loaded with."""
-    target = served.targets.get(name)
-    if asked and target and asked != target:
-        raise BadRequest(f"X-Amzn-SageMaker-Target-Model is {show(asked)}, which does not match: {name} is {target}")
-
-
 def _from_attributes(text: bytes) -> str | None:
     """The value of `model=` in a list such as `trace=1,model=ncf_food_model`."""
     for part in text.decode("latin-1").replace(";", ",").split(","):

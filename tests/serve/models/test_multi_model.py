@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from serve.errors import BadRequest, OutOfMemory, Unavailable, UnknownModel
-from serve.models.multi_model import Conflict, MultiModel, check_target
+from serve.errors import BadRequest, Conflict, OutOfMemory, Unavailable, UnknownModel
+from serve.models.multi_model import MultiModel
+from serve.models.multi_model_care import MultiModelCare
 from serve.models.served import SERVED_FILE, VIEW_FOLDER, Served, ServedFile, changing
 from serve.processes import claim
 from serve.settings import Settings
@@ -69,9 +70,9 @@ class House:
         self.root.mkdir()
         self.scratch.mkdir()
         self.triton = FakeTriton()
+        self.care = MultiModelCare(self.root, self.scratch)
         self.models = MultiModel(self.root, self.scratch)
-        self.models.lay_out()
-        assert self.models.settle(self.triton) == []
+        assert self.care.settle(self.triton) == []
 
     def archive(self, name: str, ensemble: bool = False) -> str:
         folder = self.root / name / "model"
@@ -219,11 +220,11 @@ def test_a_load_that_triton_went_away_from_is_cleaned_up_when_it_is_back(house: 
     assert house.served.loading == {}
     assert house.shown == {"a"}
     house.triton.states["a"] = "READY"  # the new one loaded it
-    house.models.pause()
-    house.models.tidy(house.triton)
+    house.care.pause()
+    house.care.tidy(house.triton)
     assert house.shown == {"a"}  # not now
-    house.models.settle(house.triton)
-    house.models.tidy(house.triton)
+    house.care.settle(house.triton)
+    house.care.tidy(house.triton)
     assert house.shown == set()
     assert house.triton.states["a"] == "UNAVAILABLE"
     assert house.served.unloading == {}
@@ -236,10 +237,10 @@ def test_a_load_across_a_restart_of_triton_is_none(house: House) -> None:
     with ThreadPoolExecutor(1) as pool:
         load = pool.submit(house.load, "a")
         eventually(lambda: house.triton.loads == ["a"])
-        house.models.pause()
+        house.care.pause()
         with pytest.raises(Unavailable):
             house.load("b")
-        house.models.settle(house.triton)
+        house.care.settle(house.triton)
         house.triton.gate.set()
         with pytest.raises(Unavailable, match="went away"):
             load.result(20)
@@ -251,14 +252,14 @@ def test_after_a_restart_models_that_did_not_come_back_are_loaded_no_longer(hous
         house.archive(name, ensemble=name == "a")
         house.load(name)
     house.triton.states["a@part"] = "READY"
-    assert house.models.to_load() == ["a", "a@part", "b", "c"]
-    house.models.pause()
+    assert house.care.to_load() == ["a", "a@part", "b", "c"]
+    house.care.pause()
     house.triton.states |= {"a@part": "UNAVAILABLE", "b": "READY"}
     del house.triton.states["c"]
-    assert house.models.settle(house.triton) == ["a", "c"]
+    assert house.care.settle(house.triton) == ["a", "c"]
     assert house.served.models == ("b",)
     assert house.served.ready
-    house.models.tidy(house.triton)
+    house.care.tidy(house.triton)
     assert house.shown == {"b"}
 
 
@@ -285,7 +286,7 @@ def test_an_unload_that_takes_too_long_is_said_and_finished_later(
     with pytest.raises(Unavailable, match="still being unloaded"):
         house.unload("a")
     house.triton.stuck = False
-    house.models.tidy(house.triton)
+    house.care.tidy(house.triton)
     assert house.shown == set()
 
 
@@ -307,7 +308,7 @@ def test_the_claims_of_a_process_that_died_are_void(house: House) -> None:
     assert house.served.models == ("a", "a2")
     with changing(house.models.file) as served:
         served.loading["b"] = "1 1"
-    house.models.tidy(house.triton)
+    house.care.tidy(house.triton)
     assert house.served.loading == {}
 
 
@@ -317,9 +318,9 @@ def test_c080b_e9_target_models(house: House) -> None:
         house.load(name, target)
     served = house.served
     for name, header in (("a", "t.tar.gz"), ("a", ""), ("a", None), ("c", "any")):
-        check_target(name, header, served)
+        served.check_target(name, header)
     with pytest.raises(BadRequest, match="does not match"):
-        check_target("a", "u.tar.gz", served)
+        served.check_target("a", "u.tar.gz")
     with pytest.raises(BadRequest, match="does not match"):
         house.unload("a", "u.tar.gz")
     assert house.served == served
