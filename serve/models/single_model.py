@@ -77,7 +77,7 @@ class SingleModel:
         reasons = {state.name: state.reason for state in index}
         for name in self.rollout.plain:
             if name not in ready:
-                log.error("%s is not served: %s", name, self.rollout.one_line(reasons.get(name) or NO_REASON))
+                log.error("%s is not served: %s", name, self.rollout.refused.one_line(reasons.get(name) or NO_REASON))
                 failed.append(name)
         self._ends_without(failed)
         return ", ".join(sorted(ready))
