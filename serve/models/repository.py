@@ -1,4 +1,4 @@
-"""What a Triton model repository on disk holds: models, and the versions of those that are recommenders."""
+"""A Triton model repository on disk: its models, and the versions of the recommenders among them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ WEIGHTS = "model.pt"
 
 
 class RepositoryError(Exception):
-    """The repository, or a version in it, cannot be served; the message says why in one line."""
+    """The repository, or one version in it, cannot be served; the message is the reason, in one line."""
 
     version = 0
 
 
 @dataclass(frozen=True)
 class Release:
-    """One whole version of a recommender: every part of it has this version.
+    """One whole version of a recommender, which means that every part has this version.
 
     `stamp` is the stamp (see `file_stamp`) of the files beside the weights, `weights` that of the three weights,
     `configs` that of the three configurations. Two releases are equal only if no file was written in between.
@@ -90,7 +90,8 @@ def file_stamp(files: Iterable[Path]) -> str:
 
 @dataclass(frozen=True)
 class Repository:
-    """Names of the models in a repository, and of those that are recommenders, sorted."""
+    """The names of the models in a repository, of the recommenders among them, and of folders with other names; all
+    sorted."""
 
     path: Path
     models: tuple[str, ...]
@@ -99,8 +100,8 @@ class Repository:
 
     @classmethod
     def scan(cls, path: Path) -> Repository:
-        """Look at the directories of a repository; what starts with a dot is no model, and what has a name that
-        Triton's Python backend cannot take (a space is enough) is passed over."""
+        """Look at the folders of a repository. One whose name starts with a dot is no model; one whose name Triton's
+        Python backend cannot use (because of a space, for example) is passed over. Raises OSError."""
         names = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
         models = [name for name in names if PLAIN_NAME.fullmatch(name)]
         return cls(
@@ -111,20 +112,20 @@ class Repository:
         )
 
     def releases(self, name: str) -> Iterator[Release | RepositoryError]:
-        """A recommender's versions, newest first; the error in the place of one that is not whole."""
+        """A recommender's versions, newest first, with an error in the place of a version that is not whole."""
         found = {path.parent.name for path in (self.path / name).glob("*/recommender.json")}
         for version in sorted((int(each) for each in found if VERSION.fullmatch(each)), reverse=True):
-            if version < 2**31:  # beyond it Triton stops; `ncf export` writes none
+            if version < 2**31:  # Triton ends at a larger one, and `ncf export` writes none
                 try:
                     yield Release.read(self.path, name, version)
                 except RepositoryError as error:
                     yield error
 
     def to_load(self, default_model_name: str | None) -> tuple[str, ...]:
-        """The models Triton shall load: all where there are several recommenders, else the default or only one; a
-        recommender's three count as one.
+        """The models that Triton loads: all if there are several recommenders, else the default model or the only one;
+        the three parts of a recommender count as one.
 
-        Raises RepositoryError in the words of SageMaker's own Triton container where nothing sensible can be loaded.
+        Raises RepositoryError, worded as in SageMaker's own Triton container, if it is not clear what to load.
         """
         if (self.path / "config.pbtxt").exists():
             raise RepositoryError(
@@ -157,14 +158,14 @@ class Repository:
 
 
 def is_model(folder: Path) -> bool:
-    """Whether Triton might make a model of it: it has a configuration or a version."""
+    """Whether Triton may accept a folder as a model: it has a configuration or a version."""
     return (folder / "config.pbtxt").exists() or any(
         path.name.isdecimal() for path in folder.iterdir() if path.is_dir()
     )
 
 
 def what_is_there(path: Path) -> str:
-    """What a folder holds in which there is no model, and what to do about it."""
+    """What is in a folder without a model, and how to get to a repository from there; the second half of a message."""
     names = sorted(each.name for each in path.iterdir() if not each.name.startswith("."))
     folders = [path / name for name in names if (path / name).is_dir()]
     if not names:

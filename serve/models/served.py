@@ -1,8 +1,8 @@
-"""What is served right now: one small file, read by every worker.
+"""What is served right now: one small file that every worker reads.
 
-A worker looks at the file's time for each request and reads it when it is another one, so all workers change over to a
-new version at once and none keeps a table of its own. The supervisor writes it; in multi-model mode the workers do too,
-one at a time (`changing`).
+A worker looks at the file's time for each request and reads the file when the time has changed. So all workers use a
+new version from the same moment on, and no worker keeps a table of its own. The supervisor writes the file; in
+multi-model mode the workers write it too, one at a time (`changing`).
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from serve.recommend.recommender import Recommender, part_names
 
 # In the folder that the supervisor and its workers share.
 SERVED_FILE, VIEW_FOLDER = "served.json", "models"
-# What opening files that are not whole can raise.
+# The errors of opening a recommender whose files are not whole.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass
 class Served:
-    """The models Triton was given, and each recommender's live version, None where there is none.
+    """The models that Triton serves, and each recommender's live version, None where it has none.
 
-    `stamps` has the stamp of the live versions' files, `versions` the live version of each recommender's parts,
-    `max_batch_size` the rows a request to one may have, `failed` the reason of each version `<name>/<version>` that was
-    tried and is not served. `default` is the model of requests that name none, None where each must name one.
+    By recommender, `stamps` has the stamp of the live version's files. By part of a recommender, `versions` has the
+    live version and `max_batch_size` the most rows of a request. `failed` has the reason of each version
+    `<name>/<version>` that is not served. `default` is the model of requests that name none; without a default each
+    request must name one.
 
-    In multi-model mode, by the name SageMaker gave: `urls` where a loaded model is, `targets` the Target-Model header
-    it was loaded with ("" without one), `parts` Triton's names of it and of what it needs; `loading` and `unloading`
-    the process that is at it (see serve/processes.py); `processes` those that run a part; `starts` counts the starts of
-    Triton.
+    In multi-model mode, by the name SageMaker gave: `urls` has the folder of a loaded model, `targets` the Target-Model
+    header it was loaded with ("" without a header), `parts` Triton's names of it and of the models it needs; `loading`
+    and `unloading` have the claim of the process that does that (serve/processes.py). By part, `processes` has the
+    claims of the processes that run it. `starts` counts the starts of Triton.
     """
 
     ready: bool = False
@@ -67,32 +68,8 @@ class Served:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """What a request can name: the recommenders, or the models where there are none."""
+        """The names that a request can use: the recommenders, or the models where there are no recommenders."""
         return tuple(self.recommenders) or self.models
-
-    def publish(
-        self, name: str, url: str, target: str, parts: Sequence[str], release: Release | None, sizes: dict[str, int]
-    ) -> None:
-        """From now on requests to a model that was loaded in multi-model mode are answered; of a recommender's parts
-        `sizes` are the rows that a request may have."""
-        self.loading.pop(name, None)
-        self.urls[name], self.targets[name], self.parts[name] = url, target, list(parts)
-        self.models = tuple(self.urls)
-        if release:
-            self.recommenders[name], self.stamps[name] = release.version, release.stamp
-            self.versions |= dict.fromkeys(parts, release.version)
-            self.max_batch_size |= sizes
-
-    def withdraw(self, name: str) -> None:
-        """Forget a model that was loaded in multi-model mode; its processes are known until they have ended."""
-        for part in self.parts.pop(name, []):
-            self.versions.pop(part, None)
-            self.max_batch_size.pop(part, None)
-        by_name: list[dict[str, str]] = [self.urls, self.targets, self.stamps]
-        for table in by_name:
-            table.pop(name, None)
-        self.recommenders.pop(name, None)
-        self.models = tuple(self.urls)
 
     def check_target(self, name: str, asked: str | None) -> None:
         """Raises BadRequest if a Target-Model header names another model than the one `name` was loaded with."""
@@ -102,13 +79,35 @@ class Served:
                 f"X-Amzn-SageMaker-Target-Model is {show(asked)}, which does not match: {name} is {target}"
             )
 
+    def publish(
+        self, name: str, url: str, target: str, parts: Sequence[str], release: Release | None, sizes: dict[str, int]
+    ) -> None:
+        """Make a model that was loaded in multi-model mode known; `sizes` are the most rows of a request, by part of
+        a recommender."""
+        self.loading.pop(name, None)
+        self.urls[name], self.targets[name], self.parts[name] = url, target, list(parts)
+        self.models = tuple(self.urls)
+        if release:
+            self.recommenders[name], self.stamps[name] = release.version, release.stamp
+            self.versions |= dict.fromkeys(parts, release.version)
+            self.max_batch_size |= sizes
+
+    def withdraw(self, name: str) -> None:
+        """Forget a model that was loaded in multi-model mode, but not its processes: they have yet to end."""
+        for part in self.parts.pop(name, []):
+            self.versions.pop(part, None)
+            self.max_batch_size.pop(part, None)
+        by_name: list[dict[str, str]] = [self.urls, self.targets, self.stamps]
+        for table in by_name:
+            table.pop(name, None)
+        self.recommenders.pop(name, None)
+        self.models = tuple(self.urls)
+
 
 @contextmanager
 def changing(path: Path) -> Iterator[Served]:
-    """What is served, to be changed in place and written at the end, unless that raises or nothing was changed.
-
-    One thread of one process at a time.
-    """
+    """Read what is served, to be changed in place; it is written at the end, unless an error was raised or nothing was
+    changed. Only one thread of one process at a time is inside."""
     with path.with_suffix(".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
         served = Served.read(path)
@@ -119,17 +118,20 @@ def changing(path: Path) -> Iterator[Served]:
 
 
 class ServedFile:
-    """A worker's view of the file, and the recommenders it has opened; `view` is the folder that Triton sees."""
+    """The file as one worker reads it, and the recommenders that this worker has opened.
+
+    `view` is the folder that Triton sees.
+    """
 
     def __init__(self, path: Path, view: Path) -> None:
         self.path, self.view = path, view
         self._file = str(path)
-        # In one piece, because several threads may read at once.
+        # One tuple, replaced in one step, because several threads may read at once.
         self._current: tuple[tuple[int, int], Served] = ((0, 0), Served())
-        self._open: dict[str, tuple[str, Recommender]] = {}  # by name: the stamp, and what it is the stamp of
+        self._open: dict[str, tuple[str, Recommender]] = {}  # by name, with the stamp of its files
 
     def current(self) -> Served:
-        """What is served, which is not to be changed here."""
+        """What is served; the caller must not change it."""
         status = os.stat(self._file)  # noqa: PTH116  for every request, and a Path takes three times as long
         written = (status.st_mtime_ns, status.st_ino)
         read, served = self._current
@@ -138,20 +140,21 @@ class ServedFile:
             self._current = written, served
             for name in {*self._open} - {*served.stamps}:
                 self._open.pop(name, None)
-            for name in served.stamps:  # now, while the files are there
+            for name in served.stamps:  # open the files now: a live version may be deleted later
                 with suppress(*UNREADABLE):
                     self.recommender(name)
         return served
 
     @property
     def last(self) -> Served:
-        """What `current` gave last: enough for who has just asked."""
+        """What `current` returned last; for a caller that has just called `current`."""
         return self._current[1]
 
     def recommender(self, name: str) -> Recommender | None:
-        """The live version of a recommender, None where there is none.
+        """The live version of a recommender, None where it has none.
 
-        Raises OSError, ValueError, KeyError or TypeError if its files are not whole, or not those Triton has loaded.
+        Raises OSError, ValueError, KeyError or TypeError if its files are not whole, or do not belong to the weights
+        that Triton has loaded.
         """
         served = self.current()
         version = served.recommenders[name]

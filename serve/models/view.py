@@ -37,9 +37,9 @@ class View:
         (self.folder / name).symlink_to(self.repository / name)
 
     def place(self, release: Release, names: Mapping[str, str] | None = None) -> dict[str, int]:
-        """Show a version of a recommender, with the configuration that is there now; -> max_batch_size of its parts.
+        """Show a version of a recommender, with the present configuration; -> max_batch_size of its parts.
 
-        `names` has other names for the parts. Raises OSError or ValueError.
+        `names` has the names of the parts in the view, where they differ. Raises OSError or ValueError.
         """
         sizes = {}
         shown = self.folder / (names[release.name] if names else release.name) / str(release.version)
@@ -54,12 +54,12 @@ class View:
         return sizes
 
     def show(self, source: Path, name: str, config: str, version: int | None = None) -> None:
-        """Show a model's folder under a name, with a configuration unless it is empty, and with all versions or one.
+        """Show a model's folder under a name, with this configuration unless it is empty, and with one version or all.
 
         Raises OSError.
         """
         folder = self.folder / name
-        if folder.is_symlink():  # it belonged to no recommender before
+        if folder.is_symlink():  # the model belonged to no recommender before
             folder.unlink()
         folder.mkdir(exist_ok=True)
         if config:
@@ -75,11 +75,11 @@ class View:
                 shown.symlink_to(beside)
 
     def remove(self, name: str) -> None:
-        """Show a model no longer, whatever there is of it."""
+        """Remove everything that is shown of a model."""
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def unlink(self, release: Release) -> None:
-        """Show a version no longer."""
+        """Remove a version from what is shown."""
         for part in release.parts:
             if not (self.folder / part).is_symlink():
                 _remove(self.folder / part / str(release.version))
@@ -89,8 +89,8 @@ class View:
         return [path.name for path in (self.folder / part).iterdir() if path.name.isdecimal()]
 
     def mend(self, part: str) -> None:
-        """Lead links to versions that were withdrawn while they are loaded to their new names: because of a single
-        link that leads nowhere Triton would refuse all versions."""
+        """Let the links to versions that were renamed (`ncf rollback`) while they are loaded point to their new names,
+        and remove versions that were deleted: one broken link would make Triton refuse all versions."""
         for shown in (self.folder / part).iterdir():
             copied = shown.is_dir() and not shown.is_symlink()
             link = shown / WEIGHTS if copied else shown
@@ -103,7 +103,7 @@ class View:
                     _remove(shown)
 
     def to_load(self) -> list[str]:
-        """What Triton shall load when it starts: every model that is shown with a version."""
+        """The models that Triton loads when it starts: all that are shown with at least one version."""
         names = sorted(path.name for path in self.folder.iterdir())
         plain = {name for name in names if (self.folder / name).is_symlink()}
         for name in names:
@@ -112,7 +112,7 @@ class View:
         return [name for name in names if name in plain or self.versions(name)]
 
     def as_seen_outside(self, text: str) -> str:
-        """A message of Triton's, with the repository's path in place of the folder's."""
+        """A message of Triton's with the repository's path in place of the view's."""
         return text.replace(f"{self.folder}/", f"{self.repository}/")
 
 
