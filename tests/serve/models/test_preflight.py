@@ -50,7 +50,7 @@ def model(folder: Path, config: str, **versions: bytes | None) -> Path:
             {"v1": b""},
             "there is none here; start the container with",
         ),
-        ('backend: "python"', {}, "holds no version; the first one's files belong into"),
+        ('backend: "python"', {}, "has no version; put the files of the first version into"),
         (
             'platform: "pytorch_libtorch"',
             {"v1": b"PK\3\4 and no more"},
