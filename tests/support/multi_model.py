@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from serve.errors import Unavailable
@@ -41,7 +39,7 @@ class FakeTriton(TritonAdmin):
     def load(self, name: str) -> None:
         self.loads.append(name)
         self.states[name] = "LOADING"
-        assert self.gate.wait(20)
+        assert self.gate.wait(120)
         if name in self.fails:
             self.states[name] = "UNAVAILABLE"
             raise self.fails[name]
@@ -86,10 +84,3 @@ class House:
     @property
     def shown(self) -> set[str]:
         return {path.name for path in self.models.view.folder.iterdir()}
-
-
-def eventually(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)

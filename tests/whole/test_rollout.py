@@ -10,7 +10,6 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from ncf.export.repository import rollback
 from ncf.training.config import TrainConfig
 from ncf.training.run import train_run
 from ncf.training.run_directory import Run, load_run
+from tests.support.eventually import eventually
 from tests.support.serving import Server, children_of
 
 pytestmark = pytest.mark.e2e
@@ -152,13 +152,6 @@ def wait_for_log(server: Server, text: str, seconds: float = 60) -> None:
     while text not in server.log.read_text():
         assert time.monotonic() < deadline, server.log.read_text()
         time.sleep(0.05)
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def loaded(server: Server, name: str) -> list[str]:
@@ -305,64 +298,6 @@ def test_a_version_that_kills_triton_does_not_end_the_service(first: Run, second
         server.wait_until_ready()
         assert version_of(server) == "1"
         assert server.process.poll() is None
-
-
-def workers_of(server: Server) -> set[int]:
-    """The processes of gunicorn's workers."""
-    gunicorn = children_of(server.process.pid)["gunicorn"]
-    text = Path(f"/proc/{gunicorn}/task/{gunicorn}/children").read_text()
-    return {int(pid) for pid in text.split()}
-
-
-def view_of(server: Server) -> Path:
-    """The folder that Triton sees."""
-    words = Path(f"/proc/{children_of(server.process.pid)['tritonserver']}/cmdline").read_text().split("\0")
-    return next(Path(word.partition("=")[2]) for word in words if word.startswith("--model-repository="))
-
-
-def test_files_changed_in_place_change_no_answer(first: Run, tmp_path: Path) -> None:
-    """Ids that are cut short and files with a new time, then a worker that dies, then Triton: all answer as before.
-
-    A worker that cannot open its recommender all the same says so at /ping.
-    """
-    export(first, tmp_path, NAME)
-    asks = [{"user_id": f"u{user}", "k": 3} for user in range(100, 160)]
-    with Server(tmp_path, SERVE_WORKERS="2") as server:
-        server.wait_until_ready()
-
-        def same_answers() -> None:
-            """Every request in a connection of its own, so that both workers are asked."""
-            found = [server.invoke(ask) for ask in asks * 2]
-            assert {answer.status for answer in found} == {200}
-            assert [rounded(answer.json) for answer in found] == expected * 2
-            assert {server.ping() for _ in range(20)} == {200}
-
-        expected = [rounded(server.invoke(ask).json) for ask in asks]
-        assert {answer["reason"] for answer in expected} == {"personal"}
-        before = workers_of(server)
-        for name in ("recommender.json", "users.ids", "items.ids", "items.counts"):
-            (tmp_path / NAME / "1" / name).touch()
-        for name in ("users.ids", "items.ids", "items.counts"):
-            os.truncate(tmp_path / NAME / "1" / name, 0)
-        same_answers()
-        assert workers_of(server) == before
-
-        os.kill(min(before), signal.SIGKILL)
-        eventually(lambda: len(workers_of(server) - before) == 1)
-        same_answers()
-
-        ids = view_of(server) / NAME / "1" / "users.ids"
-        ids.rename(tmp_path / "aside.ids")
-        os.kill(max(workers_of(server) & before), signal.SIGKILL)
-        eventually(lambda: not workers_of(server) & before and len(workers_of(server)) == 2)
-        eventually(lambda: {server.ping() for _ in range(20)} == {200, 503})
-        assert {server.invoke(ask).status for ask in asks} == {200, 503}
-        (tmp_path / "aside.ids").rename(ids)
-        same_answers()
-
-        os.kill(children_of(server.process.pid)["tritonserver"], signal.SIGKILL)
-        eventually(lambda: server.log.read_text().count("ready after") == 2)
-        same_answers()
 
 
 def test_files_changed_under_a_live_version_are_not_mixed_in(first: Run, second: Run, tmp_path: Path) -> None:

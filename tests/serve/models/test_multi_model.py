@@ -11,7 +11,8 @@ import pytest
 from serve.errors import BadRequest, Conflict, OutOfMemory, Unavailable, UnknownModel
 from serve.models.multi_model import MultiModel
 from serve.triton.admin import LoadFailed
-from tests.support.multi_model import House, eventually
+from tests.support.eventually import eventually
+from tests.support.multi_model import House
 
 
 @pytest.fixture

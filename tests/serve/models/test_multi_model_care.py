@@ -11,7 +11,8 @@ import pytest
 from serve.errors import Unavailable
 from serve.models.served import changing
 from serve.processes import claim
-from tests.support.multi_model import House, eventually
+from tests.support.eventually import eventually
+from tests.support.multi_model import House
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_the_claims_of_a_process_that_died_are_void(house: House) -> None:
     house.archive("a2")
     died = multiprocessing.get_context("spawn").Process(target=_claim_and_die, args=(house.models.file, "a"))
     died.start()
-    died.join(30)
+    died.join(120)
     assert set(house.served.loading) == {"a"}
     house.load("a")
     house.load("a2")
