@@ -80,3 +80,14 @@ def test_without_room_for_copies_a_version_is_linked_and_the_log_says_so(
     view.place(Release.read(view.repository, "a", 1))
     assert (view.folder / "a" / "1").resolve() == view.repository / "a" / "1"
     assert "is served without copies of its ids" in caplog.text
+
+
+def test_a_model_that_becomes_a_recommender_loses_no_file(view: View) -> None:
+    """Its folder is a link into the repository until then."""
+    release = Release.read(view.repository, "a", 1)
+    view.link("a")
+    (view.repository / "a" / "1" / "users.ids").write_bytes(b"others")
+    view.unlink(release)
+    with pytest.raises(ValueError, match="were written to"):
+        view.place(release)
+    assert sorted(path.name for path in (view.repository / "a" / "1").iterdir()) == sorted([*MAPPED, "model.pt"])
