@@ -6,8 +6,8 @@ version side by side and no others, whatever else is in the repository.
 Of a recommender's version it has copies of the files beside the weights. Workers map these files as long as the version
 is live, so a file that is cut short in the repository would kill them (SIGBUS), and a worker that starts later would
 find other ids than those that belong to the loaded weights. A hard link would not help: it is the same file. The copies
-take about 16 bytes and its text for each user and item (1,000,000 numbers: 23 MB, UUIDs: 52 MB) in the temporary folder.
-Weights are linked, because Triton reads them once, when it loads them.
+take about 16 bytes and the id's text for each user and item in the temporary folder (1,000,000 numbers 23 MB, UUIDs
+52 MB). Weights are linked, because Triton reads them once, when it loads them.
 """
 
 from __future__ import annotations
