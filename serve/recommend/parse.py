@@ -58,7 +58,7 @@ def work(request: Request) -> int:
     if isinstance(request, CandidatesRequest):
         return len(request.candidates) * (2 + len(request.columns))
     ids = len(request.exclude) + len(request.allow or ()) + len(request.history or ())
-    k = min(request.k or DEFAULT_K, 10_000)  # no recommender returns more, and a larger k is refused later
+    k = min(request.k or DEFAULT_K, 10_000)  # a larger k gets an error of its own (plan.py)
     return 1 + ids + k * (1 + len(request.columns))
 
 
