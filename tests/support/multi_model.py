@@ -15,7 +15,7 @@ ENSEMBLE = 'platform: "ensemble"\nensemble_scheduling { step [ { model_name: "pa
 
 
 class FakeTriton(TritonAdmin):
-    """`fails` has what loading a model raises; `gate` holds loads back; an unload takes a few looks at the index."""
+    """By model, `fails` has the error that its load raises. Loads wait for `gate`; an unload takes three looks."""
 
     def __init__(self) -> None:
         self.states: dict[str, str] = {}
@@ -53,7 +53,7 @@ class FakeTriton(TritonAdmin):
 
 
 class House:
-    """A root with archives, the folder that is shared, and one worker's view of both."""
+    """The folder of archives, the folder that supervisor and workers share, and the code of both."""
 
     def __init__(self, path: Path) -> None:
         self.root, self.scratch = path / "root", path / "scratch"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -78,3 +79,37 @@ def test_files_changed_in_place_change_no_answer(run: Run, tmp_path: Path) -> No
         os.kill(children_of(server.process.pid)["tritonserver"], signal.SIGKILL)
         eventually(lambda: server.log.read_text().count("ready after") == 2)
         same_answers()
+
+
+def test_ids_and_weights_belong_together_when_a_new_version_fails_beside_changed_files(
+    run: Run, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """To load a new version, Triton looks at the files of the live one, too, and loads them again if they changed."""
+    other = train(tmp_path_factory.mktemp("other") / "x", range(90, 150), range(480, 530))
+    weights = {
+        "inputs": [
+            {"name": name, "datatype": "INT64", "shape": [1, 1], "data": [7]} for name in ("user_index", "item_index")
+        ]
+    }
+    export(run, tmp_path, NAME)
+    with Server(tmp_path) as server:
+        server.wait_until_ready()
+
+        def belongs_to_run() -> tuple[bool, bool]:
+            """Whether the ids, and whether the weights, are those of `run`."""
+            ids = server.invoke({"user_id": "u155"}).json["reason"] == "personal"  # no user of the other run
+            return ids, server.invoke(weights).json["outputs"] == before
+
+        before = server.invoke(weights).json["outputs"]
+        assert belongs_to_run() == (True, True)
+        for name in (NAME, f"{NAME}_topk", f"{NAME}_query"):
+            shutil.rmtree(tmp_path / name / "1")
+        export(other, tmp_path, NAME, version=1)
+        eventually(lambda: "the files of version 1 changed" in server.log.read_text())
+        assert belongs_to_run() == (True, True)
+        export(other, tmp_path / "aside", NAME, version=2)
+        (tmp_path / "aside" / f"{NAME}_query" / "2" / "model.pt").write_bytes(b"this is no TorchScript")
+        for name in (f"{NAME}_topk", f"{NAME}_query", NAME):
+            shutil.move(tmp_path / "aside" / name / "2", tmp_path / name / "2")
+        eventually(lambda: f"{NAME}: version 1 stays" in server.log.read_text(), about=server.log.read_text)
+        assert belongs_to_run() in {(True, True), (False, False)}

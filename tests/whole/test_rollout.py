@@ -240,11 +240,11 @@ def test_a_new_recommender_and_a_mended_version_go_live(first: Run, second: Run,
         while server.invoke({"model": "other", **ASKS[0]}).status != 200:
             assert time.monotonic() < deadline, server.log.read_text()
             time.sleep(0.1)
-        # A second recommender does not change where requests go that name none.
+        # A second recommender does not change which model answers requests that name none.
         assert (version_of(server), server.invoke(ASKS[0]).status) == ("2", 200)
         wait_for_log(server, f"requests that name no model still go to {NAME}; SAGEMAKER_TRITON_DEFAULT_MODEL_NAME")
-        # The other's first version has the number of the version that was just replaced, which leaves Triton all the
-        # same.
+        # Version 1 of the new recommender went live within ten seconds after version 1 of the first was replaced; the
+        # replaced one is unloaded all the same.
         eventually(lambda: loaded(server, NAME) == ["2"])
         assert loaded(server, "other") == ["1"]
 

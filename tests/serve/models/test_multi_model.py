@@ -1,4 +1,4 @@
-"""Loading and unloading against a Triton of our own, which loads what it is asked to when the test lets it."""
+"""Loading and unloading, against a Triton of our own whose loads wait or fail when the test asks for it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_c065_c075_a_model_comes_and_goes_and_leaves_nothing(house: House) -> No
     assert served.models == ("a",)
     assert served.parts == {"a": ["a", "a@part"]}
     assert house.shown == {"a", "a@part"}
-    assert house.triton.loads == ["a"]  # Triton loads what an ensemble needs with it
+    assert house.triton.loads == ["a"]  # Triton loads the models that an ensemble needs with it
     house.triton.states["a@part"] = "READY"
     house.unload("a")
     assert house.served == before
@@ -46,7 +46,7 @@ def test_c067_one_of_many_concurrent_loads_wins(house: House) -> None:
     house.triton.gate.clear()
 
     def load(number: int) -> str:
-        models = MultiModel(house.root, house.scratch)  # as every worker has its own
+        models = MultiModel(house.root, house.scratch)  # every worker has one of its own
         try:
             models.load(house.triton, "a", str(house.root / "a" / "model"))
         except Conflict as error:
@@ -103,7 +103,7 @@ def test_c068_e11_a_load_that_fails_says_why_and_leaves_nothing(
 ) -> None:
     house.archive("a", ensemble=True)
     before = house.served
-    house.triton.states["a@part"] = "READY"  # Triton had come that far
+    house.triton.states["a@part"] = "READY"  # Triton had loaded this part already
     house.triton.fails["a"] = LoadFailed(f"{reason}\n\nAt:\n  {house.models.view.folder}/a/1/model.py(3)\n;\n")
     with pytest.raises(error, match=reason) as failed:
         house.load("a")
@@ -131,7 +131,7 @@ def test_an_unload_outlives_a_restart_of_triton(house: House) -> None:
     with ThreadPoolExecutor(1) as pool:
         unload = pool.submit(house.unload, "a")
         eventually(lambda: "a" in house.served.unloading)
-        house.triton.states["a"] = "READY"  # the new one was told to load it
+        house.triton.states["a"] = "READY"  # the new Triton loads it again
         house.triton.away = False
         unload.result(20)
     assert house.triton.states["a"] == "UNAVAILABLE"

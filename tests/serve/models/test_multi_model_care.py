@@ -27,10 +27,10 @@ def test_a_load_that_triton_went_away_from_is_cleaned_up_when_it_is_back(house: 
         house.load("a")
     assert house.served.loading == {}
     assert house.shown == {"a"}
-    house.triton.states["a"] = "READY"  # the new one loaded it
+    house.triton.states["a"] = "READY"  # the new Triton loaded it again
     house.care.pause()
     house.care.tidy(house.triton)
-    assert house.shown == {"a"}  # not now
+    assert house.shown == {"a"}  # nothing is removed while Triton is not ready
     house.care.settle(house.triton)
     house.care.tidy(house.triton)
     assert house.shown == set()

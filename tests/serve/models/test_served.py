@@ -1,4 +1,4 @@
-"""The file that says what is served: written by one at a time, read by everybody."""
+"""The file that says what is served: one process at a time writes it, every worker reads it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ SCORE, QUERY = Part("m", 4), Part("m_query", 2)
 
 
 class Echo:
-    """Every model answers with two copies of its first input's first value a row."""
+    """Every model answers each row with two copies of the first value of its first input."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[int]]] = []

@@ -47,7 +47,7 @@ def planned(recommender: Recommender, **document: Any) -> Plan:
 
 
 def rows(made: Plan) -> list[tuple[int, int]]:
-    """The (kind, value) rows of a query, without the filling."""
+    """The (kind, value) rows of a query, without the padding."""
     flat = made.columns["query"].tolist()
     assert len(flat) == made.shape[0] * 2
     return [pair for pair in zip(flat[::2], flat[1::2], strict=True) if pair != (0, 0)]
