@@ -20,10 +20,10 @@ from topk_torchserve import torchserve
 
 from ncf.export.model_configs import MAX_BATCH_SIZE, MAX_BATCH_SIZE_QUERY, MAX_BATCH_SIZE_TOPK
 from serve.formats import registry as codec
-from serve.models.repository import Recommender as Opened
 from serve.models.served import Served, ServedFile
 from serve.recommend.parse import parse_request
 from serve.recommend.plan import plan
+from serve.recommend.recommender import Recommender as Opened
 from serve.settings import Settings
 from serve.supervisor.ports import LOOPBACK
 from serve.triton import tensors

@@ -6,6 +6,7 @@ ServeError                500  internal                a fault of this server; i
 ├── MethodNotAllowed      405  method_not_allowed
 ├── NotAcceptable         406  not_acceptable          Accept allows no format that the answer can have
 ├── RequestTimeout        408  request_timeout         the body did not come in time
+├── Conflict              409  already_loaded          the model is loaded, or being loaded, already
 ├── BodyTooLarge          413  body_too_large
 ├── UnsupportedMediaType  415  unsupported_media_type  Content-Type, charset or Content-Encoding cannot be read
 ├── TritonFailed          500  model_failed            the model failed, or its answer cannot be read
@@ -65,6 +66,11 @@ class NotAcceptable(ServeError):
 class RequestTimeout(ServeError):
     status = 408
     code = "request_timeout"
+
+
+class Conflict(ServeError):
+    status = 409
+    code = "already_loaded"
 
 
 class BodyTooLarge(ServeError):

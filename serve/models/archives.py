@@ -1,8 +1,10 @@
-"""What SageMaker unpacks for one model of a multi-model endpoint: where its model is, and how Triton gets to see it.
+"""The archive that SageMaker unpacks for one model of a multi-model endpoint: which models are in it, and how Triton
+sees them.
 
-An archive has config.pbtxt and version folders at its top, or one folder a model below it. Of several models the
-ensemble, or the recommender they are the parts of, is the one that is asked. Triton knows it by the name SageMaker
-gave the archive, say H, and the others as H@<their name>, so that models of two archives may share a name.
+An archive has config.pbtxt and version folders at its top, or one folder for each model. If it has several models,
+requests go to the ensemble, or to the recommender whose parts they are. In Triton this model has the name that
+SageMaker gave the archive, for example H, and each other model is H@<its name>, so that two archives may use equal
+names.
 """
 
 from __future__ import annotations
@@ -12,18 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.errors import BadRequest, show
-from serve.models.repository import PLAIN_NAME, Release, Repository, part_names
+from serve.models.repository import PLAIN_NAME, Release, Repository
 from serve.models.view import View
+from serve.recommend.recommender import part_names
 from serve.triton.model_config import is_ensemble, read_config, renamed, steps
 
-SEPARATOR = "@"  # in no name SageMaker gives, and in none we take
+SEPARATOR = "@"  # no name of SageMaker's contains it, and `PLAIN_NAME` excludes it
 MAX_DEPTH = 3  # <hash>/model/<name>
 
 
 def confined(url: object, root: Path) -> Path:
-    """The folder a `url` names, without links in its path. Raises BadRequest if it is not an existing one below `root`.
+    """The folder that a `url` names, links in its path followed. Raises BadRequest unless it is a folder below `root`.
 
-    What is outside could be anybody's files, or, in /dev and /proc, something that hangs whoever reads it.
+    Files elsewhere may belong to others, and reading some files of /dev and /proc never ends.
     """
     wanted = f"it must be a folder below {root}"
     if not isinstance(url, str) or not url:
@@ -42,9 +45,9 @@ def confined(url: object, root: Path) -> Path:
 
 @dataclass(frozen=True)
 class Archive:
-    """The models of an archive that are served, the one that is asked first, and the recommender they make if they do.
+    """The models of an archive, first the one that requests go to; `release` if they are a recommender.
 
-    `repository` is the folder their folders are in, `url` the same as the caller wrote it.
+    `repository` is the folder that contains the models' folders, `url` the same folder as the caller wrote it.
     """
 
     repository: Path
@@ -54,7 +57,7 @@ class Archive:
 
     @classmethod
     def read(cls, folder: Path, root: Path, url: str) -> Archive:
-        """Look at an unpacked archive. Raises BadRequest if it does not say clearly what to serve."""
+        """Look at an unpacked archive. Raises BadRequest if it is not clear which model requests go to."""
         try:
             found = _models_in(folder)
             if not found:
@@ -75,11 +78,11 @@ class Archive:
         return cls(repository, os.path.normpath(seen), models, release)
 
     def names(self, name: str) -> tuple[str, ...]:
-        """Triton's names of the models, in order."""
+        """Triton's names of the models, in the order of `models`."""
         return (name, *(f"{name}{SEPARATOR}{model}" for model in self.models[1:]))
 
     def lay_out(self, view: View, name: str) -> dict[str, int]:
-        """Show the models to Triton; -> of a recommender's parts the rows that a request may have.
+        """Show the models to Triton; -> the most rows of a request, by part of a recommender.
 
         Raises OSError or ValueError.
         """
@@ -92,14 +95,14 @@ class Archive:
         return {}
 
     def as_seen_outside(self, text: str, view: View, name: str) -> str:
-        """A message of Triton's, with the archive's own paths in place of those in the view."""
+        """A message of Triton's with the archive's paths in place of the view's."""
         for model, shown in zip(self.models, self.names(name), strict=True):
             text = text.replace(f"{view.folder / shown}/", f"{self.repository / model}/")
         return text
 
 
 def _models_in(folder: Path, depth: int = 0) -> list[Path]:
-    """The model that a folder is, or those that are in it or in its only folder."""
+    """The folders of models: the folder itself, else those in it, else those in its only folder."""
     if _is_model(folder):
         return [folder]
     folders = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
@@ -110,7 +113,8 @@ def _models_in(folder: Path, depth: int = 0) -> list[Path]:
 
 
 def _is_model(folder: Path) -> bool:
-    """With a configuration, or with versions only: for some backends Triton completes the configuration itself."""
+    """Whether a folder is a model: it has a configuration, or versions only, because Triton completes the configuration
+    of some backends itself."""
     if (folder / "config.pbtxt").is_file():
         return True
     return any(
@@ -119,13 +123,13 @@ def _is_model(folder: Path) -> bool:
 
 
 def _config(model: Path) -> str:
-    """The model's configuration, empty where it has none."""
+    """The text of a model's configuration, empty if it has none."""
     path = model / "config.pbtxt"
     return path.read_text() if path.is_file() else ""
 
 
 def _check_code(model: Path) -> None:
-    """Triton 2.51 waits for ever for a model in Python that has no model.py. Raises ValueError."""
+    """Raises ValueError if a model in Python has no model.py: Triton 2.51 would wait for it for ever."""
     config = read_config(_config(model))
     if config.backend != "python" or config.default_model_filename:
         return
@@ -141,7 +145,7 @@ def _check_code(model: Path) -> None:
 
 
 def _choose(configs: dict[str, str], repository: Path, url: str) -> tuple[tuple[str, ...], Release | None]:
-    """The models to serve, the one that is asked first. Raises BadRequest, or ValueError."""
+    """The models to serve, first the one that requests go to. Raises BadRequest or ValueError."""
     if len(configs) == 1:
         return tuple(configs), None
     listed = ", ".join(configs)
@@ -150,7 +154,7 @@ def _choose(configs: dict[str, str], repository: Path, url: str) -> tuple[tuple[
         inner = {step for model in ensembles for step in steps(configs[model])}
         top = [model for model in ensembles if model not in inner]
         if len(top) != 1:
-            raise BadRequest(f"{url} has several ensembles, and no one of them uses the others: {', '.join(ensembles)}")
+            raise BadRequest(f"{url} has several ensembles, and none of them uses the others: {', '.join(ensembles)}")
         return _with_steps(top[0], configs), None
     recommenders = [model for model in configs if any((repository / model).glob("[0-9]*/recommender.json"))]
     if len(recommenders) != 1 or not {*configs} <= {*part_names(recommenders[0])}:
@@ -163,7 +167,7 @@ def _choose(configs: dict[str, str], repository: Path, url: str) -> tuple[tuple[
 
 
 def _with_steps(top: str, configs: dict[str, str]) -> tuple[str, ...]:
-    """An ensemble, and every model it needs."""
+    """An ensemble, and every model that it needs. Raises ValueError."""
     models = [top]
     for model in models:
         for step in steps(configs[model]):
@@ -179,7 +183,7 @@ def _with_steps(top: str, configs: dict[str, str]) -> tuple[str, ...]:
 
 
 def _newest(repository: Repository, name: str) -> Release:
-    """The newest version that is whole. Raises ValueError with the reason why the newest is not, if none is."""
+    """The newest version that is whole. Raises ValueError if no version is, with the reason of the newest."""
     reason = f"{name} has no version"
     for number, release in enumerate(repository.releases(name)):
         if isinstance(release, Release):

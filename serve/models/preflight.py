@@ -1,6 +1,6 @@
-"""Models that cannot be loaded here, found before Triton is started: it says so late, and never what to do about it.
+"""Finds models that cannot be loaded here before Triton is started: Triton reports them late and without a remedy.
 
-Only what is certain is judged; what Triton may make something of is left to it.
+Only certain problems are reported; a model that Triton may be able to load is left to Triton.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ FLATBUFFER = b"PTMF"  # after four other bytes: the form of TorchScript that is 
 
 
 def problem(model: Path, backends: Path | None) -> str | None:
-    """Why no version of a model can be loaded here, where that is certain.
+    """Why no version of a model can be loaded here; None if that is not certain.
 
-    `model` is its folder in a repository, `backends` that of Triton's backends, None where it is not known.
+    `model` is its folder in a repository, `backends` the folder of Triton's backends, None if it is not known.
     """
     try:
         return _problem(model, backends)
@@ -36,7 +36,7 @@ def problem(model: Path, backends: Path | None) -> str | None:
 
 
 def unreadable(error: OSError) -> str:
-    """What to say of a file or folder that cannot be read."""
+    """The message about a file or folder that cannot be read."""
     why = f"{error.filename} cannot be read by user {os.getuid()}: {error.strerror}"
     return f"{why}; let everybody read it (chmod -R a+rX)"
 
@@ -48,8 +48,9 @@ def _problem(model: Path, backends: Path | None) -> str | None:
     file, backend = model / "config.pbtxt", _backend(config)
     if backend and backends:
         names = sorted(path.name for path in backends.iterdir())
-        own = any(any(model.glob(pattern)) for pattern in ("libtriton_*", "*/libtriton_*"))  # a model may bring its own
-        if not own and not any(name.startswith(backend) for name in names):  # of tensorflow there were two at a time
+        # A model may bring its own backend; and there were two of tensorflow, whose names only begin with it.
+        own = any(any(model.glob(pattern)) for pattern in ("libtriton_*", "*/libtriton_*"))
+        if not own and not any(name.startswith(backend) for name in names):
             return (
                 f"{file} asks for the backend {backend!r}, and this Triton has {', '.join(names)}; take an image whose "
                 'Triton has it, or export the model for one of these (`ncf export` writes platform: "pytorch_libtorch")'
@@ -61,8 +62,8 @@ def _problem(model: Path, backends: Path | None) -> str | None:
         )
     versions = sorted((path for path in model.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
     if not versions:
-        return f"{model} holds no version; the first one's files belong into {model / '1'}"
-    # That backend may read other formats, too; the one that stands in for it here reads this one alone.
+        return f"{model} has no version; put the files of the first version into {model / '1'}"
+    # The libtorch backend may read other formats, too; the backend in Python that replaces it reads TorchScript only.
     ours = backend == "pytorch" and backends is not None and _in_python(backend, backends)
     if (ours or config.platform == "pytorch_libtorch") and not config.cc_model_filenames:
         reasons = [_unreadable(version / (config.default_model_filename or "model.pt")) for version in versions]
@@ -71,7 +72,7 @@ def _problem(model: Path, backends: Path | None) -> str | None:
 
 
 def instances_in_python(models: Iterable[Path], backends: Path | None) -> int:
-    """How many processes of the Python backend the models take at the least."""
+    """How many processes of the Python backend the models need at least."""
     configs = [config for config in map(_config, models) if config is not None]
     return sum(
         sum(max(1, group.count) for group in config.instance_group) or 1
@@ -81,13 +82,13 @@ def instances_in_python(models: Iterable[Path], backends: Path | None) -> int:
 
 
 def _in_python(backend: str, backends: Path) -> bool:
-    """Whether a backend's models run in processes of the Python backend: it is that one, or written for it."""
+    """Whether a backend's models run in processes of the Python backend: it is that backend, or is based on it."""
     folder = backends / backend
     return backend == "python" or ((folder / "model.py").is_file() and not any(folder.glob("*.so")))
 
 
 def _config(model: Path) -> Any | None:
-    """A model's configuration; None where there is none, or none that can be read here."""
+    """A model's configuration; None if it has none, or if it cannot be read."""
     try:
         return read_config((model / "config.pbtxt").read_text())
     except (FileNotFoundError, ValueError):
@@ -95,12 +96,12 @@ def _config(model: Path) -> Any | None:
 
 
 def _backend(config: Any) -> str:
-    """The backend's name; empty if Triton is to find it out."""
+    """The backend's name; empty if the configuration leaves it to Triton."""
     return str(config.backend) or PLATFORMS.get(config.platform, "")
 
 
 def _unreadable(file: Path) -> str | None:
-    """Why a file is no TorchScript, as far as its two ends show."""
+    """Why a file is no TorchScript, judged by its beginning and its end; None if it looks like one."""
     try:
         with file.open("rb") as opened:
             head = opened.read(8)

@@ -1,48 +1,43 @@
-"""What a Triton model repository on disk holds: models, and the versions of those that are recommenders."""
+"""A Triton model repository on disk: its models, and the versions of the recommenders among them."""
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-from serve.recommend.id_files import Column, IdFile, read_counts
+from serve.recommend.recommender import describe, part_names
 
 log = logging.getLogger("serve")
 
 VERSION = re.compile(r"[1-9][0-9]{0,9}")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+WEIGHTS = "model.pt"
 
 
 class RepositoryError(Exception):
-    """The repository, or a version in it, cannot be served; the message says why in one line."""
+    """The repository, or one version in it, cannot be served; the message is the reason, in one line."""
 
     version = 0
 
 
-def part_names(name: str) -> tuple[str, str, str]:
-    """The models of a recommender: for pairs, for the catalogue, and for the catalogue under conditions."""
-    return name, f"{name}_topk", f"{name}_query"
-
-
 @dataclass(frozen=True)
 class Release:
-    """One whole version of a recommender: every part of it has this version.
+    """One whole version of a recommender, which means that every part has this version.
 
-    `stamp` is that of the files beside the weights (see `file_stamp`), `other_stamps` those of the parts' versions and
-    configurations: another release is equal only if nobody touched a file.
+    `stamp` is the stamp (see `file_stamp`) of the files beside the weights, `weights` that of the three weights,
+    `configs` that of the three configurations. Two releases are equal only if no file was written in between.
     """
 
     name: str
     version: int
     parts: tuple[str, str, str]
     stamp: str
-    other_stamps: tuple[str, ...]
+    weights: str
+    configs: str
 
     @classmethod
     def read(cls, repository: Path, name: str, version: int) -> Release:
@@ -54,15 +49,15 @@ class Release:
             if named != parts:
                 raise ValueError(f"its parts are {', '.join(map(str, named))}; export it under the name {name}")
             for part in parts:
-                if not (repository / part / str(version) / "model.pt").exists():
-                    raise ValueError(f"{part}/{version}/model.pt is missing")
+                if not (repository / part / str(version) / WEIGHTS).exists():
+                    raise ValueError(f"{part}/{version}/{WEIGHTS} is missing")
             return cls(
                 name,
                 version,
                 parts,
-                file_stamp(repository / name / str(version)),
-                tuple(file_stamp(repository / part / str(version)) for part in parts[1:])
-                + tuple(file_stamp(repository / part, "config.pbtxt") for part in parts),
+                file_stamp(beside_weights(repository / name / str(version))),
+                weights_stamp(repository, parts, version),
+                file_stamp(repository / part / "config.pbtxt" for part in parts),
             )
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             reason = f"recommender.json has no {error}" if isinstance(error, KeyError) else str(error)
@@ -71,10 +66,23 @@ class Release:
             raise failed from error
 
 
-def file_stamp(folder: Path, pattern: str = "*") -> str:
-    """Names, sizes and times of a folder's files: another stamp is another content."""
+def beside_weights(version: Path) -> list[Path]:
+    """The files of a recommender's version beside its weights, which are those that workers map, sorted."""
+    return sorted(path for path in version.iterdir() if path.name != WEIGHTS and path.is_file())
+
+
+def weights_stamp(repository: Path, parts: Iterable[str], version: int) -> str:
+    """The stamp of the weights of a recommender's parts. Raises OSError if some are not there."""
+    return file_stamp(repository / part / str(version) / WEIGHTS for part in parts)
+
+
+def file_stamp(files: Iterable[Path]) -> str:
+    """Names, sizes and times of files in one short text: files that were written to have another stamp.
+
+    Raises OSError.
+    """
     found = []
-    for path in sorted(folder.glob(pattern)):
+    for path in files:
         status = path.stat()
         found.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
     return sha256("\n".join(found).encode()).hexdigest()[:16]
@@ -82,7 +90,8 @@ def file_stamp(folder: Path, pattern: str = "*") -> str:
 
 @dataclass(frozen=True)
 class Repository:
-    """Names of the models in a repository, and of those that are recommenders, sorted."""
+    """The names of the models in a repository, of the recommenders among them, and of folders with other names; all
+    sorted."""
 
     path: Path
     models: tuple[str, ...]
@@ -91,8 +100,8 @@ class Repository:
 
     @classmethod
     def scan(cls, path: Path) -> Repository:
-        """Look at the directories of a repository; what starts with a dot is no model, and what has a name that
-        Triton's Python backend cannot take (a space is enough) is passed over."""
+        """Look at the folders of a repository. One whose name starts with a dot is no model; one whose name Triton's
+        Python backend cannot use (because of a space, for example) is passed over. Raises OSError."""
         names = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
         models = [name for name in names if PLAIN_NAME.fullmatch(name)]
         return cls(
@@ -103,20 +112,20 @@ class Repository:
         )
 
     def releases(self, name: str) -> Iterator[Release | RepositoryError]:
-        """A recommender's versions, newest first; the error in the place of one that is not whole."""
+        """A recommender's versions, newest first, with an error in the place of a version that is not whole."""
         found = {path.parent.name for path in (self.path / name).glob("*/recommender.json")}
         for version in sorted((int(each) for each in found if VERSION.fullmatch(each)), reverse=True):
-            if version < 2**31:  # beyond it Triton stops; `ncf export` writes none
+            if version < 2**31:  # Triton ends at a larger one, and `ncf export` writes none
                 try:
                     yield Release.read(self.path, name, version)
                 except RepositoryError as error:
                     yield error
 
     def to_load(self, default_model_name: str | None) -> tuple[str, ...]:
-        """The models Triton shall load: all where there are several recommenders, else the default or only one; a
-        recommender's three count as one.
+        """The models that Triton loads: all if there are several recommenders, else the default model or the only one;
+        the three parts of a recommender count as one.
 
-        Raises RepositoryError in the words of SageMaker's own Triton container where nothing sensible can be loaded.
+        Raises RepositoryError, worded as in SageMaker's own Triton container, if it is not clear what to load.
         """
         if (self.path / "config.pbtxt").exists():
             raise RepositoryError(
@@ -149,14 +158,14 @@ class Repository:
 
 
 def is_model(folder: Path) -> bool:
-    """Whether Triton might make a model of it: it has a configuration or a version."""
+    """Whether Triton may accept a folder as a model: it has a configuration or a version."""
     return (folder / "config.pbtxt").exists() or any(
         path.name.isdecimal() for path in folder.iterdir() if path.is_dir()
     )
 
 
 def what_is_there(path: Path) -> str:
-    """What a folder holds in which there is no model, and what to do about it."""
+    """What is in a folder without a model, and how to get to a repository from there; the second half of a message."""
     names = sorted(each.name for each in path.iterdir() if not each.name.startswith("."))
     folders = [path / name for name in names if (path / name).is_dir()]
     if not names:
@@ -182,71 +191,3 @@ def what_is_there(path: Path) -> str:
             )
     held = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     return f"it holds {held}; a model is a folder with NAME/config.pbtxt and NAME/1/model.pt, as `ncf export` writes it"
-
-
-@dataclass(frozen=True)
-class Part:
-    """One of a recommender's models, and the rows a request to it may have."""
-
-    model_name: str
-    max_batch_size: int
-
-
-@dataclass(frozen=True)
-class Recommender:
-    """One version of a recommender: its parts, its ids, and what is known of its items."""
-
-    name: str
-    version: str
-    k: int
-    score: Part
-    topk: Part
-    query: Part
-    users: IdFile
-    items: IdFile
-    counts: Sequence[int]
-    columns: dict[str, tuple[int, Column]]
-
-    @classmethod
-    def open(
-        cls,
-        repository: Path,
-        name: str,
-        version: int,
-        max_batch_size: dict[str, int],
-        parts: Sequence[str] | None = None,
-    ) -> Recommender:
-        """Open a version, whose parts may have other names than those `part_names` gives.
-
-        Raises OSError, ValueError, KeyError or TypeError if its files are not whole.
-        """
-        folder = repository / name / str(version)
-        described = describe(folder)
-        items = IdFile(folder / "items.ids")
-        score, topk, query = (Part(part, max_batch_size[part]) for part in parts or part_names(name))
-        columns = {
-            column["name"]: (number, Column(folder, number, column["name"], column["kind"], len(items)))
-            for number, column in enumerate(described["columns"])
-        }
-        return cls(
-            name,
-            str(version),
-            described["k"],
-            score,
-            topk,
-            query,
-            IdFile(folder / "users.ids"),
-            items,
-            read_counts(folder / "items.counts", len(items)),
-            columns,
-        )
-
-
-def describe(folder: Path) -> dict[str, Any]:
-    """A version's recommender.json. Raises OSError, ValueError, KeyError or TypeError."""
-    described = json.loads((folder / "recommender.json").read_text())
-    if not isinstance(described, dict):
-        raise ValueError("recommender.json holds no object; export the run again")
-    if "query_model" not in described:
-        raise ValueError("it was exported by an older ncf; export the run again")
-    return {key: described[key] for key in ("topk_model", "query_model", "k", "columns")}

@@ -1,65 +1,70 @@
-"""Puts versions of recommenders live: at the start, when a new one is exported, and when one is withdrawn.
+"""Makes versions of recommenders live: at the start, when a new version is exported, and when one is withdrawn.
 
-Triton sees a folder of links, the view. A new version is linked in beside the old one and loaded; when all parts of the
-recommender are ready, one write of the served file (models/served.py) changes every worker over; the old version is
-unloaded when the requests that still use it have had time to end. A version that cannot be loaded is unlinked again,
-and the one before stays.
+Triton sees a folder of its own, the view (models/view.py). A new version is shown there beside the old one and loaded.
+When all parts of the recommender are ready, one write of the served file (models/served.py) makes every worker use the
+new version. The old version is unloaded a little later, when the requests that still use it have ended. A version that
+cannot be loaded is removed from the view, and the old one stays live.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from serve.errors import Unavailable
-from serve.models.repository import Recommender, Release, Repository, RepositoryError, part_names
+from serve.models.refused import Refused
+from serve.models.repository import Release, Repository, RepositoryError, weights_stamp
 from serve.models.served import Served
 from serve.models.view import View
+from serve.recommend.recommender import Recommender, part_names
 from serve.triton.admin import LoadFailed, TritonAdmin
 
 log = logging.getLogger("serve")
 
 LOOK_SECONDS = 1.0
-# For requests that have chosen the old version and not reached Triton yet; those that Triton has it finishes itself.
+# How long a replaced version stays loaded, for requests that have chosen it and have not reached Triton yet; Triton
+# itself finishes the requests it has before it unloads a version.
 RETIRE_SECONDS = 10.0
-# A version may meet a Triton that goes away for another reason; the second time it is the version.
-ATTEMPTS = 2
 NO_REASON = "Triton's own lines above say why; SAGEMAKER_TRITON_LOG_INFO=true shows more"
 BROKEN = (LoadFailed, OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass
 class Rollout:
-    """The versions that are live. `view` and `served_file` are written here alone."""
+    """The versions that are live. No other code of the supervisor writes to `view` and `served_file`."""
 
     view: View
     served_file: Path
     served: Served = field(default_factory=Served)
+    default: str | None = None  # the model of requests that name none
     plain: tuple[str, ...] = ()  # models that are loaded and belong to no recommender
-    _aside: set[str] = field(default_factory=set)  # models for ensembles to find; loaded if something asks for them
-    _live: dict[str, Release | None] = field(default_factory=dict)
-    _failed: dict[Release, str] = field(default_factory=dict)  # what could not be loaded, and why
-    _broken: dict[str, str] = field(default_factory=dict)  # <name>/<version> that is not whole, and why
-    _attempts: Counter[Release] = field(default_factory=Counter)
+    live: dict[str, Release | None] = field(default_factory=dict)  # by recommender; None where no version can be loaded
+    _aside: set[str] = field(default_factory=set)  # models that are loaded only if an ensemble or a flag names them
     _seen: set[Release] = field(default_factory=set)  # new versions at the last look
-    _changed: set[Release] = field(default_factory=set)  # live versions whose files are other ones now
-    _retiring: list[tuple[float, Release]] = field(default_factory=list)
+    _changed: set[Release] = field(default_factory=set)  # live versions as they are after somebody changed their files
+    _retiring: list[tuple[float, Release]] = field(default_factory=list)  # when each replaced version is unloaded
     _max_batch_size: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def __post_init__(self) -> None:
+        self.refused = Refused(self.view)
+
     def lay_out(self, models: tuple[str, ...]) -> None:
-        """Lay out the empty view: of recommenders the newest whole version, the others as they are, and models that
-        shall not be loaded too, because an ensemble or a flag of Triton's may name them."""
+        """Fill the empty view: with the newest whole version of each recommender among `models`, with the other models
+        as they are, and with the models that are not to be loaded, because an ensemble or one of Triton's flags may
+        name them. Raises OSError."""
         repository = Repository.scan(self.view.repository)
         for name in set(repository.recommenders) & set(models):
-            self._live[name] = next((each for each in self._candidates(repository, name) if self._place(each)), None)
+            self.live[name] = next(
+                (each for each in self.refused.candidates(repository, name) if self._place(each)), None
+            )
+        choices = tuple(self.live) or models
+        if self.default is None and len(choices) == 1:
+            self.default = choices[0]
         parts = self.parts()
         self.plain = tuple(name for name in models if name not in parts)
         self._aside = set(repository.models) - set(models) - parts
@@ -68,34 +73,34 @@ class Rollout:
         self._write(ready=False, models=models)
 
     def to_load(self) -> list[str]:
-        """What Triton shall load when it starts."""
+        """The models that Triton loads when it starts."""
         return [name for name in self.view.to_load() if name not in self._aside]
 
     def parts(self) -> set[str]:
-        """The models that belong to recommenders, whether these can be loaded or not."""
-        return {part for name in self._live for part in part_names(name)}
+        """The models that are parts of recommenders, also of those that cannot be loaded."""
+        return {part for name in self.live for part in part_names(name)}
 
     def settle(self, admin: TritonAdmin) -> list[str]:
-        """After a start of Triton: where a recommender's version cannot answer, the newest older one that can; -> the
-        recommenders without any. Raises Unavailable."""
+        """After a start of Triton: replace versions that cannot answer by the newest older ones that can; -> the
+        recommenders that have none. Raises Unavailable."""
         with self._lock:
             repository = Repository.scan(self.view.repository)
-            for name, release in [*self._live.items()]:
-                if release and self._answers(admin, release):
-                    self._live[name] = self._again(release)
+            for name, release in [*self.live.items()]:
+                if release and self._answers(admin, release := self._again(release)):
+                    self.live[name] = release
                     continue
-                self._live[name] = None
-                for older in self._candidates(repository, name):
+                self.live[name] = None
+                for older in self.refused.candidates(repository, name):
                     if self._load(admin, older):
-                        self._live[name] = older
+                        self.live[name] = older
                         if older != release:
                             log.info("%s: version %d is served instead", name, older.version)
                         break
             self._write(ready=True)
-            return [name for name, live in self._live.items() if live is None]
+            return [name for name, live in self.live.items() if live is None]
 
     def pause(self) -> None:
-        """Triton has gone: nothing is ready until the next `settle`."""
+        """Triton has ended: nothing is ready until the next `settle`."""
         with self._lock:
             self._write(ready=False)
 
@@ -107,49 +112,44 @@ class Rollout:
             except (Unavailable, OSError) as error:
                 if not stopped.is_set():
                     log.error("cannot look for new versions: %s", error)
-            except Exception:  # a bug of ours: the next look may be of something else
+            except Exception:  # a bug in this file must not end the thread: the next look may succeed
                 log.exception("looking for new versions failed")
 
     def look(self, admin: TritonAdmin) -> None:
-        """One look: load what is new and has not changed since the last look, unload what has had its time."""
+        """Load versions that are new and have not changed since the last look; unload replaced ones whose time is
+        over. Raises Unavailable or OSError."""
         with self._lock:
             if not self.served.ready:
                 return
             for part in self.served.versions:
                 self.view.mend(part)
             repository, seen = Repository.scan(self.view.repository), set[Release]()
-            before = dict(self._broken)
-            # None where a model of another kind was chosen: a recommender beside it would answer in its place.
-            for name in repository.recommenders if self._live else ():
-                newest, live = next(self._candidates(repository, name), None), self._live.get(name)
+            # If a plain model is served (no recommenders), recommenders that appear later are not loaded: requests that
+            # name no model would go to them.
+            for name in repository.recommenders if self.live else ():
+                newest, live = next(self.refused.candidates(repository, name), None), self.live.get(name)
                 if newest is None:
                     continue
                 if live is None or live.version != newest.version:
                     seen.add(newest)
-                    if newest in self._seen:  # nobody is writing it any more
+                    if newest in self._seen:  # it has not changed for a second, so its writer has finished
                         self._change(admin, newest, live)
                 elif live != newest and newest not in self._changed:
                     self._changed.add(newest)
-                    log.error("%s: the files of version %d changed; export them as a new version", name, live.version)
+                    log.error(
+                        "%s: the files of version %d changed; export them as a new version; until then version %d is "
+                        "served as it was loaded",
+                        name,
+                        live.version,
+                        live.version,
+                    )
             self._seen = seen
             self._retire(admin)
-            if self._broken != before:
+            if self.refused.reasons(self.live) != self.served.failed:
                 self._write(ready=True)
 
-    def _candidates(self, repository: Repository, name: str) -> Iterator[Release]:
-        """The versions worth loading, newest first; why one is not is said once."""
-        for release in repository.releases(name):
-            if isinstance(release, RepositoryError):
-                version, reason = f"{name}/{release.version}", str(release)
-                if self._broken.get(version) != reason:
-                    self._broken[version] = reason
-                    log.error("%s: version %d is not whole: %s", name, release.version, reason)
-                continue
-            self._broken.pop(f"{name}/{release.version}", None)
-            if release not in self._failed:
-                yield release
-
     def _change(self, admin: TritonAdmin, new: Release, old: Release | None) -> None:
+        """Make a new version live in place of the old one. Raises Unavailable."""
         began = time.monotonic()
         log.info("%s: loading version %d", new.name, new.version)
         if not self._load(admin, new):
@@ -157,30 +157,36 @@ class Rollout:
             if old:
                 log.error("%s: version %d stays", new.name, old.version)
             return
-        self._live[new.name] = new
+        self.live[new.name] = new
         self._write(ready=True)
         was = f", was {old.version}" if old else ""
         log.info("%s: version %d is live after %.1f s%s", new.name, new.version, time.monotonic() - began, was)
-        self._retiring = [(when, each) for when, each in self._retiring if each.version != new.version]
+        if old is None and self.default not in (None, new.name):
+            log.info(
+                "requests that name no model still go to %s; SAGEMAKER_TRITON_DEFAULT_MODEL_NAME chooses another when "
+                "serve is started again",
+                self.default,
+            )
+        back = (new.name, new.version)
+        self._retiring = [(when, each) for when, each in self._retiring if (each.name, each.version) != back]
         if old:
             self._retiring.append((time.monotonic() + RETIRE_SECONDS, old))
 
     def _load(self, admin: TritonAdmin, release: Release) -> bool:
-        """Load a version beside what is there. Raises Unavailable."""
+        """Load a version beside those that are loaded; -> whether it can answer. Raises Unavailable."""
         if not self._place(release):
             return False
-        self._attempts[release] += 1
+        self.refused.begin(release)
         try:
             with ThreadPoolExecutor(len(release.parts)) as pool:
                 list(pool.map(lambda part: self._reload(admin, part), release.parts))
             if not self._answers(admin, release):
-                if release not in self._failed:
+                if release not in self.refused:
                     self._give_up(admin, release, NO_REASON)
                 return False
         except Unavailable as error:
             self.view.unlink(release)
-            if self._attempts[release] >= ATTEMPTS:
-                self._say_failed(release, f"Triton went away while it was loaded: {error}")
+            self.refused.interrupted(release, str(error))
             raise
         except BROKEN as error:
             self._give_up(admin, release, str(error))
@@ -188,7 +194,8 @@ class Rollout:
         return True
 
     def _answers(self, admin: TritonAdmin, release: Release) -> bool:
-        """Whether all parts are ready and the files beside them whole; else, if Triton has tried it, it is given up."""
+        """Whether all parts of a version are ready and its files are whole; a version that Triton has tried to load and
+        that cannot answer is given up. Raises Unavailable."""
         states = [
             state for state in admin.index() if state.name in release.parts and state.version == str(release.version)
         ]
@@ -205,22 +212,23 @@ class Rollout:
         return True
 
     def _again(self, release: Release) -> Release:
-        """A release as its files are now; as it was, if it has been withdrawn meanwhile."""
+        """A live version after another start of Triton. If its weights were changed in the repository, Triton has
+        loaded the new ones, so the ids are copied from there again, too."""
         try:
-            return Release.read(self.view.repository, release.name, release.version)
-        except (RepositoryError, OSError):
+            if weights_stamp(self.view.folder, release.parts, release.version) == release.weights:
+                return release
+            now = Release.read(self.view.repository, release.name, release.version)
+        except (RepositoryError, OSError):  # it was deleted, so Triton could not load it either
             return release
+        return now if self._place(now) else release
 
     def _give_up(self, admin: TritonAdmin, release: Release, reason: str) -> None:
-        """Unload a version that cannot be served, and do not try it again until its files change."""
-        self._say_failed(release, reason)
+        """Unload a version that cannot answer, and do not load it again until its files change."""
+        self.refused.add(release, reason)
         self._unload(admin, release)
 
-    def _say_failed(self, release: Release, reason: str) -> None:
-        self._failed[release] = self.one_line(reason)
-        log.error("%s: version %d is not served: %s", release.name, release.version, self._failed[release])
-
     def _retire(self, admin: TritonAdmin) -> None:
+        """Unload the replaced versions whose time is over."""
         now = time.monotonic()
         for when, release in self._retiring:
             if when <= now:
@@ -228,7 +236,7 @@ class Rollout:
         self._retiring = [(when, release) for when, release in self._retiring if when > now]
 
     def _unload(self, admin: TritonAdmin, release: Release) -> None:
-        """Take one version away from Triton; other versions of the same models stay."""
+        """Have Triton unload one version; other versions of the same models stay loaded."""
         self.view.unlink(release)
         for part in release.parts:
             try:
@@ -237,27 +245,28 @@ class Rollout:
                 else:
                     admin.unload(part)
             except (LoadFailed, OSError) as error:
-                log.error("%s version %d: %s", part, release.version, self.one_line(str(error)))
+                log.error("%s version %d: %s", part, release.version, self.refused.one_line(str(error)))
 
     def _reload(self, admin: TritonAdmin, part: str) -> None:
-        """Have Triton look at a part's folder again."""
+        """Have Triton load the versions of a part that the view shows, and unload the others."""
         self.view.mend(part)
         admin.load(part)
 
     def _place(self, release: Release) -> bool:
+        """Show a version in the view; -> whether that was possible."""
         try:
             self._max_batch_size |= self.view.place(release)
             self._aside -= set(release.parts)
         except (OSError, ValueError) as error:
-            self._say_failed(release, str(error))
+            self.refused.add(release, str(error))
             self.view.unlink(release)
             return False
         return True
 
     def _write(self, ready: bool, models: tuple[str, ...] | None = None) -> None:
+        """Tell the workers which versions are live; `models` are all models that are served, where they are new."""
         names = models if models is not None else tuple(sorted({*self.served.models, *self.parts()}))
-        live = {name: release if ready else None for name, release in sorted(self._live.items())}
-        failed = {f"{each.name}/{each.version}": reason for each, reason in self._failed.items()} | self._broken
+        live = {name: release if ready else None for name, release in sorted(self.live.items())}
         self.served = Served(
             ready,
             names,
@@ -265,17 +274,7 @@ class Rollout:
             {name: each.stamp for name, each in live.items() if each},
             {part: each.version for each in live.values() if each for part in each.parts},
             dict(self._max_batch_size),
-            {version: failed[version] for version in sorted(failed) if self._is_there(version)},
+            self.refused.reasons(self.live),
+            default=self.default,
         )
         self.served.write(self.served_file)
-
-    def _is_there(self, version: str) -> bool:
-        """Whether a failed version is still in the repository, and not live after all."""
-        name, _, number = version.rpartition("/")
-        live = self._live.get(name)
-        return (self.view.repository / version).exists() and not (live and str(live.version) == number)
-
-    def one_line(self, reason: str) -> str:
-        """Without a traceback of Python or libtorch, the caller's repository in place of the links Triton was given."""
-        reason = " ".join(re.split(r"\n\nAt:|Exception raised from", reason)[0].split())
-        return self.view.as_seen_outside(reason)

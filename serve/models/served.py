@@ -1,8 +1,8 @@
-"""What is served right now: one small file, read by every worker.
+"""What is served right now: one small file that every worker reads.
 
-A worker looks at the file's time for each request and reads it when it is another one, so all workers change over to a
-new version at once and none keeps a table of its own. The supervisor writes it; in multi-model mode the workers do too,
-one at a time (`changing`).
+A worker looks at the file's time for each request and reads the file when the time has changed. So all workers use a
+new version from the same moment on, and no worker keeps a table of its own. The supervisor writes the file; in
+multi-model mode the workers write it too, one at a time (`changing`).
 """
 
 from __future__ import annotations
@@ -10,32 +10,35 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from serve.models.repository import Recommender, Release, file_stamp
+from serve.errors import BadRequest, show
+from serve.files import replace
+from serve.models.repository import Release, beside_weights, file_stamp
+from serve.recommend.recommender import Recommender, part_names
 
 # In the folder that the supervisor and its workers share.
 SERVED_FILE, VIEW_FOLDER = "served.json", "models"
-# What opening files that are not whole can raise.
+# The errors of opening a recommender whose files are not whole.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass
 class Served:
-    """The models Triton was given, and each recommender's live version, None where there is none.
+    """The models that Triton serves, and each recommender's live version, None where it has none.
 
-    `stamps` has the stamp of the live versions' files, `versions` the live version of each recommender's parts,
-    `max_batch_size` the rows a request to one may have, `failed` the reason of each version `<name>/<version>` that was
-    tried and is not served.
+    By recommender, `stamps` has the stamp of the live version's files. By part of a recommender, `versions` has the
+    live version and `max_batch_size` the most rows of a request. `failed` has the reason of each version
+    `<name>/<version>` that is not served. `default` is the model of requests that name none; without a default each
+    request must name one.
 
-    In multi-model mode, by the name SageMaker gave: `urls` where a loaded model is, `targets` the Target-Model header
-    it was loaded with ("" without one), `parts` Triton's names of it and of what it needs; `loading` and `unloading`
-    the process that is at it (see serve/processes.py); `processes` those that run a part; `starts` counts the starts of
-    Triton.
+    In multi-model mode, by the name SageMaker gave: `urls` has the folder of a loaded model, `targets` the Target-Model
+    header it was loaded with ("" without a header), `parts` Triton's names of it and of the models it needs; `loading`
+    and `unloading` have the claim of the process that does that (serve/processes.py). By part, `processes` has the
+    claims of the processes that run it. `starts` counts the starts of Triton.
     """
 
     ready: bool = False
@@ -45,6 +48,7 @@ class Served:
     versions: dict[str, int] = field(default_factory=dict)
     max_batch_size: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    default: str | None = None
     urls: dict[str, str] = field(default_factory=dict)
     targets: dict[str, str] = field(default_factory=dict)
     parts: dict[str, list[str]] = field(default_factory=dict)
@@ -60,25 +64,26 @@ class Served:
         return cls(**{**read, "models": tuple(read["models"])})
 
     def write(self, path: Path) -> None:
-        """Replace the file in one step."""
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(asdict(self)))
-        # Two writes within one tick of the file system's clock would have one time, and a worker keep what it read.
-        before = path.stat().st_mtime_ns if path.exists() else 0
-        now = max(time.time_ns(), before + 1)
-        os.utime(new, ns=(now, now))
-        new.replace(path)
+        replace(path, json.dumps(asdict(self)))
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """What a request can name: the recommenders, or the models where there are none."""
+        """The names that a request can use: the recommenders, or the models where there are no recommenders."""
         return tuple(self.recommenders) or self.models
+
+    def check_target(self, name: str, asked: str | None) -> None:
+        """Raises BadRequest if a Target-Model header names another model than the one `name` was loaded with."""
+        target = self.targets.get(name)
+        if asked and target and asked != target:
+            raise BadRequest(
+                f"X-Amzn-SageMaker-Target-Model is {show(asked)}, which does not match: {name} is {target}"
+            )
 
     def publish(
         self, name: str, url: str, target: str, parts: Sequence[str], release: Release | None, sizes: dict[str, int]
     ) -> None:
-        """From now on requests to a model that was loaded in multi-model mode are answered; of a recommender's parts
-        `sizes` are the rows that a request may have."""
+        """Make a model that was loaded in multi-model mode known; `sizes` are the most rows of a request, by part of
+        a recommender."""
         self.loading.pop(name, None)
         self.urls[name], self.targets[name], self.parts[name] = url, target, list(parts)
         self.models = tuple(self.urls)
@@ -88,7 +93,7 @@ class Served:
             self.max_batch_size |= sizes
 
     def withdraw(self, name: str) -> None:
-        """Forget a model that was loaded in multi-model mode; its processes are known until they have ended."""
+        """Forget a model that was loaded in multi-model mode, but not its processes: they have yet to end."""
         for part in self.parts.pop(name, []):
             self.versions.pop(part, None)
             self.max_batch_size.pop(part, None)
@@ -101,10 +106,8 @@ class Served:
 
 @contextmanager
 def changing(path: Path) -> Iterator[Served]:
-    """What is served, to be changed in place and written at the end, unless that raises or nothing was changed.
-
-    One thread of one process at a time.
-    """
+    """Read what is served, to be changed in place; it is written at the end, unless an error was raised or nothing was
+    changed. Only one thread of one process at a time is inside."""
     with path.with_suffix(".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
         served = Served.read(path)
@@ -115,17 +118,20 @@ def changing(path: Path) -> Iterator[Served]:
 
 
 class ServedFile:
-    """A worker's view of the file, and the recommenders it has opened; `view` is the folder that Triton sees."""
+    """The file as one worker reads it, and the recommenders that this worker has opened.
+
+    `view` is the folder that Triton sees.
+    """
 
     def __init__(self, path: Path, view: Path) -> None:
         self.path, self.view = path, view
         self._file = str(path)
-        # In one piece, because several threads may read at once.
+        # One tuple, replaced in one step, because several threads may read at once.
         self._current: tuple[tuple[int, int], Served] = ((0, 0), Served())
-        self._open: dict[str, tuple[str, Recommender]] = {}  # by name: the stamp, and what it is the stamp of
+        self._open: dict[str, tuple[str, Recommender]] = {}  # by name, with the stamp of its files
 
     def current(self) -> Served:
-        """What is served, which is not to be changed here."""
+        """What is served; the caller must not change it."""
         status = os.stat(self._file)  # noqa: PTH116  for every request, and a Path takes three times as long
         written = (status.st_mtime_ns, status.st_ino)
         read, served = self._current
@@ -134,20 +140,21 @@ class ServedFile:
             self._current = written, served
             for name in {*self._open} - {*served.stamps}:
                 self._open.pop(name, None)
-            for name in served.stamps:  # now, while the files are there
+            for name in served.stamps:  # open the files now: a live version may be deleted later
                 with suppress(*UNREADABLE):
                     self.recommender(name)
         return served
 
     @property
     def last(self) -> Served:
-        """What `current` gave last: enough for who has just asked."""
+        """What `current` returned last; for a caller that has just called `current`."""
         return self._current[1]
 
     def recommender(self, name: str) -> Recommender | None:
-        """The live version of a recommender, None where there is none.
+        """The live version of a recommender, None where it has none.
 
-        Raises OSError, ValueError, KeyError or TypeError if its files are not whole, or not those Triton has loaded.
+        Raises OSError, ValueError, KeyError or TypeError if its files are not whole, or do not belong to the weights
+        that Triton has loaded.
         """
         served = self.current()
         version = served.recommenders[name]
@@ -157,8 +164,19 @@ class ServedFile:
         parts = served.parts.get(name)
         if found is None or stamp != served.stamps[name] or found.version != str(version):
             stamp = served.stamps[name]
-            if file_stamp(self.view / name / str(version)) != stamp:
-                raise ValueError(f"the files of version {version} were changed while it is served")
             found = Recommender.open(self.view, name, version, served.max_batch_size, parts)
+            if file_stamp(beside_weights(self.view / name / str(version))) != stamp:
+                raise ValueError(f"the files of version {version} were changed while it is served")
             self._open[name] = (stamp, found)
         return found
+
+    def unreadable(self) -> set[str]:
+        """Triton's names of the parts of recommenders whose files this worker cannot read."""
+        parts: set[str] = set()
+        served = self.current()
+        for name in served.stamps:
+            try:
+                self.recommender(name)
+            except UNREADABLE:
+                parts |= {*served.parts.get(name, part_names(name))}
+        return parts

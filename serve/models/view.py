@@ -1,18 +1,28 @@
-"""The folder that Triton sees in place of the repository: links to the models, and to the versions that are wanted.
+"""The folder that Triton sees in place of the repository: links to the models, and the versions that are wanted.
 
-Links, because Triton's Python backend takes plain paths only; and because Triton then holds an old and a new version
-side by side, and no other, whatever else is in the repository.
+It has links, because Triton's Python backend takes plain paths only, and because Triton then loads an old and a new
+version side by side and no others, whatever else is in the repository.
+
+Of a recommender's version it has copies of the files beside the weights. Workers map these files as long as the version
+is live, so a file that is cut short in the repository would kill them (SIGBUS), and a worker that starts later would
+find other ids than those that belong to the loaded weights. A hard link would not help: it is the same file. The copies
+take about 16 bytes and the id's text for each user and item in the temporary folder (1,000,000 numbers 23 MB, UUIDs
+52 MB). Weights are linked, because Triton reads them once, when it loads them.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve.models.repository import Release
+from serve.models.repository import WEIGHTS, Release, beside_weights, file_stamp
 from serve.triton.model_config import for_all_versions
+
+log = logging.getLogger("serve")
 
 
 @dataclass(frozen=True)
@@ -27,24 +37,29 @@ class View:
         (self.folder / name).symlink_to(self.repository / name)
 
     def place(self, release: Release, names: Mapping[str, str] | None = None) -> dict[str, int]:
-        """Show a version of a recommender, with the configuration that is there now; -> max_batch_size of its parts.
+        """Show a version of a recommender, with the present configuration; -> max_batch_size of its parts.
 
-        `names` has other names for the parts. Raises OSError or ValueError.
+        `names` has the names of the parts in the view, where they differ. Raises OSError or ValueError.
         """
         sizes = {}
+        shown = self.folder / (names[release.name] if names else release.name) / str(release.version)
+        if not (shown.is_dir() and file_stamp(beside_weights(shown)) == release.stamp):
+            _remove(shown)
         for part in release.parts:
             name, source = names[part] if names else part, self.repository / part
             config, sizes[name] = for_all_versions((source / "config.pbtxt").read_text())
             self.show(source, name, config, release.version)
+        if file_stamp(beside_weights(shown)) != release.stamp:
+            raise ValueError("its files were written to while they were copied; export the run again")
         return sizes
 
     def show(self, source: Path, name: str, config: str, version: int | None = None) -> None:
-        """Show a model's folder under a name, with a configuration unless it is empty, and with all versions or one.
+        """Show a model's folder under a name, with this configuration unless it is empty, and with one version or all.
 
         Raises OSError.
         """
         folder = self.folder / name
-        if folder.is_symlink():  # it belonged to no recommender before
+        if folder.is_symlink():  # the model belonged to no recommender before
             folder.unlink()
         folder.mkdir(exist_ok=True)
         if config:
@@ -53,36 +68,41 @@ class View:
             if beside.name == "config.pbtxt" or beside.name.startswith("."):
                 continue
             wanted = version is None or not beside.name.isdecimal() or beside.name == str(version)
-            if wanted and not (folder / beside.name).is_symlink():
-                (folder / beside.name).symlink_to(beside)
+            shown = folder / beside.name
+            if not wanted or shown.is_symlink() or shown.is_dir():
+                continue
+            if version is None or not (beside / "recommender.json").is_file() or not _copy(beside, shown):
+                shown.symlink_to(beside)
 
     def remove(self, name: str) -> None:
-        """Show a model no longer, whatever there is of it."""
+        """Remove everything that is shown of a model."""
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def unlink(self, release: Release) -> None:
-        """Show a version no longer."""
+        """Remove a version from what is shown."""
         for part in release.parts:
-            link = self.folder / part / str(release.version)
-            if not (self.folder / part).is_symlink() and link.is_symlink():
-                link.unlink()
+            _remove(self.folder / part / str(release.version))
 
     def versions(self, part: str) -> list[str]:
         """The versions of a recommender's part that are shown."""
         return [path.name for path in (self.folder / part).iterdir() if path.name.isdecimal()]
 
     def mend(self, part: str) -> None:
-        """Links to versions that were withdrawn while they are loaded follow them to their new names; one link that
-        leads nowhere would make Triton refuse all versions."""
-        for link in (self.folder / part).iterdir():
+        """Let the links to versions that were renamed (`ncf rollback`) while they are loaded point to their new names,
+        and remove versions that were deleted: one broken link would make Triton refuse all versions."""
+        for shown in (self.folder / part).iterdir():
+            copied = shown.is_dir() and not shown.is_symlink()
+            link = shown / WEIGHTS if copied else shown
             if link.is_symlink() and not link.exists():
-                withdrawn = self.repository / part / f".withdrawn-{link.name}"
-                link.unlink()
+                withdrawn = self.repository / part / f".withdrawn-{shown.name}"
                 if withdrawn.exists():
-                    link.symlink_to(withdrawn)
+                    link.unlink()
+                    link.symlink_to(withdrawn / WEIGHTS if copied else withdrawn)
+                else:
+                    _remove(shown)
 
     def to_load(self) -> list[str]:
-        """What Triton shall load when it starts: every model that is shown with a version."""
+        """The models that Triton loads when it starts: all that are shown with at least one version."""
         names = sorted(path.name for path in self.folder.iterdir())
         plain = {name for name in names if (self.folder / name).is_symlink()}
         for name in names:
@@ -91,5 +111,38 @@ class View:
         return [name for name in names if name in plain or self.versions(name)]
 
     def as_seen_outside(self, text: str) -> str:
-        """A message of Triton's, with the repository's path in place of the folder's."""
+        """A message of Triton's with the repository's path in place of the view's."""
         return text.replace(f"{self.folder}/", f"{self.repository}/")
+
+
+def _copy(version: Path, shown: Path) -> bool:
+    """Show a recommender's version with files of its own; -> False if the file system has too little room for them.
+
+    Raises OSError.
+    """
+    files = beside_weights(version)
+    needed, free = sum(file.stat().st_size for file in files), shutil.disk_usage(shown.parent).free
+    if needed > free // 2:  # the other half is for answers and for the next version
+        log.warning(
+            "%s is served without copies of its ids, which take %.1f MB, and %s has %.1f MB free; do not change its "
+            "files while it is served, or set TMPDIR to a folder with more room",
+            version, needed / 2**20, shown.parents[1], free / 2**20,
+        )  # fmt: skip
+        return False
+    shown.mkdir()
+    for file in files:
+        status = file.stat()
+        shutil.copyfile(file, shown / file.name)
+        os.utime(shown / file.name, ns=(status.st_atime_ns, status.st_mtime_ns))  # the stamp of a copy is the same
+    (shown / WEIGHTS).symlink_to(version / WEIGHTS)
+    return True
+
+
+def _remove(shown: Path) -> None:
+    """Remove what is shown of a version, if it is there. Behind a link to a whole model are the repository's files."""
+    if shown.parent.is_symlink():
+        return
+    if shown.is_symlink():
+        shown.unlink()
+    elif shown.is_dir():
+        shutil.rmtree(shown)

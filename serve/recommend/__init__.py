@@ -1,1 +1,1 @@
-"""From a recommender's request in raw ids to rows for Triton, and back to an answer."""
+"""From a request in raw ids to rows for a recommender's models in Triton, and from their outputs to an answer."""

@@ -1,4 +1,4 @@
-"""What can be asked: every field of a request with its check and its JSON schema, and which fields go together.
+"""The fields of a request, each with its check and its JSON schema, and the kinds of requests, each with its fields.
 
 The parser (`serve/recommend/parse.py`), its hints and the OpenAPI document all read these tables.
 """
@@ -12,14 +12,14 @@ from typing import Any
 from serve.errors import BadRequest, show
 
 DEFAULT_K = 10
-MAX_ID_CHARACTERS = 1024  # `ncf train` takes no longer ones
+MAX_ID_CHARACTERS = 1024  # `ncf train` refuses longer ids
 
 RawId = int | str
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a request: how its value is read, its JSON schema, and what it is for."""
+    """A field of a request: the function that checks its value, its JSON schema, and its purpose."""
 
     read: Callable[[Any, str, int], Any]
     schema: Mapping[str, Any]
@@ -28,7 +28,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Ask:
-    """One kind of request: the field it is known by, those it must have, those it may have, and an example."""
+    """One kind of request: the field that identifies it, its required and optional fields, and an example."""
 
     summary: str
     lead: str

@@ -1,4 +1,4 @@
-"""Rows of many requests in as few calls to Triton as its batch sizes allow; no I/O of its own."""
+"""Joins the rows of many requests into as few calls to Triton as the models' batch sizes allow; no I/O of its own."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from serve.models.repository import Part
 from serve.recommend.plan import Answer, Plan
+from serve.recommend.recommender import Part
 from serve.triton.tensors import TensorRequest, encode_int64
 
 Infer = Callable[[Part, TensorRequest], Awaitable["dict[str, array[Any]]"]]
 
 
 async def answer_plans(plans: Sequence[Plan], infer: Infer) -> list[Answer]:
-    """The answers of plans for one recommender, in order; whatever `infer` raises is raised."""
+    """The answers to plans for one recommender, in order. Raises what `infer` raises."""
     if len(plans) == 1 and 0 < plans[0].rows <= plans[0].part.max_batch_size:  # most requests
         only = plans[0]
         return [only.finish(await infer(only.part, encode_int64(only.rows, only.shape, only.columns)))]
@@ -30,7 +30,8 @@ async def answer_plans(plans: Sequence[Plan], infer: Infer) -> list[Answer]:
 
 
 async def _answer_group(group: Sequence[tuple[int, Plan]], infer: Infer, answers: list[Answer]) -> None:
-    """Plans for one part with rows of one shape: joined, cut into calls of its batch size, and taken apart again."""
+    """Answer plans for one part whose rows have one shape: join the rows, cut them into calls of the part's batch size,
+    and give each plan the outputs of its own rows."""
     part, shape = group[0][1].part, group[0][1].shape
     columns: dict[str, array[int]] = {}
     for _, each in group:

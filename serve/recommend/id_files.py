@@ -1,7 +1,7 @@
-"""Reads the files beside a version's weights, straight from where they are mapped: ids, and what is known of the items.
+"""Reads the files beside a version's weights: ids, counts and the items' columns.
 
-`ncf/export/id_file.py` describes the layouts and writes them. A look-up is one checksum and about one comparison; the
-pages are shared by all processes.
+`ncf/export/id_file.py` describes the layouts and writes them. The files are mapped into memory, whose pages all
+processes share. A look-up takes one checksum and about one comparison.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from zlib import crc32
 
 MAGIC = b"NCFIDS1\n"
 HEADER = struct.Struct("<3Q")
-# Ids of each direction that a worker keeps: 2 MB or so.
+# How many looked-up ids and indices a worker keeps in dictionaries, about 2 MB.
 REMEMBERED = 16_384
 
 
 class IdFile:
-    """Raw ids of one model version; an id is looked up by its text, so 7 and "7" are the same."""
+    """The raw ids of the users or items of one version. An id is looked up by its text, so 7 and "7" are the same."""
 
     def __init__(self, path: Path) -> None:
-        """Map the file. Raises ValueError if it is no id file or shorter than it says."""
+        """Map the file. Raises OSError, or ValueError if it is no id file or is not whole."""
         with path.open("rb") as file:
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if self._bytes[: len(MAGIC)] != MAGIC or len(self._bytes) < len(MAGIC) + HEADER.size:
@@ -41,7 +41,7 @@ class IdFile:
             parts.append(part.cast("Q") if wide else part.cast("I"))
             position += size
         self._offsets, self._starts, self._entries = parts
-        # A few ids are asked for again and again; a dictionary has them in a tenth of the time.
+        # A few ids are asked for again and again; a dictionary finds them in a tenth of the time.
         self._indices: dict[int | str, int] = {}
         self._raw: dict[int, int | str] = {}
         self._text = position
@@ -52,13 +52,13 @@ class IdFile:
         return int(self._count)
 
     def index(self, raw: int | str) -> int:
-        """The index of a raw id, -1 if it is not here."""
+        """The index of a raw id, -1 if it is unknown."""
         found = self._indices.get(raw)
         if found is None:
             found = self._look_up(raw)
             if len(self._indices) >= REMEMBERED:
                 self._indices.clear()
-            if found >= 0:  # what is not here is anything a caller makes up
+            if found >= 0:  # there is no limit to the unknown ids that callers may send
                 self._indices[raw] = found
         return found
 
@@ -87,7 +87,7 @@ Value = str | int | float | bool | None
 
 
 class Column:
-    """One column of the items' metadata, such as the category."""
+    """One column of the items' metadata, such as the category: a code for each item, and the value of each code."""
 
     def __init__(self, folder: Path, number: int, name: str, kind: str, num_items: int) -> None:
         """Map the files. Raises OSError or ValueError if they are not whole."""
@@ -96,7 +96,7 @@ class Column:
         self._codes = _numbers(folder / f"column_{number}.codes", "i", num_items)
 
     def code(self, value: Value) -> int:
-        """The code of a value: -1 stands for items without one (null), UNKNOWN_CODE for a value no item has."""
+        """The code of a value: -1 for null (items without a value), UNKNOWN_CODE if no item has the value."""
         if value is None:
             return -1
         text = str(value).lower() if isinstance(value, bool) else str(value)
@@ -113,7 +113,7 @@ class Column:
         return UNKNOWN_CODE if code < 0 else code
 
     def value(self, item_index: int) -> Value:
-        """An item's value, as it was in the file; None where it has none."""
+        """An item's value, as it was in the file; None if it has none."""
         code = self._codes[item_index]
         if code < 0:
             return None
@@ -129,7 +129,7 @@ UNKNOWN_CODE = -2
 
 
 def read_counts(path: Path, num_items: int) -> Sequence[int]:
-    """Interactions an item has, unsigned [num_items]. Raises OSError or ValueError if the file is not whole."""
+    """The number of interactions of each item [num_items]. Raises OSError, or ValueError if the file is not whole."""
     return _numbers(path, "I", num_items)
 
 

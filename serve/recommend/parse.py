@@ -1,4 +1,4 @@
-"""Requests in raw ids: JSON, checked, as one of the records below; no I/O."""
+"""Makes one of the records below from a request's JSON document, and checks it on the way; no I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ EXAMPLES = '{"user_id": "u17", "k": 10} or {"pairs": [{"user_id": "u17", "item_i
 
 @dataclass(frozen=True)
 class RankRequest:
-    """The k best items of the whole catalogue: for a user, for a history, or like an item; exactly one of the three."""
+    """The k best items of the whole catalogue. Exactly one of `user_id`, `history` and `item_id` is set: the items are
+    for a user, for somebody with this history, or like an item."""
 
     user_id: RawId | None = None
     history: tuple[RawId, ...] | None = None
@@ -31,7 +32,7 @@ class RankRequest:
 
 @dataclass(frozen=True)
 class CandidatesRequest:
-    """The given items, best first for a user."""
+    """The given items in the order of a user's preference, the best first."""
 
     user_id: RawId
     candidates: tuple[RawId, ...]
@@ -41,7 +42,7 @@ class CandidatesRequest:
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """Scores of (user, item) pairs in order; raw ids, or indices."""
+    """The scores of (user, item) pairs, in order. Users and items are lists of raw ids or arrays of indices."""
 
     user: list[RawId] | array[int]
     item: list[RawId] | array[int]
@@ -51,30 +52,30 @@ Request = RankRequest | CandidatesRequest | ScoreRequest
 
 
 def work(request: Request) -> int:
-    """Ids to look up and values to return: what a request costs a worker, in about half a microsecond each."""
+    """What a request costs a worker: the number of ids to look up and of values to return, about 0.5 µs each."""
     if isinstance(request, ScoreRequest):
         return 2 * len(request.user)
     if isinstance(request, CandidatesRequest):
         return len(request.candidates) * (2 + len(request.columns))
     ids = len(request.exclude) + len(request.allow or ()) + len(request.history or ())
-    k = min(request.k or DEFAULT_K, 10_000)  # a larger one is refused for itself
+    k = min(request.k or DEFAULT_K, 10_000)  # a larger k gets an error of its own (plan.py)
     return 1 + ids + k * (1 + len(request.columns))
 
 
 _ASK_OF = {ask.lead: ask for ask in ASKS}
-# Which ask is meant: the first of these that a request has; the others lead or belong to it.
+# The kind of a request is decided by the first of these fields that it has; the others may go with it.
 _LEADING = sorted(_ASK_OF, key=("pairs", "candidates", "history", "user_id", "item_id").index)
 _KNOWN = {id(ask): frozenset((*ask.required, *ask.optional)) for ask in ASKS}
 
 
 def parse_request(document: Any, max_items: int) -> Request:
-    """A request from its JSON, without its `model`.
+    """A request from its JSON document, from which `model` has been removed.
 
-    Lists of items may have `max_items`. Raises BadRequest that names the field, the value and what is expected.
+    `max_items` is the most ids of a list. Raises BadRequest with the field, its value and what is expected.
     """
     if not isinstance(document, dict):
         raise BadRequest(f"the body is a JSON {_kind(document)}; send an object such as {EXAMPLES}")
-    if type(document.get("pairs_index")) is tuple:  # from an NPY body; JSON has no tuples
+    if type(document.get("pairs_index")) is tuple:  # made from an NPY body; JSON has no tuples
         return ScoreRequest(*document["pairs_index"])
     leading = next((name for name in _LEADING if name in document), None)
     if leading is None:
@@ -98,7 +99,7 @@ def parse_request(document: Any, max_items: int) -> Request:
 
 
 def _refuse(document: Mapping[str, Any], ask: Ask) -> None:
-    """Raises BadRequest for the first field that does not belong to the ask."""
+    """Raises BadRequest for the first field that does not belong to this kind of request."""
     for name in document:
         if name in _KNOWN[id(ask)]:
             continue
@@ -128,7 +129,7 @@ def _pairs(value: Any) -> ScoreRequest:
 
 
 def _columns(value: Mapping[str, Any]) -> ScoreRequest:
-    """Pairs as two columns."""
+    """Pairs from two lists of one length, `user_id` and `item_id`."""
     _only(value, ("user_id", "item_id"), "pairs.")
     users, items = value.get("user_id"), value.get("item_id")
     if type(users) is not list or type(items) is not list or not users or len(users) != len(items):
@@ -139,7 +140,7 @@ def _columns(value: Mapping[str, Any]) -> ScoreRequest:
 
 
 def _checked(ids: list[Any], place: str) -> list[RawId]:
-    """The same list, every id looked at; the loop that names the bad one runs only if there is one."""
+    """The same list after a check of every id; the slow loop that finds the bad id runs only if there is one."""
     kinds = set(map(type, ids))
     if not (
         kinds == {int}
@@ -153,7 +154,7 @@ def _checked(ids: list[Any], place: str) -> list[RawId]:
 def _only(document: Mapping[str, Any], known: tuple[str, ...], where: str = "") -> None:
     for name in document:
         if name not in known:
-            near = difflib.get_close_matches(name[:40], known, 1)  # its cost grows with the length of the name
+            near = difflib.get_close_matches(name[:40], known, 1)  # the search takes longer for longer names
             hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
             raise BadRequest(f"field {show(where + name)} is unknown; {hint}")
 

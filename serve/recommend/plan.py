@@ -1,4 +1,7 @@
-"""Requests in raw ids to rows for a recommender's models, and the models' outputs to answers in raw ids; no I/O."""
+"""Makes rows for a recommender's models from requests in raw ids, and answers in raw ids from the models' outputs.
+
+No I/O.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from serve.errors import BadRequest, show
-from serve.models.repository import Part, Recommender
 from serve.recommend.asks import DEFAULT_K, RawId
 from serve.recommend.parse import CandidatesRequest, RankRequest, Request, ScoreRequest
+from serve.recommend.recommender import Part, Recommender
 
 Outputs = Mapping[str, Sequence[Any]]
 Answer = dict[str, Any]
 
-# Kinds of a query's rows, as `ncf/export/query.py` reads them; a test compares the two.
+# The kinds of a query's rows, as `ncf/export/query.py` reads them; a test compares them with that file's.
 USER, HISTORY, SIMILAR, ALLOW, EXCLUDE, INCLUDE_SEEN, WHERE = 1, 2, 3, 4, 5, 6, 16
-# Queries are filled up to one of few lengths, because Triton merges requests of one shape only.
+# Queries are padded to one of a few lengths, because Triton merges requests of the same shape only.
 SHORTEST_QUERY = 4
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request needs: rows for one part of the recommender, and the answer made from that part's outputs.
+    """The rows that a request sends to one part of the recommender, and how the part's outputs become the answer.
 
-    `columns` are the part's inputs, flat, with `shape` for one row; `rows` 0 needs no model at all.
+    `columns` are the part's inputs, flat, each row of the shape `shape`; with 0 `rows` no model is asked.
     """
 
     part: Part
@@ -37,7 +40,7 @@ class Plan:
 
 
 def plan(request: Request, recommender: Recommender) -> Plan:
-    """Raises BadRequest for more than the models return and for columns they do not know."""
+    """The plan of a request. Raises BadRequest if k is larger than the models' k, or if a column is unknown."""
     if isinstance(request, ScoreRequest):
         return _plan_score(request, recommender)
     _check(request, recommender)
@@ -71,7 +74,7 @@ def _check(request: RankRequest | CandidatesRequest, recommender: Recommender) -
 
 
 def _plan_query(request: RankRequest, recommender: Recommender) -> Plan:
-    """Any condition at all: a query of (kind, value) rows."""
+    """A ranking under conditions: the query has a row (kind, value) for each of them."""
     index_of = recommender.items.index
     rows = array("q")
     unknown: list[RawId] = []
@@ -98,7 +101,7 @@ def _plan_query(request: RankRequest, recommender: Recommender) -> Plan:
         found = add(SIMILAR, (request.item_id,)) > 0
     add(EXCLUDE, request.exclude)
     if request.allow is not None and not add(ALLOW, request.allow):
-        rows.extend((ALLOW, -1))  # a list of which nothing is known still allows nothing else
+        rows.extend((ALLOW, -1))  # no allowed item is known; without this row every item would be allowed
     if not request.exclude_seen:
         rows.extend((INCLUDE_SEEN, 0))
     empty = []
@@ -125,7 +128,7 @@ def _plan_query(request: RankRequest, recommender: Recommender) -> Plan:
 def _ranked(
     request: RankRequest, recommender: Recommender, outputs: Outputs, found: bool, unknown: tuple[RawId, ...]
 ) -> Answer:
-    """The answer to a RankRequest; places the model left empty are dropped."""
+    """The answer to a RankRequest, without the places that the model left empty (index -1)."""
     answer = _answer(recommender)
     places = zip(outputs["item_index"][: request.k or DEFAULT_K], outputs["score"], strict=False)
     if not found:

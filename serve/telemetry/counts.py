@@ -19,6 +19,8 @@ from pathlib import Path
 
 import orjson
 
+from serve.files import replace
+
 log = logging.getLogger("serve")
 
 # The kinds of request; "none" if a request failed before its kind was known.
@@ -121,10 +123,8 @@ class Tally:
         """Write the totals if they have changed since the last time."""
         if self._file is None or (text := self.totals.to_json()) == self._written:
             return
-        new = self._file.with_suffix(".new")
         try:
-            new.write_bytes(text)
-            new.replace(self._file)
+            replace(self._file, text)
         except OSError as error:  # a full disk must not cost an answer
             if self._may_complain:
                 log.error("metrics: cannot write %s: %s", self._file, error.strerror)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from serve.files import replace
+
 ADDRESS_FILE = "triton.json"
 # The interfaces of Triton, over HTTP and gRPC, that want the key.
 RESTRICTED = ("model-repository", "shared-memory", "logging", "trace", "statistics")
@@ -26,10 +28,7 @@ class TritonAddress:
     grpc_host: str = ""  # where gRPC listens
 
     def write(self, path: Path) -> None:
-        """Replace the file in one step."""
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(asdict(self)))
-        new.replace(path)
+        replace(path, json.dumps(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> TritonAddress:

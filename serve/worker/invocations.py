@@ -34,7 +34,7 @@ from serve.triton.pool import TritonPool
 from serve.worker.line_answers import SHORT_BYTES, answer_lines, lines_of, send_file
 from serve.worker.pass_through import VISIBLE, PassThrough, echoed, forwarded
 from serve.worker.recommendations import INFERENCE_ID, Call, Recommenders
-from serve.worker.target_model import TARGET_MODEL, check_target
+from serve.worker.target_model import TARGET_MODEL
 
 # SageMaker gives /ping two seconds.
 PING_SECONDS = 1.5
@@ -109,7 +109,8 @@ class DataPlane:
         served = self.served.current()
         if not served.ready:
             return False
-        if (await self.health.request(b"GET", "/v2/health/ready")).status == 200:
+        unreadable = self.served.unreadable()
+        if not unreadable and (await self.health.request(b"GET", "/v2/health/ready")).status == 200:
             return True
         answer = await self.health.index()
         if answer.status != 200:
@@ -119,10 +120,10 @@ class DataPlane:
             for model in orjson.loads(answer.body)
             if model.get("state") == "READY"
         }
-        default = self.settings.default_model_name
+        default = self.settings.default_model_name or served.default
         # Of a recommender's parts the live version counts, of other models any.
         live = {name for name, version in ready if version == str(served.versions.get(name, version))}
-        live -= served.max_batch_size.keys() - served.versions.keys()
+        live -= (served.max_batch_size.keys() - served.versions.keys()) | unreadable
         return default in live if default else bool(live)
 
     def loaded(self, request: Request) -> str:
@@ -135,7 +136,7 @@ class DataPlane:
             )
         if name not in served.models:
             raise UnknownModel(f"model {show(name)} is not loaded; POST /models loads one")
-        check_target(name, request.headers.get(TARGET_MODEL, b"").decode("latin-1"), served)
+        served.check_target(name, request.headers.get(TARGET_MODEL, b"").decode("latin-1"))
         return name
 
     def enter(self, request: Request, name: str) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 from serve.errors import BadRequest, ServeError, Unavailable, VersionGone
 from serve.formats import registry as codec
-from serve.models.repository import Part, Recommender
 from serve.models.served import UNREADABLE, ServedFile
 from serve.recommend import plan as recommend
 from serve.recommend.batches import Infer, answer_plans
 from serve.recommend.parse import Request, parse_request, work
+from serve.recommend.recommender import Part, Recommender
 from serve.settings import Settings
 from serve.triton import tensors
 from serve.triton.failures import failure

@@ -31,18 +31,12 @@ def target_model(
         # A multi-model endpoint's name is that of an archive: ncf_food_model.model.tar.gz means ncf_food_model.
         short = named.removesuffix(".tar.gz").removesuffix(".model")
         return _known(short if named not in served.models else named, "X-Amzn-SageMaker-Target-Model", served)
-    if default_model_name is not None:
-        return default_model_name
+    default = default_model_name or served.default
+    if default is not None:
+        return default
     if len(choices) == 1:
         return choices[0]
     raise BadRequest(f'several models are served, so the request must name one as "model": {", ".join(choices)}')
-
-
-def check_target(name: str, asked: str | None, served: Served) -> None:
-    """Raises BadRequest if a Target-Model header names another model than the one `name` was loaded with."""
-    target = served.targets.get(name)
-    if asked and target and asked != target:
-        raise BadRequest(f"X-Amzn-SageMaker-Target-Model is {show(asked)}, which does not match: {name} is {target}")
 
 
 def _from_attributes(text: bytes) -> str | None:

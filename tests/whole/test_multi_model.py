@@ -88,7 +88,7 @@ class Endpoint:
         self.server = Server(folder, SAGEMAKER_MULTI_MODEL="true", SERVE_WORKERS="2", **root)
 
     def archive(self, name: str, below: str = "", instances: int = 1) -> Path:
-        """One with a model that waits; the folder of its version."""
+        """Write an archive with a model that waits on demand; -> the folder of its version."""
         version = self.root / name / "model" / below / "1"
         version.mkdir(parents=True)
         (version / "model.py").write_text(HELD)
@@ -111,7 +111,7 @@ class Endpoint:
         return self.call("POST", f"/models/{name}/invoke", one("X", "INT32", x), target)
 
     def listed(self) -> dict[str, str]:
-        """The loaded models' addresses, by name."""
+        """The URLs of the loaded models, by name."""
         return {model["modelName"]: model["modelUrl"] for model in self.call("GET", "/models").json["models"]}
 
     @property
@@ -121,7 +121,7 @@ class Endpoint:
 
     @contextmanager
     def connections(self, each: int = 1) -> Iterator[list[list[http.client.HTTPConnection]]]:
-        """Connections to one worker, and to the other: each is opened while only one of them can take it."""
+        """Connections to each of the two workers: they are opened while the other worker is stopped."""
         eventually(lambda: len(self.workers) == 2)
         with ExitStack() as stack:
             found = []
@@ -139,7 +139,7 @@ class Endpoint:
             yield found
 
     def stubs(self, *names: str) -> set[int]:
-        """The processes of models in Python, of all or of these."""
+        """The processes of models in Python: of these models, by default of all."""
         triton, found = children_of(self.server.process.pid)["tritonserver"], set()
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -155,7 +155,7 @@ class Endpoint:
 
 @contextmanager
 def held(version: Path, what: str) -> Iterator[None]:
-    """A model waits in a load, or in a call, and has begun to."""
+    """While inside, a model waits in its load or in its calls; `what` says in which."""
     (version / f"{what}.held").touch()
     try:
         yield

@@ -1,4 +1,4 @@
-"""What can go wrong at a multi-model endpoint, and what that leaves, as a hundred loads do."""
+"""Failures at a multi-model endpoint, and that nothing is left of them, nor of a hundred loads."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ LOADS = 100
 
 
 def memory(pid: int) -> float:
-    """Resident, in MB."""
+    """The resident memory of a process in MB."""
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
     return int(line.split()[1]) / 1024
 
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """Its last test stops it."""
+    """One endpoint for all tests of this file; the last test stops it."""
     new = Endpoint(tmp_path_factory.mktemp("life"))
     with new.server:
         new.server.wait_until_ready()
@@ -127,7 +127,7 @@ def test_c080_loads_that_are_refused(endpoint: Endpoint, tmp_path: Path) -> None
 
 
 def left(endpoint: Endpoint) -> dict[str, Any]:
-    """What there is of an endpoint: files, processes, and what its workers know."""
+    """The state of an endpoint: its files, its processes, and what is served."""
     folder, *shared = scratch(endpoint.server)
     served = json.loads((folder / "served.json").read_text())
     return {
@@ -212,7 +212,7 @@ def test_tritonserver_killed_comes_back_with_the_models(endpoint: Endpoint) -> N
 
 
 def test_sigterm_while_a_load_hangs(endpoint: Endpoint) -> None:
-    """The last test: gunicorn and Triton wait for it as long as they may."""
+    """`serve` ends all the same; this is the last test because it stops the endpoint."""
     version = endpoint.archive("stuck")
     folder, *_ = scratch(endpoint.server)
     processes = [endpoint.server.process.pid, *children_of(endpoint.server.process.pid).values(), *endpoint.workers]

@@ -19,7 +19,8 @@ from tritonclient.grpc import model_config_pb2
 from ncf.export.repository import free_version, part_names
 from ncf.job.job import TrainingJob
 from serve.models import preflight
-from serve.models.repository import Recommender, Repository
+from serve.models.repository import Repository
+from serve.recommend.recommender import Recommender
 from tests.support.jobs import QUICK, ROWS, Job, small_job, table
 
 METRICS = {"Loss": r"Loss=(.*?);", "HR": r"HR=(.*?);", "NDCG": r"NDCG=(.*?);"}  # the workshop's

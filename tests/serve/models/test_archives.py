@@ -131,7 +131,7 @@ def test_archives_that_do_not_say_what_to_serve(tiny_run: Run, tmp_path: Path) -
         "empty": "holds no model",
         "deep": "holds no model",
         "two": "several models and does not say which one is asked: one, other",
-        "ensembles": "no one of them uses the others: one, other",
+        "ensembles": "none of them uses the others: one, other",
         "recommenders": "does not say which one is asked",
         "more": "does not say which one is asked: extra, food",
         "broken": "food: version 1 is not whole: food_topk/1/model.pt is missing",

@@ -1,4 +1,4 @@
-"""What is certain before Triton is started, and what is left for Triton to say."""
+"""The problems that are found before Triton is started, and those that are left to Triton."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ON_CPU = "instance_group [ { kind: KIND_CPU count: 2 }, { kind: KIND_AUTO } ]"
 
 @pytest.fixture
 def backends(tmp_path: Path) -> Path:
-    """As in NVIDIA's image: libtorch of its own, a second backend that is written for the one for Python."""
+    """As in NVIDIA's image: a libtorch backend, and a backend that is based on the Python backend."""
     for file in ("python/libtriton_python.so", "pytorch/libtriton_pytorch.so", "pytorch/model.py", "vllm/model.py"):
         (tmp_path / "backends" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "backends" / file).touch()
@@ -50,7 +50,7 @@ def model(folder: Path, config: str, **versions: bytes | None) -> Path:
             {"v1": b""},
             "there is none here; start the container with",
         ),
-        ('backend: "python"', {}, "holds no version; the first one's files belong into"),
+        ('backend: "python"', {}, "has no version; put the files of the first version into"),
         (
             'platform: "pytorch_libtorch"',
             {"v1": b"PK\3\4 and no more"},

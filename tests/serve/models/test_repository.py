@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from serve.models.repository import Release, Repository, RepositoryError, part_names
+from serve.models.repository import Release, Repository, RepositoryError
+from serve.recommend.recommender import part_names
 
 
 def model(folder: Path, name: str, recommender: bool = False, version: int = 1) -> None:

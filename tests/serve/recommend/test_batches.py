@@ -8,16 +8,16 @@ import orjson
 import pytest
 
 from serve.errors import TritonFailed
-from serve.models.repository import Part
 from serve.recommend.batches import answer_plans
 from serve.recommend.plan import Answer, Plan
+from serve.recommend.recommender import Part
 from serve.triton.tensors import TensorRequest
 
 SCORE, QUERY = Part("m", 4), Part("m_query", 2)
 
 
 class Echo:
-    """Every model answers with two copies of its first input's first value a row."""
+    """Every model answers each row with two copies of the first value of its first input."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[int]]] = []

@@ -13,10 +13,10 @@ from ncf.data.item_columns import read_items
 from ncf.export.id_file import write_column, write_counts, write_id_file
 from ncf.export.query import Query
 from serve.errors import BadRequest
-from serve.models.repository import Recommender
 from serve.recommend import plan as recommend
 from serve.recommend.parse import parse_request
 from serve.recommend.plan import Plan, plan
+from serve.recommend.recommender import Recommender
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def planned(recommender: Recommender, **document: Any) -> Plan:
 
 
 def rows(made: Plan) -> list[tuple[int, int]]:
-    """The (kind, value) rows of a query, without the filling."""
+    """The (kind, value) rows of a query, without the padding."""
     flat = made.columns["query"].tolist()
     assert len(flat) == made.shape[0] * 2
     return [pair for pair in zip(flat[::2], flat[1::2], strict=True) if pair != (0, 0)]

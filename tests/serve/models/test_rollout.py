@@ -1,0 +1,138 @@
+"""Versions that go live one after the other, against a Triton of our own that loads what the view shows."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ncf.export.export import export
+from ncf.training.run_directory import Run
+from serve.errors import BadRequest
+from serve.models.rollout import Rollout
+from serve.models.view import View
+from serve.recommend.recommender import part_names
+from serve.triton.admin import ModelState, TritonAdmin
+from serve.worker.target_model import target_model
+
+
+class FakeTriton(TritonAdmin):
+    """Every version in a model's folder is ready after a load."""
+
+    def __init__(self, view: Path) -> None:
+        self.view = view
+        self.loaded: dict[str, set[str]] = {}
+
+    def load(self, name: str) -> None:
+        self.loaded[name] = {path.name for path in (self.view / name).iterdir() if path.name.isdecimal()}
+
+    def unload(self, name: str) -> None:
+        self.loaded.pop(name, None)
+
+    def index(self) -> list[ModelState]:
+        return [ModelState(name, version, "READY", "") for name, found in self.loaded.items() for version in found]
+
+
+class Shelf:
+    """A repository, and a rollout of what is exported into it."""
+
+    def __init__(self, path: Path, run: Run) -> None:
+        self.run, self.repository = run, path / "repository"
+        self.view = View(self.repository, path / "view")
+        self.view.folder.mkdir()
+        self.triton = FakeTriton(self.view.folder)
+        self.rollout = Rollout(self.view, path / "served.json")
+
+    def export(self, name: str) -> None:
+        export(self.run, self.repository, name)
+
+    def start(self, *models: str) -> None:
+        """Begin to serve all that is there, or these models."""
+        self.rollout.lay_out(models or tuple(path.name for path in sorted(self.repository.iterdir())))
+        for name in self.rollout.to_load():
+            self.triton.load(name)
+        assert self.rollout.settle(self.triton) == []
+
+    def look_twice(self) -> None:
+        """A version is loaded at the second look that finds it unchanged."""
+        self.rollout.look(self.triton)
+        self.rollout.look(self.triton)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, tiny_run: Run) -> Shelf:
+    shelf = Shelf(tmp_path, tiny_run)
+    shelf.export("a")
+    return shelf
+
+
+def test_a_replaced_version_leaves_whatever_number_another_recommender_gets(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.models.rollout.RETIRE_SECONDS", 0.0)
+    shelf.start()
+    shelf.export("a")
+    shelf.export("b")  # its version 1 goes live just after version 1 of the other is replaced
+    shelf.look_twice()
+    assert shelf.rollout.served.recommenders == {"a": 2, "b": 1}
+    assert shelf.triton.loaded == {
+        part: {version} for name, version in (("a", "2"), ("b", "1")) for part in part_names(name)
+    }
+
+
+def test_a_second_recommender_does_not_take_requests_that_name_no_model(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "serve")
+    shelf.start()
+    shelf.export("b")
+    shelf.look_twice()
+    assert shelf.rollout.served.recommenders == {"a": 1, "b": 1}
+    assert target_model(None, {}, None, shelf.rollout.served) == "a"
+    assert caplog.text.count("requests that name no model still go to a; SAGEMAKER_TRITON_DEFAULT_MODEL_NAME") == 1
+
+
+def test_of_two_recommenders_at_the_start_none_is_the_default(shelf: Shelf) -> None:
+    shelf.export("b")
+    shelf.start()
+    with pytest.raises(BadRequest, match="several models are served"):
+        target_model(None, {}, None, shelf.rollout.served)
+
+
+def test_a_version_that_comes_back_before_its_time_stays_loaded(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.models.rollout.RETIRE_SECONDS", 0.3)
+    shelf.export("a")
+    shelf.start()
+    withdrawn = shelf.repository / "a" / ".withdrawn-2"
+    (shelf.repository / "a" / "2").rename(withdrawn)
+    shelf.look_twice()
+    assert shelf.rollout.served.recommenders == {"a": 1}
+    withdrawn.rename(shelf.repository / "a" / "2")
+    shelf.look_twice()
+    assert shelf.rollout.served.recommenders == {"a": 2}
+    deadline = time.monotonic() + 20
+    while shelf.triton.loaded["a"] != {"2"}:  # the time of version 2 would have been over before that of version 1
+        assert time.monotonic() < deadline, shelf.triton.loaded
+        shelf.rollout.look(shelf.triton)
+        time.sleep(0.02)
+
+
+def test_a_restart_of_triton_keeps_the_ids_unless_the_weights_are_others(shelf: Shelf) -> None:
+    shelf.start()
+    source, shown = shelf.repository / "a" / "1", shelf.view.folder / "a" / "1"
+    stamp, ids = shelf.rollout.served.stamps["a"], (shown / "users.ids").read_bytes()
+    os.truncate(source / "users.ids", 0)
+    shelf.rollout.look(shelf.triton)
+    shelf.rollout.pause()
+    assert shelf.rollout.settle(shelf.triton) == []
+    assert shelf.rollout.served.stamps["a"] == stamp
+    assert (shown / "users.ids").read_bytes() == ids
+
+    (source / "users.ids").write_bytes(ids)  # another content in general, which belongs to these weights
+    (shelf.repository / "a_topk" / "1" / "model.pt").touch()
+    shelf.rollout.pause()
+    assert shelf.rollout.settle(shelf.triton) == []
+    assert shelf.rollout.served.stamps["a"] != stamp
+    assert shelf.rollout.served.recommenders == {"a": 1}
