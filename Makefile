@@ -41,26 +41,26 @@ image-gpu: .venv/image/ready  ## ncf-triton:gpu on NVIDIA's Triton image, and it
 	.venv/image/bin/python scripts/sbom.py ncf-triton:gpu --output build/sbom-gpu.cdx.json
 
 bench: .venv/ready bench-tools  ## everything, in about an hour, into build/bench; interrupted, it goes on where it was; ARGS="--help"
-	$(BIN)/python benchmarks/bench.py $(ARGS)
+	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 bench-quick: .venv/ready bench-tools  ## the core of it in three minutes, into build/bench-quick
-	$(BIN)/python benchmarks/bench.py --quick $(ARGS)
+	$(BIN)/python -m benchmarks.bench --quick $(ARGS)
 
 bench-report: .venv/ready  ## make benchmarks/report and the README's table from build/bench
-	$(BIN)/python benchmarks/bench_report.py build/bench --output benchmarks/report --readme README.md
+	$(BIN)/python -m benchmarks.bench_report build/bench --output benchmarks/report --readme README.md
 
 # Each of them can be missing: what needs it is then left out, and says so.
 bench-tools: .venv/ready
 	-@$(MAKE) --no-print-directory --keep-going .venv/wrk/ready .venv/perf_analyzer/ready .venv/bench/ready
 
 bench-clients: .venv/ready  ## three ways for the data plane to talk to Triton, measured side by side
-	$(BIN)/python benchmarks/triton_clients.py
+	$(BIN)/python -m benchmarks.triton_clients
 
 bench-topk: .venv/ready .venv/bench/ready  ## top-K and the whole serve beside what they compete with; ARGS="--help"
-	$(BIN)/python benchmarks/topk.py $(ARGS)
+	$(BIN)/python -m benchmarks.topk $(ARGS)
 
 bench-train: .venv/ready  ## training beside the bare products and gathers it is made of; ARGS="--data ml-1m", "--help"
-	$(BIN)/python benchmarks/train_speed.py $(ARGS)
+	$(BIN)/python -m benchmarks.train_speed $(ARGS)
 
 .venv/image/ready: requirements-image.txt
 	$(PYTHON) -m venv .venv/image

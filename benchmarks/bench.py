@@ -15,13 +15,14 @@ import time
 from pathlib import Path
 
 import click
-from bench_points import Points
-from bench_report import write_report
-from bench_run import BenchRun, commit, machine
-from bench_wrk import require_wrk
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from topk_rig import Bench
+
+from benchmarks.bench_points import Points
+from benchmarks.bench_report import write_report
+from benchmarks.bench_run import BenchRun, commit, machine
+from benchmarks.bench_wrk import require_wrk
+from benchmarks.topk_rig import Bench
 
 # Module with a function `run`, and what it measures; in this order.
 SECTIONS = {
@@ -31,7 +32,10 @@ SECTIONS = {
     "peers": ("bench_peers", "TorchServe, MLServer, BentoML, LitServe, mosec and Ray Serve beside serve"),
     "saturation": ("bench_saturation", "more requests than can be answered, and the time after"),
     "models": ("bench_models", "loading and unloading, and 2 to 50 models in one server"),
-    "search": ("bench_search", "max_batch_size, queue delay and instances; writes a preset for `ncf export`"),
+    "search": (
+        "bench_search",
+        "max_batch_size, queue delay and instances; writes a preset for `ncf export`",
+    ),
     "settings": ("bench_settings", "worker processes of serve and threads of Triton"),
     "cores": ("bench_cores", "serve pinned to 1, 2, 4 and 8 cores"),
     "soak": ("bench_soak", "ten minutes of load, and the memory of every process"),
@@ -69,7 +73,7 @@ def main(
     Examples:
       make bench                       about an hour; interrupt it and run it again as you like
       make bench-quick                 three minutes
-      python benchmarks/bench.py --only ladder,peers
+      python -m benchmarks.bench --only ladder,peers
     """
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that no server stays behind
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
@@ -106,7 +110,7 @@ def measured(run: BenchRun, name: str) -> bool:
     """Run one section; -> whether it could be run."""
     began, before = time.monotonic(), len(run.points.points)
     try:
-        importlib.import_module(SECTIONS[name][0]).run(run)
+        importlib.import_module(f"{__package__}.{SECTIONS[name][0]}").run(run)
     except Exception as error:  # one section that cannot be had is not the end of the others
         said = error.message if isinstance(error, click.ClickException) else f"{type(error).__name__}: {error}"
         run.bench.say(f"{name} is left out: {said}")

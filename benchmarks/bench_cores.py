@@ -6,10 +6,11 @@ import contextlib
 import os
 
 import click
-from bench_ladder_asks import ASKS, Form, as_kserve, as_pairs, questions
-from bench_run import BenchRun
-from bench_servers import SERVE, whole_serve
-from bench_wrk import Target, wrk
+
+from benchmarks.bench_ladder_asks import ASKS, Form, as_kserve, as_pairs, questions
+from benchmarks.bench_run import BenchRun
+from benchmarks.bench_servers import SERVE, whole_serve
+from benchmarks.bench_wrk import Target, wrk
 
 SECTION = "cores"
 STEPS = (1, 2, 4, 8)

@@ -16,12 +16,12 @@ from typing import Any
 
 import click
 import torch
-from bench_points import Key
-from bench_processes import unrelated_seconds
-from bench_run import FACTORS, MODEL, BenchRun
-from topk_rig import Times, share
 from torch import Tensor
 
+from benchmarks.bench_points import Key
+from benchmarks.bench_processes import unrelated_seconds
+from benchmarks.bench_run import FACTORS, MODEL, BenchRun
+from benchmarks.topk_rig import Times, share
 from ncf.export.export import MAX_BATCH_SIZE_TOPK
 from ncf.export.modules import TotalScorer
 from ncf.models.neural import build_model

@@ -19,16 +19,16 @@ from typing import Any
 
 import click
 import numpy as np
-from bench_ladder_asks import ALL, ASKS, TOP, K, Question, as_csv, as_kserve, as_pairs, as_top, questions
-from bench_ladder_in_process import InProcess
-from bench_points import wrong_answers
-from bench_processes import cpu_seconds, memory_mb, unrelated_seconds
-from bench_run import BenchRun
-from bench_servers import SERVE, native, whole_serve
-from bench_triton import Triton, tritonserver
-from bench_wrk import JSON_TYPE, Target, ask, wrk
-from perf_analyzer import Analyzer, Load, find_analyzer, sample, write_input
 
+from benchmarks.bench_ladder_asks import ALL, ASKS, TOP, K, Question, as_csv, as_kserve, as_pairs, as_top, questions
+from benchmarks.bench_ladder_in_process import InProcess
+from benchmarks.bench_points import wrong_answers
+from benchmarks.bench_processes import cpu_seconds, memory_mb, unrelated_seconds
+from benchmarks.bench_run import BenchRun
+from benchmarks.bench_servers import SERVE, native, whole_serve
+from benchmarks.bench_triton import Triton, tritonserver
+from benchmarks.bench_wrk import JSON_TYPE, Target, ask, wrk
+from benchmarks.perf_analyzer import Analyzer, Load, find_analyzer, sample, write_input
 from serve.supervisor.ports import LOOPBACK
 
 SECTION = "ladder"

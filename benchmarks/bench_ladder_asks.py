@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import orjson
-from bench_run import BODIES
-from topk_rig import Recommender
+
+from benchmarks.bench_run import BODIES
+from benchmarks.topk_rig import Recommender
 
 TOP = "top 10"
 ASKS = {"1 pair": 1, "100 pairs": 100, TOP: 1}

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_ladder_asks import Question
-from bench_processes import unrelated_seconds
-from topk_rig import Recommender
+
+from benchmarks.bench_ladder_asks import Question
+from benchmarks.bench_processes import unrelated_seconds
+from benchmarks.topk_rig import Recommender
 
 Questions = Callable[[int], list[Question]]
 

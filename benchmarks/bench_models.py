@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from bench_open_loop import JSON_TYPE, Request, closed_loop
-from bench_points import Key, wrong_answers
-from bench_processes import memory_mb
-from bench_run import BenchRun
-from bench_saturation import cost, per_request
-from bench_servers import SERVE, whole_serve
-from bench_wrk import Target
 
+from benchmarks.bench_open_loop import JSON_TYPE, Request, closed_loop
+from benchmarks.bench_points import Key, wrong_answers
+from benchmarks.bench_processes import memory_mb
+from benchmarks.bench_run import BenchRun
+from benchmarks.bench_saturation import cost, per_request
+from benchmarks.bench_servers import SERVE, whole_serve
+from benchmarks.bench_wrk import Target
 from serve.supervisor.ports import LOOPBACK
 
 SECTION = "models"

@@ -14,12 +14,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 
-PROGRAM = Path(__file__).parent / "bench_open_loop_process.py"
+from benchmarks import ROOT
+
+PROGRAM = ("-m", "benchmarks.bench_open_loop_process")
 HOST = "127.0.0.1"
 JSON_TYPE = "application/json"
 MAX_CONNECTIONS = 2048
@@ -98,8 +99,8 @@ def _ask(plan: Plan) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as said:
         told.write(json.dumps(asdict(plan)).encode())
         told.seek(0)
-        command = [sys.executable, str(PROGRAM)]
-        with subprocess.Popen(command, stdin=told, stdout=subprocess.PIPE, stderr=said) as process:
+        command = [sys.executable, *PROGRAM]
+        with subprocess.Popen(command, cwd=ROOT, stdin=told, stdout=subprocess.PIPE, stderr=said) as process:
             assert process.stdout is not None
             try:
                 yield from map(json.loads, process.stdout)

@@ -16,14 +16,15 @@ import click
 import numpy as np
 import orjson
 import torch
-from bench_ladder_asks import as_pairs, questions
-from bench_points import Key, wrong_answers
-from bench_processes import memory_mb
-from bench_run import BenchRun
-from bench_servers import SERVE, whole_serve
-from bench_wrk import Target, ask, wrk
-from peers.launch import PEERS, Peer, install, launched, model_folder, shown, telling
-from topk_rig import Recommender
+
+from benchmarks.bench_ladder_asks import as_pairs, questions
+from benchmarks.bench_points import Key, wrong_answers
+from benchmarks.bench_processes import memory_mb
+from benchmarks.bench_run import BenchRun
+from benchmarks.bench_servers import SERVE, whole_serve
+from benchmarks.bench_wrk import Target, ask, wrk
+from benchmarks.peers.launch import PEERS, Peer, install, launched, model_folder, shown, telling
+from benchmarks.topk_rig import Recommender
 
 START, LOAD, OURS = "peer_start", "peers", "serve"
 ASKED = {1: "1 pair", 100: "100 pairs"}

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
 
-from bench_points import Point
-from bench_tables import Spread, ask_name, at_once, good, inner_ratio, kinds, number, spread, where
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,6 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from benchmarks.bench_points import Point
+from benchmarks.bench_tables import Spread, ask_name, at_once, good, inner_ratio, kinds, number, spread, where
 
 WIDTH, DOTS_PER_INCH = 8.0, 200  # inches; 1,600 pixels, twice as many as a page shows
 INK, GREY, GRID = "#1b2430", "#c3c9d1", "#e3e7ec"

@@ -10,20 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import bench_plots
-import bench_report_curves
-import bench_report_plots
-import bench_report_strain
 import click
-from bench_plots import Plot, draw
-from bench_points import FILE, SETTINGS, Point, Points, read_points
-from bench_report_headline import headline, origin, wins
-from bench_report_ladder import ladder
-from bench_report_peers import more_requests, peers
-from bench_report_sweep import in_process, sweep
-from bench_tables import busy, details, failures, flat, last, number, table
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks import ROOT, bench_plots, bench_report_curves, bench_report_plots, bench_report_strain
+from benchmarks.bench_plots import Plot, draw
+from benchmarks.bench_points import FILE, SETTINGS, Point, Points, read_points
+from benchmarks.bench_report_headline import headline, origin, wins
+from benchmarks.bench_report_ladder import ladder
+from benchmarks.bench_report_peers import more_requests, peers
+from benchmarks.bench_report_sweep import in_process, sweep
+from benchmarks.bench_tables import busy, details, failures, flat, last, number, table
+
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 PRESET, CONFIGS, DATA = "export_preset.json", "configs", "data"
 MOST_COMMANDS, MOST_FAILURES = 40, 12
@@ -213,7 +210,7 @@ def again(folder: Path) -> str:
         "```sh\n"
         "make bench        # all of it; interrupted, the same command goes on where it was\n"
         "make bench-quick  # the core of it in three minutes\n"
-        f"python benchmarks/bench_report.py {shown}/{DATA} --output {shown}  # this page from its data\n"
+        f"python -m benchmarks.bench_report {shown}/{DATA} --output {shown}  # this page from its data\n"
         "```\n\n"
         f"All points are in [{DATA}/{FILE}]({DATA}/{FILE}), what they were measured on in "
         f"[{DATA}/{SETTINGS}]({DATA}/{SETTINGS})." + (configs if (folder / DATA / CONFIGS).is_dir() else "")
@@ -266,8 +263,8 @@ def main(folder: Path, output: Path | None, readme: Path | None) -> None:
 
     \b
     Examples:
-      python benchmarks/bench_report.py build/bench --output benchmarks/report
-      python benchmarks/bench_report.py benchmarks/report/data --output benchmarks/report --readme README.md
+      python -m benchmarks.bench_report build/bench --output benchmarks/report
+      python -m benchmarks.bench_report benchmarks/report/data --output benchmarks/report --readme README.md
     """
     points = Points(folder, read_settings(folder))
     output = output or folder / "report"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench_plots import INK, MARKERS, SERIES, legend, plain, plain_log, sheet
-from bench_points import Point
-from bench_tables import figure, good, kinds, where
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from benchmarks.bench_plots import INK, MARKERS, SERIES, legend, plain, plain_log, sheet
+from benchmarks.bench_points import Point
+from benchmarks.bench_tables import figure, good, kinds, where
 
 LINES = {"grpc": "-", "http": "--"}
 PROTOCOLS = {"grpc": "gRPC", "http": "HTTP"}

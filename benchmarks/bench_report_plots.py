@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench_plots import GREY, INK, MARKERS, SERIES, legend, plain, plain_log, sheet
-from bench_points import Point
-from bench_report_strain import of_models
-from bench_tables import Spread, figure, good, kinds, number, spread, where
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from benchmarks.bench_plots import GREY, INK, MARKERS, SERIES, legend, plain, plain_log, sheet
+from benchmarks.bench_points import Point
+from benchmarks.bench_report_strain import of_models
+from benchmarks.bench_tables import Spread, figure, good, kinds, number, spread, where
 
 ROLES = {"front": SERIES[0], "tritonserver": SERIES[1], "model": SERIES[2]}
 

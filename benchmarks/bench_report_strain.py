@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench_points import Point
-from bench_tables import (
+from benchmarks.bench_points import Point
+from benchmarks.bench_tables import (
     NONE,
     Spread,
     at_once,

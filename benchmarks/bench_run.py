@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_points import Points
-from topk_rig import Bench, Recommender, random_recommender
 
+from benchmarks import ROOT
+from benchmarks.bench_points import Points
+from benchmarks.topk_rig import Bench, Recommender, random_recommender
 from serve.triton.runtime import NGC_SERVER
 
-ROOT = Path(__file__).resolve().parents[1]
 MODEL, FACTORS = "neumf", 32
 USERS, ITEMS = 6_040, 3_706  # MovieLens-1M's shape; weights are random, for time does not depend on them
 BODIES = 64  # different requests that a round sends in turn

@@ -10,13 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import click
-from bench_points import Key, Point
-from bench_run import BenchRun
-from bench_triton import tritonserver
 from google.protobuf import text_format
-from perf_analyzer import STABLE_PERCENT, Analyzer, Load, Outcome, find_analyzer, measure, sample, write_input
-from topk_rig import Recommender
 from tritonclient.grpc import model_config_pb2
+
+from benchmarks.bench_points import Key, Point
+from benchmarks.bench_run import BenchRun
+from benchmarks.bench_triton import tritonserver
+from benchmarks.perf_analyzer import (
+    STABLE_PERCENT,
+    Analyzer,
+    Load,
+    Outcome,
+    find_analyzer,
+    measure,
+    sample,
+    write_input,
+)
+from benchmarks.topk_rig import Recommender
 
 SECTION, PRESET = "search", "export_preset.json"
 BATCH = {"score": 64, "topk": 1}  # rows a request: 16 requests at once can fill more than the smallest batch below

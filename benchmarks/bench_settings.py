@@ -7,11 +7,12 @@ import os
 from functools import partial
 
 import click
-from bench_ladder_asks import ASKS, TOP, as_pairs, as_top, questions
-from bench_processes import memory_mb
-from bench_run import BenchRun
-from bench_servers import SERVE, whole_serve
-from bench_wrk import wrk
+
+from benchmarks.bench_ladder_asks import ASKS, TOP, as_pairs, as_top, questions
+from benchmarks.bench_processes import memory_mb
+from benchmarks.bench_run import BenchRun
+from benchmarks.bench_servers import SERVE, whole_serve
+from benchmarks.bench_wrk import wrk
 
 SECTION = "settings"
 THREADS = (1, 2, 8, 32)

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import click
 import numpy as np
-from bench_open_loop import LATE_MS, Request, Stage, closed_loop, open_loop
-from bench_processes import family, memory_mb
-from bench_run import BenchRun
-from bench_servers import PATH, SERVE, whole_serve
-from bench_wrk import Target
-from topk_rig import Recommender
+
+from benchmarks.bench_open_loop import LATE_MS, Request, Stage, closed_loop, open_loop
+from benchmarks.bench_processes import family, memory_mb
+from benchmarks.bench_run import BenchRun
+from benchmarks.bench_servers import PATH, SERVE, whole_serve
+from benchmarks.bench_wrk import Target
+from benchmarks.topk_rig import Recommender
 
 SECTION = "soak"
 MINUTES, QUICK_SECONDS = 10, 20

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench_points import Key
-from bench_run import BenchRun
-from bench_triton import tritonserver
-from perf_analyzer import Load, find_analyzer, measure, sample, write_input
+from benchmarks.bench_points import Key
+from benchmarks.bench_run import BenchRun
+from benchmarks.bench_triton import tritonserver
+from benchmarks.perf_analyzer import Load, find_analyzer, measure, sample, write_input
 
 SECTION = "sweep"
 SCORE, TOPK = "score", "topk"

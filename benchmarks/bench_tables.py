@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 import polars as pl
-from bench_points import Point
+
+from benchmarks.bench_points import Point
 
 BUSY = 0.25  # cores of unrelated work, above which a section's figures are worth a warning
 NONE = "–"

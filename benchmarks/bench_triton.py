@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from topk_rig import Bench, free_ports, listens, process, wait_for
 
+from benchmarks.topk_rig import Bench, free_ports, listens, process, wait_for
 from serve.supervisor.ports import LOOPBACK
 from serve.triton.address import TritonAddress
 from serve.triton.admin import TritonAdmin

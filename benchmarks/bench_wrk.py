@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from bench_processes import cpu_seconds, unrelated_seconds
 
+from benchmarks import ROOT
+from benchmarks.bench_processes import cpu_seconds, unrelated_seconds
 from serve.supervisor.ports import LOOPBACK
 
-FETCHED = Path(__file__).parents[1] / ".venv/wrk"
+FETCHED = ROOT / ".venv/wrk"
 SCRIPT = Path(__file__).with_suffix(".lua")
 JSON_TYPE = "application/json"
 SETTLE_SECONDS, SETTLE_STEPS = 0.05, 20

@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from bench_servers import PATH
-from bench_wrk import SCRIPT, find_wrk, require_wrk
 from rich.console import Console
 from rich.table import Table
-from topk_rig import free_ports
 
+from benchmarks.bench_servers import PATH
+from benchmarks.bench_wrk import SCRIPT, find_wrk, require_wrk
+from benchmarks.topk_rig import free_ports
 from serve.supervisor.ports import LOOPBACK
 
 PAUSE = 0.02
@@ -39,7 +39,7 @@ def main(repository: Path, model: str, user: str, connections: int, seconds: int
 
     \b
     Example, after `make demo`:
-      python benchmarks/overload.py
+      python -m benchmarks.overload
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     require_wrk()

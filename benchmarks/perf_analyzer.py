@@ -19,11 +19,12 @@ from statistics import median_high
 from typing import Any
 
 import click
-from bench_processes import unrelated_seconds
 
+from benchmarks import ROOT
+from benchmarks.bench_processes import unrelated_seconds
 from serve.supervisor.ports import LOOPBACK
 
-FOLDER = Path(__file__).resolve().parents[1] / ".venv" / "perf_analyzer"
+FOLDER = ROOT / ".venv" / "perf_analyzer"
 SCRIPT = "scripts/get_perf_analyzer.sh"
 STABLE_PERCENT, TRIALS, WINDOWS = 30, 5, 3  # throughput and p99 of the last three windows are compared
 LATE_PERCENT = 5  # of an open loop's requests, that may be sent late

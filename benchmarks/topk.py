@@ -22,12 +22,13 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from topk_catalogue import against_every_item
-from topk_device import on_the_device
-from topk_ids import id_files
-from topk_implicit import against_implicit
-from topk_rig import Bench, Report
-from topk_serving import pairs, whole_serve
+
+from benchmarks.topk_catalogue import against_every_item
+from benchmarks.topk_device import on_the_device
+from benchmarks.topk_ids import id_files
+from benchmarks.topk_implicit import against_implicit
+from benchmarks.topk_rig import Bench, Report
+from benchmarks.topk_serving import pairs, whole_serve
 
 SECTIONS = "ABCDEF"
 PEERS = Path(".venv/bench/bin/python")
@@ -68,8 +69,8 @@ def main(
     \b
     Examples:
       make bench-topk
-      python benchmarks/topk.py --quick --only A,C --output figures.json
-      python benchmarks/topk.py --only A,F --device gpu
+      python -m benchmarks.topk --quick --only A,C --output figures.json
+      python -m benchmarks.topk --only A,F --device gpu
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that no server stays behind
     uvloop.install()

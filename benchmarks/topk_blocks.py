@@ -7,12 +7,12 @@ import time
 
 import click
 import torch
-from bench_run import FACTORS, ITEMS, MODEL, USERS
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from topk_rig import SEEN_EACH
 
+from benchmarks.bench_run import FACTORS, ITEMS, MODEL, USERS
+from benchmarks.topk_rig import SEEN_EACH
 from ncf.export.modules import TopK
 from ncf.models.neural import MLPCatalogue, build_model
 from ncf.models.seen import SeenItems
@@ -30,7 +30,7 @@ def main(rounds: int) -> None:
 
     \b
     Example:
-      python benchmarks/topk_blocks.py
+      python -m benchmarks.topk_blocks
     """
     torch.manual_seed(0)
     torch.set_num_threads(1)

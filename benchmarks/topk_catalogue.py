@@ -9,8 +9,9 @@ from array import array
 from collections.abc import Awaitable, Callable
 
 import numpy as np
-from bench_triton import tritonserver
-from topk_rig import (
+
+from benchmarks.bench_triton import tritonserver
+from benchmarks.topk_rig import (
     Bench,
     Call,
     Recommender,
@@ -23,7 +24,6 @@ from topk_rig import (
     spread,
     timed,
 )
-
 from ncf.export.export import MAX_BATCH_SIZE
 from ncf.export.query import Query
 from ncf.training.config import DEFAULT_K

@@ -9,9 +9,10 @@ import time
 from array import array
 
 import orjson
-from bench_triton import tritonserver
-from topk_catalogue import MANY_USERS, Client, infer
-from topk_rig import (
+
+from benchmarks.bench_triton import tritonserver
+from benchmarks.topk_catalogue import MANY_USERS, Client, infer
+from benchmarks.topk_rig import (
     Bench,
     Call,
     Recommender,
@@ -23,7 +24,6 @@ from topk_rig import (
     spread,
     timed,
 )
-
 from ncf.export.export import MAX_BATCH_SIZE_TOPK
 from ncf.training.config import DEFAULT_K
 from serve.supervisor.ports import LOOPBACK

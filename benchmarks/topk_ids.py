@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-from topk_rig import Bench, Report, spread, text_ids
-
+from benchmarks import ROOT
+from benchmarks.topk_rig import Bench, Report, spread, text_ids
 from ncf.export.id_file import write_id_file
 
-PROCESS = Path(__file__).parent / "topk_id_process.py"
+PROCESS = "benchmarks.topk_id_process"
 
 
 def id_files(bench: Bench) -> list[Report]:
@@ -23,8 +22,10 @@ def id_files(bench: Bench) -> list[Report]:
     bench.progress.advance(task)
     found = []
     for _ in range(bench.rounds):
-        command = [sys.executable, str(PROCESS), str(path), str(count)]
-        found.append(json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout))
+        command = [sys.executable, "-m", PROCESS, str(path), str(count)]
+        found.append(
+            json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        )
         bench.progress.advance(task)
     path.unlink()
     bench.progress.remove_task(task)

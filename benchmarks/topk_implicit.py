@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_triton import tritonserver
-from topk_catalogue import ITEMS, MANY_USERS, USERS, Client
-from topk_rig import (
+
+from benchmarks.bench_triton import tritonserver
+from benchmarks.topk_catalogue import ITEMS, MANY_USERS, USERS, Client
+from benchmarks.topk_rig import (
     Bench,
     Call,
     Recommender,
@@ -27,7 +28,6 @@ from topk_rig import (
     spread,
     timed,
 )
-
 from ncf.training.config import DEFAULT_K
 from serve.supervisor.ports import LOOPBACK
 from serve.triton.address import TritonAddress

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from topk_catalogue import ITEMS, USERS
-from topk_load import Load, load, post
-from topk_rig import Bench, Recommender, Report, random_recommender, serving, share, spread
-from topk_torchserve import torchserve
 
+from benchmarks.topk_catalogue import ITEMS, USERS
+from benchmarks.topk_load import Load, load, post
+from benchmarks.topk_rig import Bench, Recommender, Report, random_recommender, serving, share, spread
+from benchmarks.topk_torchserve import torchserve
 from ncf.export.export import MAX_BATCH_SIZE, MAX_BATCH_SIZE_QUERY, MAX_BATCH_SIZE_TOPK
 from serve.formats import registry as codec
 from serve.models.repository import Recommender as Opened

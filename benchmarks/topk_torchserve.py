@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from topk_rig import Bench, Recommender, free_ports, process, wait_for
 
+from benchmarks.topk_rig import Bench, Recommender, free_ports, process, wait_for
 from serve.supervisor.ports import LOOPBACK
 
 HANDLER = Path(__file__).parent / "topk_peers.py"

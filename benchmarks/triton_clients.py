@@ -28,8 +28,8 @@ import uvloop
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from topk_rig import free_ports
 
+from benchmarks.topk_rig import free_ports
 from serve.supervisor.ports import LOOPBACK
 from serve.triton import tensors
 from serve.triton.address import TritonAddress

@@ -194,7 +194,7 @@ measure() {
   sections=$(printf %s "$sections" | tr -s , | sed 's/^,//; s/,$//')
   mkdir -p "$output"
   if [ -n "$sections" ]; then
-    .venv/bin/python benchmarks/bench.py --device "$device" --only "$sections" --output "$output" \
+    .venv/bin/python -m benchmarks.bench --device "$device" --only "$sections" --output "$output" \
       ${options[@]+"${options[@]}"} || code=$?
   fi
   [ "$code" -lt 130 ] || exit "$code"  # interrupted
@@ -202,7 +202,7 @@ measure() {
     *,topk,*)
       local quick=()
       case " ${options[*]-} " in *' --quick '*) quick=(--quick) ;; esac
-      .venv/bin/python benchmarks/topk.py --only A,F --device "$device" --output "$output/topk.json" \
+      .venv/bin/python -m benchmarks.topk --only A,F --device "$device" --output "$output/topk.json" \
         ${quick[@]+"${quick[@]}"} | tee "$output/topk.txt" || code=$? ;;
   esac
   say "points and report: $output"

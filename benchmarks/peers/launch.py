@@ -21,14 +21,14 @@ from typing import Any
 
 import click
 import orjson
-from bench_wrk import Target
-from topk_rig import Bench, Recommender, free_ports, process
-from topk_torchserve import BATCH_DELAY_MS, BATCH_SIZE, torchserve
 
+from benchmarks import ROOT
+from benchmarks.bench_wrk import Target
+from benchmarks.topk_rig import Bench, Recommender, free_ports, process
+from benchmarks.topk_torchserve import BATCH_DELAY_MS, BATCH_SIZE, torchserve
 from serve.supervisor.ports import LOOPBACK
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 CORES = len(os.sched_getaffinity(0))
 INSTALL_SECONDS = 900
 TORCHSERVE_COMMAND = (

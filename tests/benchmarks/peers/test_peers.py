@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import click
 import orjson
 import pytest
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-from bench_peers import LOAD, compare, load_keys, one_line, start_keys  # noqa: E402
-from bench_points import Points  # noqa: E402
-from peers.launch import PEERS, kserve_pairs, shown, telling  # noqa: E402
+from benchmarks import ROOT
+from benchmarks.bench_peers import LOAD, compare, load_keys, one_line, start_keys
+from benchmarks.bench_points import Points
+from benchmarks.peers.launch import PEERS, kserve_pairs, shown, telling
 
 
 def test_requirements_are_pinned() -> None:
-    files = sorted((BENCHMARKS / "peers").glob("*.txt"))
+    files = sorted((ROOT / "benchmarks/peers").glob("*.txt"))
     assert {file.stem for file in files} | {"torchserve"} == {peer.name for peer in PEERS.values()}
     for file in files:
         lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
@@ -81,6 +78,6 @@ def test_kserve_columns_hold_the_same_pairs() -> None:
 
 def test_a_command_has_no_folder_of_this_machine() -> None:
     for peer in PEERS.values():
-        assert str(BENCHMARKS.parent) not in shown(peer)
+        assert str(ROOT) not in shown(peer)
         assert "{" not in shown(peer)
         assert "/tmp" not in shown(peer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -14,10 +13,8 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-
-from bench_points import Points, read_points
-from bench_report import SECTIONS, main, readme_block, update_readme, write_report
+from benchmarks.bench_points import Points, read_points
+from benchmarks.bench_report import SECTIONS, main, readme_block, update_readme, write_report
 
 SETTINGS = {"processor": "A Processor", "cores": 2, "rounds": 3, "tritonserver": "of pytriton 0.7.0", "quick": False}
 ROUNDS = range(3)
@@ -279,4 +276,4 @@ def test_a_folder_without_points_is_a_plain_mistake(files: tuple[str, ...], tmp_
 
 
 def test_help_has_an_example() -> None:
-    assert "python benchmarks/bench_report.py build/bench" in CliRunner().invoke(main, ["--help"]).output
+    assert "python -m benchmarks.bench_report build/bench" in CliRunner().invoke(main, ["--help"]).output

@@ -2,22 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import threading
 from array import array
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import click
 import httptools
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-
-import bench_open_loop
-from bench_open_loop import Plan, Request, Stage, closed_loop, open_loop
-from bench_open_loop_process import quantile_ms, windows
-from bench_saturation import recovery_seconds
+from benchmarks import bench_open_loop
+from benchmarks.bench_open_loop import Plan, Request, Stage, closed_loop, open_loop
+from benchmarks.bench_open_loop_process import quantile_ms, windows
+from benchmarks.bench_saturation import recovery_seconds
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
@@ -143,14 +139,12 @@ def test_clients_that_wait_have_one_request_each_under_way() -> None:
     assert figures["errors"] == {}
 
 
-def test_who_reads_no_further_ends_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_who_reads_no_further_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     with server(lambda path, body: OK) as port:
         figures = open_loop(port, PAIR, [Stage(50, 600)], window=0.1)
         assert next(figures)["requests"] > 0
         figures.close()  # type: ignore[attr-defined]  # waits for the process
-    broken = tmp_path / "broken.py"
-    broken.write_text("raise SystemExit('out of order')")
-    monkeypatch.setattr(bench_open_loop, "PROGRAM", broken)
+    monkeypatch.setattr(bench_open_loop, "PROGRAM", ("-c", "raise SystemExit('out of order')"))
     with pytest.raises(click.ClickException, match="the load generator ended with 1: out of order"):
         list(open_loop(1, PAIR, [Stage(1, 1)]))
 

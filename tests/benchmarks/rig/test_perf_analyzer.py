@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-import perf_analyzer
-from perf_analyzer import ENTRIES, STABLE_PERCENT, Load, agree, failure, find_analyzer, loop, parse, write_input
+from benchmarks import perf_analyzer
+from benchmarks.perf_analyzer import (
+    ENTRIES,
+    STABLE_PERCENT,
+    Load,
+    agree,
+    failure,
+    find_analyzer,
+    loop,
+    parse,
+    write_input,
+)
 
 CLOSED, OPEN = Load("m", "http", 4, concurrency=2), Load("m", "grpc", 1, rate=1500.0)
 # Reports of real runs.

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from rich.progress import Progress
 
+from benchmarks.bench_triton import tritonserver
+from benchmarks.perf_analyzer import Load, find_analyzer, measure, write_input
+from benchmarks.topk_rig import Bench
 from ncf.export.export import export
 from ncf.training.run_directory import Run
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-from bench_triton import tritonserver
-from perf_analyzer import Load, find_analyzer, measure, write_input
-from topk_rig import Bench
 
 pytestmark = pytest.mark.e2e
 

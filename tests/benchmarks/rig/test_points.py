@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-
-from bench_points import FILE, Points, read_points
+from benchmarks.bench_points import FILE, Points, read_points
 
 SETTINGS = {"cores": 2, "rounds": 5}
 KEYS = [{"rung": rung, "round": number} for number in range(2) for rung in ("a", "b")]

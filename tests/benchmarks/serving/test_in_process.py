@@ -12,13 +12,11 @@ import pytest
 import torch
 from rich.progress import Progress
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-
-import bench_in_process
-from bench_in_process import SECTION, TOPK, describe, exported, keys, models
-from bench_points import Points
-from bench_run import BenchRun
-from topk_rig import Bench, Recommender, random_recommender
+from benchmarks import bench_in_process
+from benchmarks.bench_in_process import SECTION, TOPK, describe, exported, keys, models
+from benchmarks.bench_points import Points
+from benchmarks.bench_run import BenchRun
+from benchmarks.topk_rig import Bench, Recommender, random_recommender
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "bench_gpu.sh"
 CPU = torch.device("cpu")

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from rich.progress import Progress
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-
-import bench_ladder
-import bench_wrk
-from bench_points import Points
-from bench_run import BenchRun
-from topk_rig import Bench
+from benchmarks import bench_ladder, bench_wrk
+from benchmarks.bench_points import Points
+from benchmarks.bench_run import BenchRun
+from benchmarks.topk_rig import Bench
 
 pytestmark = pytest.mark.e2e
 

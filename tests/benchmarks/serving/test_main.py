@@ -11,11 +11,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-
-import bench
-from bench_points import read_points
-from bench_run import BenchRun
+from benchmarks import bench
+from benchmarks.bench_points import read_points
+from benchmarks.bench_run import BenchRun
 
 Section = Callable[[BenchRun], None]
 
@@ -27,7 +25,7 @@ def sections(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def put(**runs: Section) -> None:
         for name, run in runs.items():
-            module = ModuleType(f"section_{name}")
+            module = ModuleType(f"{bench.__package__}.section_{name}")
             module.run = run  # type: ignore[attr-defined]
             monkeypatch.setitem(sys.modules, module.__name__, module)
         monkeypatch.setattr(bench, "SECTIONS", {name: (f"section_{name}", "") for name in runs})

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from benchmarks.bench_points import Point
+from benchmarks.bench_search import SECTION, Setting, apart, choose, median, read_config, rewrite, settings
+from benchmarks.bench_sweep import keys
+from benchmarks.perf_analyzer import Outcome
 from ncf.export.export import score_config, topk_config
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-from bench_points import Point
-from bench_search import SECTION, Setting, apart, choose, median, read_config, rewrite, settings
-from bench_sweep import keys
-from perf_analyzer import Outcome
-
 from ncf.export.serving_settings import PartSettings
 
 
