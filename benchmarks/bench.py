@@ -18,11 +18,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks.bench_points import Points
 from benchmarks.bench_report import write_report
-from benchmarks.bench_run import BenchRun, commit, machine
-from benchmarks.bench_wrk import require_wrk
-from benchmarks.topk_rig import Bench
+from benchmarks.rig.points import Points
+from benchmarks.rig.rig import Bench
+from benchmarks.rig.run import BenchRun, commit, machine
+from benchmarks.rig.wrk import require_wrk
 
 # Module with a function `run`, and what it measures; in this order.
 SECTIONS = {

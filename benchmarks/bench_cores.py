@@ -7,10 +7,10 @@ import os
 
 import click
 
-from benchmarks.bench_ladder_asks import ASKS, Form, as_kserve, as_pairs, questions
-from benchmarks.bench_run import BenchRun
-from benchmarks.bench_servers import SERVE, whole_serve
-from benchmarks.bench_wrk import Target, wrk
+from benchmarks.rig.questions import ASKS, Form, as_kserve, as_pairs, questions
+from benchmarks.rig.run import BenchRun
+from benchmarks.rig.servers import SERVE, whole_serve
+from benchmarks.rig.wrk import Target, wrk
 
 SECTION = "cores"
 STEPS = (1, 2, 4, 8)

@@ -18,10 +18,10 @@ import click
 import torch
 from torch import Tensor
 
-from benchmarks.bench_points import Key
-from benchmarks.bench_processes import unrelated_seconds
-from benchmarks.bench_run import FACTORS, MODEL, BenchRun
-from benchmarks.topk_rig import Times, share
+from benchmarks.rig.points import Key
+from benchmarks.rig.processes import unrelated_seconds
+from benchmarks.rig.rig import Times, share
+from benchmarks.rig.run import FACTORS, MODEL, BenchRun
 from ncf.export.export import MAX_BATCH_SIZE_TOPK
 from ncf.export.modules import TotalScorer
 from ncf.models.neural import build_model

@@ -20,15 +20,15 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.bench_ladder_asks import ALL, ASKS, TOP, K, Question, as_csv, as_kserve, as_pairs, as_top, questions
 from benchmarks.bench_ladder_in_process import InProcess
-from benchmarks.bench_points import wrong_answers
-from benchmarks.bench_processes import cpu_seconds, memory_mb, unrelated_seconds
-from benchmarks.bench_run import BenchRun
-from benchmarks.bench_servers import SERVE, native, whole_serve
-from benchmarks.bench_triton import Triton, tritonserver
-from benchmarks.bench_wrk import JSON_TYPE, Target, ask, wrk
-from benchmarks.perf_analyzer import Analyzer, Load, find_analyzer, sample, write_input
+from benchmarks.rig.perf_analyzer import Analyzer, Load, find_analyzer, sample, write_input
+from benchmarks.rig.points import wrong_answers
+from benchmarks.rig.processes import cpu_seconds, memory_mb, unrelated_seconds
+from benchmarks.rig.questions import ALL, ASKS, TOP, K, Question, as_csv, as_kserve, as_pairs, as_top, questions
+from benchmarks.rig.run import BenchRun
+from benchmarks.rig.servers import SERVE, native, whole_serve
+from benchmarks.rig.tritonserver import Triton, tritonserver
+from benchmarks.rig.wrk import JSON_TYPE, Target, ask, wrk
 from serve.supervisor.ports import LOOPBACK
 
 SECTION = "ladder"

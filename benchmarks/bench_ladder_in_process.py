@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.bench_ladder_asks import Question
-from benchmarks.bench_processes import unrelated_seconds
-from benchmarks.topk_rig import Recommender
+from benchmarks.rig.processes import unrelated_seconds
+from benchmarks.rig.questions import Question
+from benchmarks.rig.rig import Recommender
 
 Questions = Callable[[int], list[Question]]
 

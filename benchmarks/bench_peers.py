@@ -17,14 +17,14 @@ import numpy as np
 import orjson
 import torch
 
-from benchmarks.bench_ladder_asks import as_pairs, questions
-from benchmarks.bench_points import Key, wrong_answers
-from benchmarks.bench_processes import memory_mb
-from benchmarks.bench_run import BenchRun
-from benchmarks.bench_servers import SERVE, whole_serve
-from benchmarks.bench_wrk import Target, ask, wrk
 from benchmarks.peers.launch import PEERS, Peer, install, launched, model_folder, shown, telling
-from benchmarks.topk_rig import Recommender
+from benchmarks.rig.points import Key, wrong_answers
+from benchmarks.rig.processes import memory_mb
+from benchmarks.rig.questions import as_pairs, questions
+from benchmarks.rig.rig import Recommender
+from benchmarks.rig.run import BenchRun
+from benchmarks.rig.servers import SERVE, whole_serve
+from benchmarks.rig.wrk import Target, ask, wrk
 
 START, LOAD, OURS = "peer_start", "peers", "serve"
 ASKED = {1: "1 pair", 100: "100 pairs"}

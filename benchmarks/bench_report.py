@@ -14,12 +14,12 @@ import click
 
 from benchmarks import ROOT, bench_plots, bench_report_curves, bench_report_plots, bench_report_strain
 from benchmarks.bench_plots import Plot, draw
-from benchmarks.bench_points import FILE, SETTINGS, Point, Points, read_points
 from benchmarks.bench_report_headline import headline, origin, wins
 from benchmarks.bench_report_ladder import ladder
 from benchmarks.bench_report_peers import more_requests, peers
 from benchmarks.bench_report_sweep import in_process, sweep
 from benchmarks.bench_tables import busy, details, failures, flat, last, number, table
+from benchmarks.rig.points import FILE, SETTINGS, Point, Points, read_points
 
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 PRESET, CONFIGS, DATA = "export_preset.json", "configs", "data"

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.bench_plots import INK, MARKERS, SERIES, legend, plain, plain_log, sheet
-from benchmarks.bench_points import Point
 from benchmarks.bench_tables import figure, good, kinds, where
+from benchmarks.rig.points import Point
 
 LINES = {"grpc": "-", "http": "--"}
 PROTOCOLS = {"grpc": "gRPC", "http": "HTTP"}

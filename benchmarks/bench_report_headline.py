@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.bench_points import Point
 from benchmarks.bench_report_ladder import native_of, rungs_of, to_native
 from benchmarks.bench_report_peers import over_serve, peer_wins, start_wins
 from benchmarks.bench_tables import NONE, Spread, ask_name, at_once, good, kinds, number, spread, table, where
+from benchmarks.rig.points import Point
 
 CONCURRENCY = (1, 16)
 FORMS = ("serve, passed through", "serve, JSON pairs", "serve, JSON", "serve, JSON, all 100")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.bench_points import Point
 from benchmarks.bench_tables import (
     NONE,
     Spread,
@@ -21,6 +20,7 @@ from benchmarks.bench_tables import (
     text,
     where,
 )
+from benchmarks.rig.points import Point
 
 TOP = "top 10"
 TOP_RUNGS = ("serve, JSON", "serve, JSON, all 100")  # Triton itself always answers with all that the export ranks

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.bench_points import Point
 from benchmarks.bench_tables import (
     Spread,
     ask_name,
@@ -21,6 +20,7 @@ from benchmarks.bench_tables import (
     text,
     where,
 )
+from benchmarks.rig.points import Point
 
 
 def peer_wins(points: Sequence[Point]) -> list[str]:

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.bench_plots import GREY, INK, MARKERS, SERIES, legend, plain, plain_log, sheet
-from benchmarks.bench_points import Point
 from benchmarks.bench_report_strain import of_models
 from benchmarks.bench_tables import Spread, figure, good, kinds, number, spread, where
+from benchmarks.rig.points import Point
 
 ROLES = {"front": SERIES[0], "tritonserver": SERIES[1], "model": SERIES[2]}
 

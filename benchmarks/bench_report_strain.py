@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.bench_points import Point
 from benchmarks.bench_tables import (
     NONE,
     Spread,
@@ -22,6 +21,7 @@ from benchmarks.bench_tables import (
     text,
     where,
 )
+from benchmarks.rig.points import Point
 
 
 def saturation(points: Sequence[Point]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.bench_points import Point
 from benchmarks.bench_tables import at_once, details, figure, good, kinds, spread, table, text, where
+from benchmarks.rig.points import Point
 
 
 def sweep(points: Sequence[Point]) -> str:

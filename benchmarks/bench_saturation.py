@@ -13,13 +13,13 @@ from typing import Any
 
 import click
 
-from benchmarks.bench_open_loop import LATE_MS, Request, Stage, closed_loop, open_loop
-from benchmarks.bench_points import Key
-from benchmarks.bench_processes import cpu_seconds, memory_mb, unrelated_seconds
-from benchmarks.bench_run import BODIES, BenchRun
-from benchmarks.bench_servers import PATH, SERVE, whole_serve
-from benchmarks.bench_wrk import Target, wrk
-from benchmarks.topk_rig import Recommender
+from benchmarks.rig.open_loop import LATE_MS, Request, Stage, closed_loop, open_loop
+from benchmarks.rig.points import Key
+from benchmarks.rig.processes import cpu_seconds, memory_mb, unrelated_seconds
+from benchmarks.rig.rig import Recommender
+from benchmarks.rig.run import BODIES, BenchRun
+from benchmarks.rig.servers import PATH, SERVE, whole_serve
+from benchmarks.rig.wrk import Target, wrk
 
 SECTION = "saturation"
 CONNECTIONS = 32  # of wrk, for the capacity: fewer than any limit, for requests that wrk leaves behind keep their place

@@ -13,10 +13,7 @@ import click
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from benchmarks.bench_points import Key, Point
-from benchmarks.bench_run import BenchRun
-from benchmarks.bench_triton import tritonserver
-from benchmarks.perf_analyzer import (
+from benchmarks.rig.perf_analyzer import (
     STABLE_PERCENT,
     Analyzer,
     Load,
@@ -26,7 +23,10 @@ from benchmarks.perf_analyzer import (
     sample,
     write_input,
 )
-from benchmarks.topk_rig import Recommender
+from benchmarks.rig.points import Key, Point
+from benchmarks.rig.rig import Recommender
+from benchmarks.rig.run import BenchRun
+from benchmarks.rig.tritonserver import tritonserver
 
 SECTION, PRESET = "search", "export_preset.json"
 BATCH = {"score": 64, "topk": 1}  # rows a request: 16 requests at once can fill more than the smallest batch below

@@ -8,11 +8,11 @@ from functools import partial
 
 import click
 
-from benchmarks.bench_ladder_asks import ASKS, TOP, as_pairs, as_top, questions
-from benchmarks.bench_processes import memory_mb
-from benchmarks.bench_run import BenchRun
-from benchmarks.bench_servers import SERVE, whole_serve
-from benchmarks.bench_wrk import wrk
+from benchmarks.rig.processes import memory_mb
+from benchmarks.rig.questions import ASKS, TOP, as_pairs, as_top, questions
+from benchmarks.rig.run import BenchRun
+from benchmarks.rig.servers import SERVE, whole_serve
+from benchmarks.rig.wrk import wrk
 
 SECTION = "settings"
 THREADS = (1, 2, 8, 32)

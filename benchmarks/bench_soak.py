@@ -12,12 +12,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.bench_open_loop import LATE_MS, Request, Stage, closed_loop, open_loop
-from benchmarks.bench_processes import family, memory_mb
-from benchmarks.bench_run import BenchRun
-from benchmarks.bench_servers import PATH, SERVE, whole_serve
-from benchmarks.bench_wrk import Target
-from benchmarks.topk_rig import Recommender
+from benchmarks.rig.open_loop import LATE_MS, Request, Stage, closed_loop, open_loop
+from benchmarks.rig.processes import family, memory_mb
+from benchmarks.rig.rig import Recommender
+from benchmarks.rig.run import BenchRun
+from benchmarks.rig.servers import PATH, SERVE, whole_serve
+from benchmarks.rig.wrk import Target
 
 SECTION = "soak"
 MINUTES, QUICK_SECONDS = 10, 20

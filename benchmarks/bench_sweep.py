@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.bench_points import Key
-from benchmarks.bench_run import BenchRun
-from benchmarks.bench_triton import tritonserver
-from benchmarks.perf_analyzer import Load, find_analyzer, measure, sample, write_input
+from benchmarks.rig.perf_analyzer import Load, find_analyzer, measure, sample, write_input
+from benchmarks.rig.points import Key
+from benchmarks.rig.run import BenchRun
+from benchmarks.rig.tritonserver import tritonserver
 
 SECTION = "sweep"
 SCORE, TOPK = "score", "topk"

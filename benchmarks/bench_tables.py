@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import polars as pl
 
-from benchmarks.bench_points import Point
+from benchmarks.rig.points import Point
 
 BUSY = 0.25  # cores of unrelated work, above which a section's figures are worth a warning
 NONE = "–"

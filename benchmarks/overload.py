@@ -20,9 +20,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bench_servers import PATH
-from benchmarks.bench_wrk import SCRIPT, find_wrk, require_wrk
-from benchmarks.topk_rig import free_ports
+from benchmarks.rig.rig import free_ports
+from benchmarks.rig.servers import PATH
+from benchmarks.rig.wrk import SCRIPT, find_wrk, require_wrk
 from serve.supervisor.ports import LOOPBACK
 
 PAUSE = 0.02

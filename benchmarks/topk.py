@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from benchmarks.rig.rig import Bench, Report
 from benchmarks.topk_catalogue import against_every_item
 from benchmarks.topk_device import on_the_device
 from benchmarks.topk_ids import id_files
 from benchmarks.topk_implicit import against_implicit
-from benchmarks.topk_rig import Bench, Report
 from benchmarks.topk_serving import pairs, whole_serve
 
 SECTIONS = "ABCDEF"

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.bench_run import FACTORS, ITEMS, MODEL, USERS
-from benchmarks.topk_rig import SEEN_EACH
+from benchmarks.rig.rig import SEEN_EACH
+from benchmarks.rig.run import FACTORS, ITEMS, MODEL, USERS
 from ncf.export.modules import TopK
 from ncf.models.neural import MLPCatalogue, build_model
 from ncf.models.seen import SeenItems

@@ -10,8 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 
-from benchmarks.bench_triton import tritonserver
-from benchmarks.topk_rig import (
+from benchmarks.rig.rig import (
     Bench,
     Call,
     Recommender,
@@ -24,6 +23,7 @@ from benchmarks.topk_rig import (
     spread,
     timed,
 )
+from benchmarks.rig.tritonserver import tritonserver
 from ncf.export.export import MAX_BATCH_SIZE
 from ncf.export.query import Query
 from ncf.training.config import DEFAULT_K

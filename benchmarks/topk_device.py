@@ -10,9 +10,7 @@ from array import array
 
 import orjson
 
-from benchmarks.bench_triton import tritonserver
-from benchmarks.topk_catalogue import MANY_USERS, Client, infer
-from benchmarks.topk_rig import (
+from benchmarks.rig.rig import (
     Bench,
     Call,
     Recommender,
@@ -24,6 +22,8 @@ from benchmarks.topk_rig import (
     spread,
     timed,
 )
+from benchmarks.rig.tritonserver import tritonserver
+from benchmarks.topk_catalogue import MANY_USERS, Client, infer
 from ncf.export.export import MAX_BATCH_SIZE_TOPK
 from ncf.training.config import DEFAULT_K
 from serve.supervisor.ports import LOOPBACK

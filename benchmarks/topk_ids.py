@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from benchmarks import ROOT
-from benchmarks.topk_rig import Bench, Report, spread, text_ids
+from benchmarks.rig.rig import Bench, Report, spread, text_ids
 from ncf.export.id_file import write_id_file
 
 PROCESS = "benchmarks.topk_id_process"

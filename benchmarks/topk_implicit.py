@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench_triton import tritonserver
-from benchmarks.topk_catalogue import ITEMS, MANY_USERS, USERS, Client
-from benchmarks.topk_rig import (
+from benchmarks.rig.rig import (
     Bench,
     Call,
     Recommender,
@@ -28,6 +26,8 @@ from benchmarks.topk_rig import (
     spread,
     timed,
 )
+from benchmarks.rig.tritonserver import tritonserver
+from benchmarks.topk_catalogue import ITEMS, MANY_USERS, USERS, Client
 from ncf.training.config import DEFAULT_K
 from serve.supervisor.ports import LOOPBACK
 from serve.triton.address import TritonAddress

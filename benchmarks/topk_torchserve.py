@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.topk_rig import Bench, Recommender, free_ports, process, wait_for
+from benchmarks.rig.rig import Bench, Recommender, free_ports, process, wait_for
 from serve.supervisor.ports import LOOPBACK
 
 HANDLER = Path(__file__).parent / "topk_peers.py"

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.topk_rig import free_ports
+from benchmarks.rig.rig import free_ports
 from serve.supervisor.ports import LOOPBACK
 from serve.triton import tensors
 from serve.triton.address import TritonAddress

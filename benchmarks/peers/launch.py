@@ -23,8 +23,8 @@ import click
 import orjson
 
 from benchmarks import ROOT
-from benchmarks.bench_wrk import Target
-from benchmarks.topk_rig import Bench, Recommender, free_ports, process
+from benchmarks.rig.rig import Bench, Recommender, free_ports, process
+from benchmarks.rig.wrk import Target
 from benchmarks.topk_torchserve import BATCH_DELAY_MS, BATCH_SIZE, torchserve
 from serve.supervisor.ports import LOOPBACK
 

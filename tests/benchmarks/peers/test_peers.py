@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks import ROOT
 from benchmarks.bench_peers import LOAD, compare, load_keys, one_line, start_keys
-from benchmarks.bench_points import Points
 from benchmarks.peers.launch import PEERS, kserve_pairs, shown, telling
+from benchmarks.rig.points import Points
 
 
 def test_requirements_are_pinned() -> None:

@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.bench_points import Points, read_points
 from benchmarks.bench_report import SECTIONS, main, readme_block, update_readme, write_report
+from benchmarks.rig.points import Points, read_points
 
 SETTINGS = {"processor": "A Processor", "cores": 2, "rounds": 3, "tritonserver": "of pytriton 0.7.0", "quick": False}
 ROUNDS = range(3)

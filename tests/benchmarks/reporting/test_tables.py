@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench_points import Points
 from benchmarks.bench_tables import Spread, flat, last, number, ratio, table
+from benchmarks.rig.points import Points
 
 
 @pytest.mark.parametrize(

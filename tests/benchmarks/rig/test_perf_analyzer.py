@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from benchmarks import perf_analyzer
-from benchmarks.perf_analyzer import (
+from benchmarks.rig import perf_analyzer
+from benchmarks.rig.perf_analyzer import (
     ENTRIES,
     STABLE_PERCENT,
     Load,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
-from benchmarks.bench_triton import tritonserver
-from benchmarks.perf_analyzer import Load, find_analyzer, measure, write_input
-from benchmarks.topk_rig import Bench
+from benchmarks.rig.perf_analyzer import Load, find_analyzer, measure, write_input
+from benchmarks.rig.rig import Bench
+from benchmarks.rig.tritonserver import tritonserver
 from ncf.export.export import export
 from ncf.training.run_directory import Run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from benchmarks.bench_points import FILE, Points, read_points
+from benchmarks.rig.points import FILE, Points, read_points
 
 SETTINGS = {"cores": 2, "rounds": 5}
 KEYS = [{"rung": rung, "round": number} for number in range(2) for rung in ("a", "b")]

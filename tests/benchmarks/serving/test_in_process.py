@@ -14,9 +14,9 @@ from rich.progress import Progress
 
 from benchmarks import bench_in_process
 from benchmarks.bench_in_process import SECTION, TOPK, describe, exported, keys, models
-from benchmarks.bench_points import Points
-from benchmarks.bench_run import BenchRun
-from benchmarks.topk_rig import Bench, Recommender, random_recommender
+from benchmarks.rig.points import Points
+from benchmarks.rig.rig import Bench, Recommender, random_recommender
+from benchmarks.rig.run import BenchRun
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "bench_gpu.sh"
 CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ import pytest
 from rich.progress import Progress
 
 from benchmarks import bench_ladder, bench_wrk
-from benchmarks.bench_points import Points
-from benchmarks.bench_run import BenchRun
-from benchmarks.topk_rig import Bench
+from benchmarks.rig.points import Points
+from benchmarks.rig.rig import Bench
+from benchmarks.rig.run import BenchRun
 
 pytestmark = pytest.mark.e2e
 

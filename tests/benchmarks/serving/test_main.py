@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import bench
-from benchmarks.bench_points import read_points
-from benchmarks.bench_run import BenchRun
+from benchmarks.rig.points import read_points
+from benchmarks.rig.run import BenchRun
 
 Section = Callable[[BenchRun], None]
 

@@ -20,7 +20,7 @@ import click
 
 from benchmarks import ROOT
 
-PROGRAM = ("-m", "benchmarks.bench_open_loop_process")
+PROGRAM = ("-m", "benchmarks.rig.open_loop_process")
 HOST = "127.0.0.1"
 JSON_TYPE = "application/json"
 MAX_CONNECTIONS = 2048

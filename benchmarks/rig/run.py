@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from benchmarks import ROOT
-from benchmarks.bench_points import Points
-from benchmarks.topk_rig import Bench, Recommender, random_recommender
+from benchmarks.rig.points import Points
+from benchmarks.rig.rig import Bench, Recommender, random_recommender
 from serve.triton.runtime import NGC_SERVER
 
 MODEL, FACTORS = "neumf", 32

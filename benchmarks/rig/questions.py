@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from benchmarks.bench_run import BODIES
-from benchmarks.topk_rig import Recommender
+from benchmarks.rig.rig import Recommender
+from benchmarks.rig.run import BODIES
 
 TOP = "top 10"
 ASKS = {"1 pair": 1, "100 pairs": 100, TOP: 1}

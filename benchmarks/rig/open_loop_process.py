@@ -24,7 +24,7 @@ import httptools
 import numpy as np
 import uvloop
 
-from benchmarks.bench_open_loop import HOST, Plan
+from benchmarks.rig.open_loop import HOST, Plan
 
 AHEAD_SECONDS = 0.05  # from the start of the process to its first request
 SLOT_SECONDS = 0.0002  # what falls due within it is sent in one go, which costs less

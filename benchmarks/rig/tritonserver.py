@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.topk_rig import Bench, free_ports, listens, process, wait_for
+from benchmarks.rig.rig import Bench, free_ports, listens, process, wait_for
 from serve.supervisor.ports import LOOPBACK
 from serve.triton.address import TritonAddress
 from serve.triton.admin import TritonAdmin

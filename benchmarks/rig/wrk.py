@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from benchmarks import ROOT
-from benchmarks.bench_processes import cpu_seconds, unrelated_seconds
+from benchmarks.rig.processes import cpu_seconds, unrelated_seconds
 from serve.supervisor.ports import LOOPBACK
 
 FETCHED = ROOT / ".venv/wrk"

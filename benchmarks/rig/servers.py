@@ -11,8 +11,8 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.bench_wrk import Target
-from benchmarks.topk_rig import Bench, Recommender, free_ports, process, wait_for
+from benchmarks.rig.rig import Bench, Recommender, free_ports, process, wait_for
+from benchmarks.rig.wrk import Target
 from serve.supervisor.ports import LOOPBACK
 from serve.triton.runtime import find_runtime
 

@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from benchmarks import ROOT
-from benchmarks.bench_processes import unrelated_seconds
+from benchmarks.rig.processes import unrelated_seconds
 from serve.supervisor.ports import LOOPBACK
 
 FOLDER = ROOT / ".venv" / "perf_analyzer"
