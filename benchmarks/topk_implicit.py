@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import ROOT
 from benchmarks.rig.rig import (
     Bench,
     Call,
@@ -33,12 +34,12 @@ from serve.supervisor.ports import LOOPBACK
 from serve.triton.address import TritonAddress
 from serve.triton.pool import TritonPool
 
-PEERS = Path(__file__).parent / "topk_peers.py"
+PEERS = ROOT / "benchmarks/peers/workers.py"
 
 
 @contextlib.contextmanager
 def worker(python: str | Path, kind: str, file: Path, threads: int) -> Iterator[Callable[[list[int]], Any]]:
-    """A worker of topk_peers.py: user indices in, seconds and the last user's items out."""
+    """A worker of workers.py: user indices in, seconds and the last user's items out."""
     command = [str(python), str(PEERS), kind, str(file), str(threads)]
     started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert started.stdin is not None

@@ -23,9 +23,9 @@ import click
 import orjson
 
 from benchmarks import ROOT
+from benchmarks.peers.torchserve import BATCH_DELAY_MS, BATCH_SIZE, torchserve
 from benchmarks.rig.rig import Bench, Recommender, free_ports, process
 from benchmarks.rig.wrk import Target
-from benchmarks.topk_torchserve import BATCH_DELAY_MS, BATCH_SIZE, torchserve
 from serve.supervisor.ports import LOOPBACK
 
 HERE = Path(__file__).resolve().parent

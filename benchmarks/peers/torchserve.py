@@ -18,7 +18,7 @@ import click
 from benchmarks.rig.rig import Bench, Recommender, free_ports, process, wait_for
 from serve.supervisor.ports import LOOPBACK
 
-HANDLER = Path(__file__).parent / "topk_peers.py"
+HANDLER = Path(__file__).parent / "workers.py"
 # As many workers as cores; a batch for all that wait, at the shortest delay that can be set.
 BATCH_SIZE, BATCH_DELAY_MS = 8, 1
 # Warnings alone: as it comes it logs every request and its metrics, which no other server here does.

@@ -1,7 +1,7 @@
 """Runs in the environment of requirements-bench.txt: workers with implicit or a module, and a handler for TorchServe.
 
-As a program it is a worker that ranks one user after the other: `topk_peers.py implicit FACTORS.npz THREADS` or
-`topk_peers.py torchscript model.pt THREADS`. A line of user indices `[7, 3, …]` on standard input is answered by one
+As a program it is a worker that ranks one user after the other: `workers.py implicit FACTORS.npz THREADS` or
+`workers.py torchscript model.pt THREADS`. A line of user indices `[7, 3, …]` on standard input is answered by one
 line of two lists: the seconds each call took, and the items of the last one.
 """
 
