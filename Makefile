@@ -47,7 +47,7 @@ bench-quick: .venv/ready bench-tools  ## the core of it in three minutes, into b
 	$(BIN)/python -m benchmarks.bench --quick $(ARGS)
 
 bench-report: .venv/ready  ## make benchmarks/report and the README's table from build/bench
-	$(BIN)/python -m benchmarks.bench_report build/bench --output benchmarks/report --readme README.md
+	$(BIN)/python -m benchmarks.reporting.report build/bench --output benchmarks/report --readme README.md
 
 # Each of them can be missing: what needs it is then left out, and says so.
 bench-tools: .venv/ready

@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks.bench_report import write_report
+from benchmarks.reporting.report import write_report
 from benchmarks.rig.points import Points
 from benchmarks.rig.rig import Bench
 from benchmarks.rig.run import BenchRun, commit, machine

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.bench_report import readme_block
+from benchmarks.reporting.report import readme_block
 from ncf.commands.main import cli
 from ncf.training.presets import PRESETS
 
@@ -83,5 +83,5 @@ def test_nothing_of_movielens_is_in_the_repository() -> None:
 def test_what_the_readme_says_of_speed_is_what_was_measured() -> None:
     """Its figures are made from the points beside the report, and the report is made of all of them."""
     data = ROOT / "benchmarks" / "report" / "data"
-    made = "python -m benchmarks.bench_report benchmarks/report/data --output benchmarks/report --readme README.md"
+    made = "python -m benchmarks.reporting.report benchmarks/report/data --output benchmarks/report --readme README.md"
     assert f"<!-- bench -->\n{readme_block(data)}\n<!-- /bench -->" in README, f"run: {made}"

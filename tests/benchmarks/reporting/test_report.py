@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.bench_report import SECTIONS, main, readme_block, update_readme, write_report
+from benchmarks.reporting.report import SECTIONS, main, readme_block, update_readme, write_report
 from benchmarks.rig.points import Points, read_points
 
 SETTINGS = {"processor": "A Processor", "cores": 2, "rounds": 3, "tritonserver": "of pytriton 0.7.0", "quick": False}
@@ -276,4 +276,4 @@ def test_a_folder_without_points_is_a_plain_mistake(files: tuple[str, ...], tmp_
 
 
 def test_help_has_an_example() -> None:
-    assert "python -m benchmarks.bench_report build/bench" in CliRunner().invoke(main, ["--help"]).output
+    assert "python -m benchmarks.reporting.report build/bench" in CliRunner().invoke(main, ["--help"]).output

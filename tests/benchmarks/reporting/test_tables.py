@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench_tables import Spread, flat, last, number, ratio, table
+from benchmarks.reporting.tables import Spread, flat, last, number, ratio, table
 from benchmarks.rig.points import Points
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
-from benchmarks import bench_ladder, bench_wrk
+from benchmarks import bench_ladder
+from benchmarks.rig import wrk as bench_wrk
 from benchmarks.rig.points import Points
 from benchmarks.rig.rig import Bench
 from benchmarks.rig.run import BenchRun

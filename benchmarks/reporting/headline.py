@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.bench_report_ladder import native_of, rungs_of, to_native
-from benchmarks.bench_report_peers import over_serve, peer_wins, start_wins
-from benchmarks.bench_tables import NONE, Spread, ask_name, at_once, good, kinds, number, spread, table, where
+from benchmarks.reporting.ladder import native_of, rungs_of, to_native
+from benchmarks.reporting.peers import over_serve, peer_wins, start_wins
+from benchmarks.reporting.tables import NONE, Spread, ask_name, at_once, good, kinds, number, spread, table, where
 from benchmarks.rig.points import Point
 
 CONCURRENCY = (1, 16)

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.bench_plots import GREY, INK, MARKERS, SERIES, legend, plain, plain_log, sheet
-from benchmarks.bench_report_strain import of_models
-from benchmarks.bench_tables import Spread, figure, good, kinds, number, spread, where
+from benchmarks.reporting.plots import GREY, INK, MARKERS, SERIES, legend, plain, plain_log, sheet
+from benchmarks.reporting.strain import of_models
+from benchmarks.reporting.tables import Spread, figure, good, kinds, number, spread, where
 from benchmarks.rig.points import Point
 
 ROLES = {"front": SERIES[0], "tritonserver": SERIES[1], "model": SERIES[2]}

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.bench_plots import INK, MARKERS, SERIES, legend, plain, plain_log, sheet
-from benchmarks.bench_tables import figure, good, kinds, where
+from benchmarks.reporting.plots import INK, MARKERS, SERIES, legend, plain, plain_log, sheet
+from benchmarks.reporting.tables import figure, good, kinds, where
 from benchmarks.rig.points import Point
 
 LINES = {"grpc": "-", "http": "--"}

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from benchmarks.bench_tables import Spread, ask_name, at_once, good, inner_ratio, kinds, number, spread, where
+from benchmarks.reporting.tables import Spread, ask_name, at_once, good, inner_ratio, kinds, number, spread, where
 from benchmarks.rig.points import Point
 
 WIDTH, DOTS_PER_INCH = 8.0, 200  # inches; 1,600 pixels, twice as many as a page shows

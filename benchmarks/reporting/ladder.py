@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.bench_tables import (
+from benchmarks.reporting.tables import (
     NONE,
     Spread,
     at_once,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.bench_tables import at_once, details, figure, good, kinds, spread, table, text, where
+from benchmarks.reporting.tables import at_once, details, figure, good, kinds, spread, table, text, where
 from benchmarks.rig.points import Point
 
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import click
 
-from benchmarks import ROOT, bench_plots, bench_report_curves, bench_report_plots, bench_report_strain
-from benchmarks.bench_plots import Plot, draw
-from benchmarks.bench_report_headline import headline, origin, wins
-from benchmarks.bench_report_ladder import ladder
-from benchmarks.bench_report_peers import more_requests, peers
-from benchmarks.bench_report_sweep import in_process, sweep
-from benchmarks.bench_tables import busy, details, failures, flat, last, number, table
+from benchmarks import ROOT
+from benchmarks.reporting import curves, plots, strain, strain_plots
+from benchmarks.reporting.headline import headline, origin, wins
+from benchmarks.reporting.ladder import ladder
+from benchmarks.reporting.peers import more_requests, peers
+from benchmarks.reporting.plots import Plot, draw
+from benchmarks.reporting.sweep import in_process, sweep
+from benchmarks.reporting.tables import busy, details, failures, flat, last, number, table
 from benchmarks.rig.points import FILE, SETTINGS, Point, Points, read_points
 
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
@@ -47,50 +48,50 @@ SECTIONS = {
         "HTTP in binary form) are random ids of its own. In process are as many threads as requests at once, but no "
         "more than cores. Memory is of what each server has loaded: Triton's SageMaker port the scoring model, Triton "
         "the scoring and the ranking model, `serve` all three of a recommender.",
-        ladder, {"ladder": bench_plots.ladder},
+        ladder, {"ladder": plots.ladder},
     ),
     "peers": Section(
         "Peers",
         "Other servers with the same module and requests, each by its own advice, beside `serve`, which has loaded "
         "three models and warmed them up when it first answers, where a peer has one.",
-        peers, {"peers": bench_plots.peers}, ("peer_start",),
+        peers, {"peers": plots.peers}, ("peer_start",),
     ),
     "sweep": Section(
         "Triton under perf_analyzer",
         "The models without `serve`. Along a line of the first plot there are more and more requests at once; in the "
         "second, requests come at a given rate whether or not earlier ones are answered.",
-        sweep, {"sweep": bench_report_curves.sweep_closed, "sweep-open": bench_report_curves.sweep_open},
+        sweep, {"sweep": curves.sweep_closed, "sweep-open": curves.sweep_open},
     ),
     "in_process": Section(
         "The module alone", "The exported module in process, in large batches.",
-        in_process, {"in-process": bench_report_curves.in_process},
+        in_process, {"in-process": curves.in_process},
     ),
     "saturation": Section(
         "More than can be answered",
         "Requests at given rates, below and above the capacity, whether or not earlier ones are answered.",
-        bench_report_strain.saturation, {"saturation": bench_report_plots.saturation}, expected="503",
+        strain.saturation, {"saturation": strain_plots.saturation}, expected="503",
     ),
     "soak": Section(
         "Minutes of load", "A mix of requests at half of the capacity, and the memory of every process.",
-        lambda points: bench_report_strain.soak(bench_report_strain.last_take(points)),
-        {"soak": lambda points: bench_report_plots.soak(bench_report_strain.last_take(points))}, expected="400",
+        lambda points: strain.soak(strain.last_take(points)),
+        {"soak": lambda points: strain_plots.soak(strain.last_take(points))}, expected="400",
     ),
     "models": Section(
         "Many models", "One `serve` in multi-model mode with more and more models.",
-        bench_report_strain.models, {"models": bench_report_plots.models},
+        strain.models, {"models": strain_plots.models},
     ),
     "search": Section(
         "Search for a configuration", "Triton's batching and instances, 16 requests at once.",
-        bench_report_strain.search, {},
+        strain.search, {},
     ),
     "settings": Section(
         "Settings of serve",
         "Worker processes and Triton's threads, by what they do to throughput, 16 requests at once.",
-        bench_report_strain.settings, {},
+        strain.settings, {},
     ),
     "cores": Section(
         "More cores", "`serve` with all its processes pinned to so many cores, 16 requests at once.",
-        bench_report_strain.cores, {},
+        strain.cores, {},
     ),
 }  # fmt: skip
 
@@ -210,7 +211,7 @@ def again(folder: Path) -> str:
         "```sh\n"
         "make bench        # all of it; interrupted, the same command goes on where it was\n"
         "make bench-quick  # the core of it in three minutes\n"
-        f"python -m benchmarks.bench_report {shown}/{DATA} --output {shown}  # this page from its data\n"
+        f"python -m benchmarks.reporting.report {shown}/{DATA} --output {shown}  # this page from its data\n"
         "```\n\n"
         f"All points are in [{DATA}/{FILE}]({DATA}/{FILE}), what they were measured on in "
         f"[{DATA}/{SETTINGS}]({DATA}/{SETTINGS})." + (configs if (folder / DATA / CONFIGS).is_dir() else "")
@@ -263,8 +264,8 @@ def main(folder: Path, output: Path | None, readme: Path | None) -> None:
 
     \b
     Examples:
-      python -m benchmarks.bench_report build/bench --output benchmarks/report
-      python -m benchmarks.bench_report benchmarks/report/data --output benchmarks/report --readme README.md
+      python -m benchmarks.reporting.report build/bench --output benchmarks/report
+      python -m benchmarks.reporting.report benchmarks/report/data --output benchmarks/report --readme README.md
     """
     points = Points(folder, read_settings(folder))
     output = output or folder / "report"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.bench_tables import (
+from benchmarks.reporting.tables import (
     Spread,
     ask_name,
     at_once,
