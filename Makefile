@@ -41,10 +41,10 @@ image-gpu: .venv/image/ready  ## ncf-triton:gpu on NVIDIA's Triton image, and it
 	.venv/image/bin/python scripts/sbom.py ncf-triton:gpu --output build/sbom-gpu.cdx.json
 
 bench: .venv/ready bench-tools  ## everything, in about an hour, into build/bench; interrupted, it goes on where it was; ARGS="--help"
-	$(BIN)/python -m benchmarks.bench $(ARGS)
+	$(BIN)/python -m benchmarks.serving $(ARGS)
 
 bench-quick: .venv/ready bench-tools  ## the core of it in three minutes, into build/bench-quick
-	$(BIN)/python -m benchmarks.bench --quick $(ARGS)
+	$(BIN)/python -m benchmarks.serving --quick $(ARGS)
 
 bench-report: .venv/ready  ## make benchmarks/report and the README's table from build/bench
 	$(BIN)/python -m benchmarks.reporting.report build/bench --output benchmarks/report --readme README.md
@@ -54,7 +54,7 @@ bench-tools: .venv/ready
 	-@$(MAKE) --no-print-directory --keep-going .venv/wrk/ready .venv/perf_analyzer/ready .venv/bench/ready
 
 bench-clients: .venv/ready  ## three ways for the data plane to talk to Triton, measured side by side
-	$(BIN)/python -m benchmarks.triton_clients
+	$(BIN)/python -m benchmarks.serving.triton_clients
 
 bench-topk: .venv/ready .venv/bench/ready  ## top-K and the whole serve beside what they compete with; ARGS="--help"
 	$(BIN)/python -m benchmarks.topk $(ARGS)

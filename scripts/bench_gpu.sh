@@ -194,7 +194,7 @@ measure() {
   sections=$(printf %s "$sections" | tr -s , | sed 's/^,//; s/,$//')
   mkdir -p "$output"
   if [ -n "$sections" ]; then
-    .venv/bin/python -m benchmarks.bench --device "$device" --only "$sections" --output "$output" \
+    .venv/bin/python -m benchmarks.serving --device "$device" --only "$sections" --output "$output" \
       ${options[@]+"${options[@]}"} || code=$?
   fi
   [ "$code" -lt 130 ] || exit "$code"  # interrupted

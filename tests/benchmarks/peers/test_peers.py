@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from benchmarks import ROOT
-from benchmarks.bench_peers import LOAD, compare, load_keys, one_line, start_keys
 from benchmarks.peers.launch import PEERS, kserve_pairs, shown, telling
 from benchmarks.rig.points import Points
+from benchmarks.serving.peers import LOAD, compare, load_keys, one_line, start_keys
 
 
 def test_requirements_are_pinned() -> None:

@@ -10,10 +10,10 @@ import click
 import httptools
 import pytest
 
-from benchmarks.bench_saturation import recovery_seconds
 from benchmarks.rig import open_loop as bench_open_loop
 from benchmarks.rig.open_loop import Plan, Request, Stage, closed_loop, open_loop
 from benchmarks.rig.open_loop_process import quantile_ms, windows
+from benchmarks.serving.saturation import recovery_seconds
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"

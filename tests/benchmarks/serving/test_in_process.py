@@ -12,11 +12,11 @@ import pytest
 import torch
 from rich.progress import Progress
 
-from benchmarks import bench_in_process
-from benchmarks.bench_in_process import SECTION, TOPK, describe, exported, keys, models
 from benchmarks.rig.points import Points
 from benchmarks.rig.rig import Bench, Recommender, random_recommender
 from benchmarks.rig.run import BenchRun
+from benchmarks.serving import in_process as bench_in_process
+from benchmarks.serving.in_process import SECTION, TOPK, describe, exported, keys, models
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "bench_gpu.sh"
 CPU = torch.device("cpu")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
-from benchmarks import bench_ladder
 from benchmarks.rig import wrk as bench_wrk
 from benchmarks.rig.points import Points
 from benchmarks.rig.rig import Bench
 from benchmarks.rig.run import BenchRun
+from benchmarks.serving import ladder as bench_ladder
 
 pytestmark = pytest.mark.e2e
 

@@ -11,9 +11,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import bench
 from benchmarks.rig.points import read_points
 from benchmarks.rig.run import BenchRun
+from benchmarks.serving import __main__ as bench
 
 Section = Callable[[BenchRun], None]
 
@@ -25,10 +25,10 @@ def sections(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def put(**runs: Section) -> None:
         for name, run in runs.items():
-            module = ModuleType(f"{bench.__package__}.section_{name}")
+            module = ModuleType(f"{bench.__package__}.{name}")
             module.run = run  # type: ignore[attr-defined]
             monkeypatch.setitem(sys.modules, module.__name__, module)
-        monkeypatch.setattr(bench, "SECTIONS", {name: (f"section_{name}", "") for name in runs})
+        monkeypatch.setattr(bench, "SECTIONS", dict.fromkeys(runs, ""))
 
     return put
 

@@ -8,10 +8,10 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from benchmarks.bench_search import SECTION, Setting, apart, choose, median, read_config, rewrite, settings
-from benchmarks.bench_sweep import keys
 from benchmarks.rig.perf_analyzer import Outcome
 from benchmarks.rig.points import Point
+from benchmarks.serving.search import SECTION, Setting, apart, choose, median, read_config, rewrite, settings
+from benchmarks.serving.sweep import keys
 from ncf.export.export import score_config, topk_config
 from ncf.export.serving_settings import PartSettings
 

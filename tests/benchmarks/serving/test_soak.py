@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from benchmarks.bench_soak import growth, line, mix, unexpected
+from benchmarks.serving.soak import growth, line, mix, unexpected
 from ncf.data.interactions import IdIndex
 
 

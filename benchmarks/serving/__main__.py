@@ -24,21 +24,18 @@ from benchmarks.rig.rig import Bench
 from benchmarks.rig.run import BenchRun, commit, machine
 from benchmarks.rig.wrk import require_wrk
 
-# Module with a function `run`, and what it measures; in this order.
+# Each section is a module of this package with a function `run`; they run in this order.
 SECTIONS = {
-    "in_process": ("bench_in_process", "the exported module alone, in batches of 1,024 to 1,048,576"),
-    "sweep": ("bench_sweep", "perf_analyzer on <name> and <name>_topk: closed and open loop, HTTP and gRPC"),
-    "ladder": ("bench_ladder", "the same requests in process, through Triton, and through serve"),
-    "peers": ("bench_peers", "TorchServe, MLServer, BentoML, LitServe, mosec and Ray Serve beside serve"),
-    "saturation": ("bench_saturation", "more requests than can be answered, and the time after"),
-    "models": ("bench_models", "loading and unloading, and 2 to 50 models in one server"),
-    "search": (
-        "bench_search",
-        "max_batch_size, queue delay and instances; writes a preset for `ncf export`",
-    ),
-    "settings": ("bench_settings", "worker processes of serve and threads of Triton"),
-    "cores": ("bench_cores", "serve pinned to 1, 2, 4 and 8 cores"),
-    "soak": ("bench_soak", "ten minutes of load, and the memory of every process"),
+    "in_process": "the exported module alone, in batches of 1,024 to 1,048,576",
+    "sweep": "perf_analyzer on <name> and <name>_topk: closed and open loop, HTTP and gRPC",
+    "ladder": "the same requests in process, through Triton, and through serve",
+    "peers": "TorchServe, MLServer, BentoML, LitServe, mosec and Ray Serve beside serve",
+    "saturation": "more requests than serve can answer, and the recovery afterwards",
+    "models": "loading and unloading, and 2 to 50 models in one server",
+    "search": "max_batch_size, queue delay and instances; writes a preset for `ncf export`",
+    "settings": "worker processes of serve and threads of Triton",
+    "cores": "serve pinned to 1, 2, 4 and 8 cores",
+    "soak": "ten minutes of load, and the memory of every process",
 }
 QUICK = ("sweep", "ladder", "saturation")
 ON_GPU = ("in_process", "sweep", "ladder", "search")
@@ -46,7 +43,7 @@ ON_GPU = ("in_process", "sweep", "ladder", "search")
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
-    epilog="\b\nSections:\n" + "\n".join(f"  {name:<11} {what}" for name, (_, what) in SECTIONS.items()),
+    epilog="\b\nSections:\n" + "\n".join(f"  {name:<11} {about}" for name, about in SECTIONS.items()),
 )
 @click.option(
     "--only",
@@ -73,7 +70,7 @@ def main(
     Examples:
       make bench                       about an hour; interrupt it and run it again as you like
       make bench-quick                 three minutes
-      python -m benchmarks.bench --only ladder,peers
+      python -m benchmarks.serving --only ladder,peers
     """
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that no server stays behind
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
@@ -110,7 +107,7 @@ def measured(run: BenchRun, name: str) -> bool:
     """Run one section; -> whether it could be run."""
     began, before = time.monotonic(), len(run.points.points)
     try:
-        importlib.import_module(f"{__package__}.{SECTIONS[name][0]}").run(run)
+        importlib.import_module(f"{__package__}.{name}").run(run)
     except Exception as error:  # one section that cannot be had is not the end of the others
         said = error.message if isinstance(error, click.ClickException) else f"{type(error).__name__}: {error}"
         run.bench.say(f"{name} is left out: {said}")

@@ -20,13 +20,13 @@ from typing import Any
 
 import click
 
-from benchmarks.bench_saturation import cost, per_request
 from benchmarks.rig.open_loop import JSON_TYPE, Request, closed_loop
 from benchmarks.rig.points import Key, wrong_answers
 from benchmarks.rig.processes import memory_mb
 from benchmarks.rig.run import BenchRun
 from benchmarks.rig.servers import SERVE, whole_serve
 from benchmarks.rig.wrk import Target
+from benchmarks.serving.saturation import cost, per_request
 from serve.supervisor.ports import LOOPBACK
 
 SECTION = "models"

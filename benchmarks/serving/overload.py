@@ -39,7 +39,7 @@ def main(repository: Path, model: str, user: str, connections: int, seconds: int
 
     \b
     Example, after `make demo`:
-      python -m benchmarks.overload
+      python -m benchmarks.serving.overload
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     require_wrk()

@@ -20,7 +20,6 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.bench_ladder_in_process import InProcess
 from benchmarks.rig.perf_analyzer import Analyzer, Load, find_analyzer, sample, write_input
 from benchmarks.rig.points import wrong_answers
 from benchmarks.rig.processes import cpu_seconds, memory_mb, unrelated_seconds
@@ -29,6 +28,7 @@ from benchmarks.rig.run import BenchRun
 from benchmarks.rig.servers import SERVE, native, whole_serve
 from benchmarks.rig.tritonserver import Triton, tritonserver
 from benchmarks.rig.wrk import JSON_TYPE, Target, ask, wrk
+from benchmarks.serving.ladder_in_process import InProcess
 from serve.supervisor.ports import LOOPBACK
 
 SECTION = "ladder"
