@@ -57,7 +57,7 @@ bench-clients: .venv/ready  ## three ways for the data plane to talk to Triton, 
 	$(BIN)/python -m benchmarks.serving.triton_clients
 
 bench-topk: .venv/ready .venv/bench/ready  ## top-K and the whole serve beside what they compete with; ARGS="--help"
-	$(BIN)/python -m benchmarks.topk $(ARGS)
+	$(BIN)/python -m benchmarks.ranking $(ARGS)
 
 bench-train: .venv/ready  ## training beside the bare products and gathers it is made of; ARGS="--data ml-1m", "--help"
 	$(BIN)/python -m benchmarks.train_speed $(ARGS)

@@ -202,7 +202,7 @@ measure() {
     *,topk,*)
       local quick=()
       case " ${options[*]-} " in *' --quick '*) quick=(--quick) ;; esac
-      .venv/bin/python -m benchmarks.topk --only A,F --device "$device" --output "$output/topk.json" \
+      .venv/bin/python -m benchmarks.ranking --only A,F --device "$device" --output "$output/topk.json" \
         ${quick[@]+"${quick[@]}"} | tee "$output/topk.txt" || code=$? ;;
   esac
   say "points and report: $output"

@@ -23,12 +23,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from benchmarks.ranking.catalogue import against_every_item
+from benchmarks.ranking.device import on_the_device
+from benchmarks.ranking.ids import id_files
+from benchmarks.ranking.implicit import against_implicit
+from benchmarks.ranking.serving import pairs, whole_serve
 from benchmarks.rig.rig import Bench, Report
-from benchmarks.topk_catalogue import against_every_item
-from benchmarks.topk_device import on_the_device
-from benchmarks.topk_ids import id_files
-from benchmarks.topk_implicit import against_implicit
-from benchmarks.topk_serving import pairs, whole_serve
 
 SECTIONS = "ABCDEF"
 PEERS = Path(".venv/bench/bin/python")
@@ -69,8 +69,8 @@ def main(
     \b
     Examples:
       make bench-topk
-      python -m benchmarks.topk --quick --only A,C --output figures.json
-      python -m benchmarks.topk --only A,F --device gpu
+      python -m benchmarks.ranking --quick --only A,C --output figures.json
+      python -m benchmarks.ranking --only A,F --device gpu
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that no server stays behind
     uvloop.install()

@@ -15,9 +15,9 @@ from typing import Any
 import orjson
 
 from benchmarks.peers.torchserve import torchserve
+from benchmarks.ranking.catalogue import ITEMS, USERS
 from benchmarks.rig.closed_loop import Load, load, post
 from benchmarks.rig.rig import Bench, Recommender, Report, random_recommender, serving, share, spread
-from benchmarks.topk_catalogue import ITEMS, USERS
 from ncf.export.export import MAX_BATCH_SIZE, MAX_BATCH_SIZE_QUERY, MAX_BATCH_SIZE_TOPK
 from serve.formats import registry as codec
 from serve.models.repository import Recommender as Opened

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import ROOT
+from benchmarks.ranking.catalogue import ITEMS, MANY_USERS, USERS, Client
 from benchmarks.rig.rig import (
     Bench,
     Call,
@@ -28,7 +29,6 @@ from benchmarks.rig.rig import (
     timed,
 )
 from benchmarks.rig.tritonserver import tritonserver
-from benchmarks.topk_catalogue import ITEMS, MANY_USERS, USERS, Client
 from ncf.training.config import DEFAULT_K
 from serve.supervisor.ports import LOOPBACK
 from serve.triton.address import TritonAddress

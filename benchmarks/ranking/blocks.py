@@ -30,7 +30,7 @@ def main(rounds: int) -> None:
 
     \b
     Example:
-      python -m benchmarks.topk_blocks
+      python -m benchmarks.ranking.blocks
     """
     torch.manual_seed(0)
     torch.set_num_threads(1)

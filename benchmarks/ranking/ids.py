@@ -10,7 +10,7 @@ from benchmarks import ROOT
 from benchmarks.rig.rig import Bench, Report, spread, text_ids
 from ncf.export.id_file import write_id_file
 
-PROCESS = "benchmarks.topk_id_process"
+PROCESS = "benchmarks.ranking.id_process"
 
 
 def id_files(bench: Bench) -> list[Report]:

@@ -10,6 +10,7 @@ from array import array
 
 import orjson
 
+from benchmarks.ranking.catalogue import MANY_USERS, Client, infer
 from benchmarks.rig.rig import (
     Bench,
     Call,
@@ -23,7 +24,6 @@ from benchmarks.rig.rig import (
     timed,
 )
 from benchmarks.rig.tritonserver import tritonserver
-from benchmarks.topk_catalogue import MANY_USERS, Client, infer
 from ncf.export.export import MAX_BATCH_SIZE_TOPK
 from ncf.training.config import DEFAULT_K
 from serve.supervisor.ports import LOOPBACK
