@@ -60,7 +60,7 @@ bench-topk: .venv/ready .venv/bench/ready  ## top-K and the whole serve beside w
 	$(BIN)/python -m benchmarks.ranking $(ARGS)
 
 bench-train: .venv/ready  ## training beside the bare products and gathers it is made of; ARGS="--data ml-1m", "--help"
-	$(BIN)/python -m benchmarks.train_speed $(ARGS)
+	$(BIN)/python -m benchmarks.training.speed $(ARGS)
 
 .venv/image/ready: requirements-image.txt
 	$(PYTHON) -m venv .venv/image

@@ -26,8 +26,8 @@ def main() -> None:
 
     \b
     Examples:
-      python -m benchmarks.large_data all --rows 5000000
-      python -m benchmarks.large_data all --folder /mnt/scratch/large
+      python -m benchmarks.training.large_data all --rows 5000000
+      python -m benchmarks.training.large_data all --folder /mnt/scratch/large
     """
 
 
@@ -43,7 +43,7 @@ def all_steps(rows: int, users: int | None, items: int | None, folder: Path, kee
         raise click.ClickException(f"{folder} exists already; choose another --folder, or delete it")
     users, items = users or max(2, rows // 144), items or max(2, rows // 750)
     data, prepared = folder / "parts", folder / "prepared"
-    this = [sys.executable, "-m", "benchmarks.large_data"]
+    this = [sys.executable, "-m", "benchmarks.training.large_data"]
     ncf = [sys.executable, "-m", "ncf"]
     try:
         child("generate", [*this, "generate", str(data), str(rows), str(users), str(items)])

@@ -142,8 +142,8 @@ def main(shape: str, batch_size: int, num_factors: int, num_layers: int, device:
 
     \b
     Examples:
-      python -m benchmarks.train_speed --data ml-1m
-      python -m benchmarks.train_speed --shape ml-20m --device gpu --batch-size 1048576
+      python -m benchmarks.training.speed --data ml-1m
+      python -m benchmarks.training.speed --shape ml-20m --device gpu --batch-size 1048576
     """
     where = choose_device(device)
     num_users, num_items, num = SHAPES[shape]

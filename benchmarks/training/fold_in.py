@@ -53,8 +53,8 @@ def main(
 
     \b
     Examples:
-      python -m benchmarks.fold_in food --model gmf
-      python -m benchmarks.fold_in path/to/ml-1m --preset ml-1m
+      python -m benchmarks.training.fold_in food --model gmf
+      python -m benchmarks.training.fold_in path/to/ml-1m --preset ml-1m
     """
     try:
         config = configure(preset, {"model": model, "num_factors": num_factors, "patience": patience})

@@ -83,7 +83,7 @@ def main(data: Path, presets: tuple[str, ...], seeds: int, folder: Path, device:
 
     \b
     Example:
-      python -m benchmarks.accuracy --data ml-1m --preset ml-1m-fast --preset ml-1m-best
+      python -m benchmarks.training.accuracy --data ml-1m --preset ml-1m-fast --preset ml-1m-best
     """
     split, where = load_split(data), choose_device(device)
     users = torch.as_tensor(split.held_out.user_index)
