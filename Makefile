@@ -30,7 +30,7 @@ lint: .venv/ready-dev  ## ruff, mypy --strict, hadolint and shellcheck
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile tests/image/ngc_stand_in/Dockerfile
-	$(BIN)/shellcheck scripts/*.sh scripts/image/*.sh
+	$(BIN)/shellcheck scripts/*.sh scripts/image/*.sh benchmarks/tools/*.sh
 
 image: .venv/image/ready  ## ncf-triton:cpu, and the list of what is in it (CycloneDX); ARGS="--build-arg …"
 	docker build --target cpu --tag ncf-triton:cpu --build-arg VERSION=$(VERSION) $(ARGS) .
@@ -72,12 +72,12 @@ bench-train: .venv/ready  ## training beside the bare products and gathers it is
 	.venv/bench/bin/pip install --quiet -r requirements-bench.txt
 	touch $@
 
-.venv/perf_analyzer/ready: scripts/get_perf_analyzer.sh | .venv/ready
-	scripts/get_perf_analyzer.sh .venv/perf_analyzer
+.venv/perf_analyzer/ready: benchmarks/tools/get_perf_analyzer.sh | .venv/ready
+	benchmarks/tools/get_perf_analyzer.sh .venv/perf_analyzer
 	touch $@
 
-.venv/wrk/ready: scripts/get_wrk.sh scripts/fetch_package.sh | .venv/ready
-	scripts/get_wrk.sh
+.venv/wrk/ready: benchmarks/tools/get_wrk.sh benchmarks/tools/fetch_package.sh | .venv/ready
+	benchmarks/tools/get_wrk.sh
 	mkdir -p $(@D) && touch $@
 
 .venv/ready: requirements.txt pyproject.toml scripts/ensure_libpython.sh

@@ -25,7 +25,7 @@ from benchmarks.rig.processes import unrelated_seconds
 from serve.supervisor.ports import LOOPBACK
 
 FOLDER = ROOT / ".venv" / "perf_analyzer"
-SCRIPT = "scripts/get_perf_analyzer.sh"
+SCRIPT = "benchmarks/tools/get_perf_analyzer.sh"
 STABLE_PERCENT, TRIALS, WINDOWS = 30, 5, 3  # throughput and p99 of the last three windows are compared
 LATE_PERCENT = 5  # of an open loop's requests, that may be sent late
 ANY_PERCENT = 1_000_000
@@ -68,7 +68,7 @@ class Outcome:
 
 
 def find_analyzer() -> Analyzer:
-    """What `scripts/get_perf_analyzer.sh` fetched, else the one on PATH. Raises click.ClickException."""
+    """What `benchmarks/tools/get_perf_analyzer.sh` fetched, else the one on PATH. Raises click.ClickException."""
     environment = dict(os.environ)
     program = FOLDER / "bin" / "perf_analyzer"
     if program.exists():

@@ -69,14 +69,16 @@ class Round:
 
 
 def find_wrk() -> str | None:
-    """wrk's path: on PATH, or where `scripts/get_wrk.sh` puts it."""
+    """wrk's path: on PATH, or where `benchmarks/tools/get_wrk.sh` puts it."""
     return shutil.which("wrk") or shutil.which("wrk", path=FETCHED)
 
 
 def require_wrk() -> None:
     """End with exit code 2 where wrk is missing."""
     if find_wrk() is None:
-        click.echo("wrk is missing: scripts/get_wrk.sh (Debian, Ubuntu) or https://github.com/wg/wrk", err=True)
+        click.echo(
+            "wrk is missing: benchmarks/tools/get_wrk.sh (Debian, Ubuntu) or https://github.com/wg/wrk", err=True
+        )
         sys.exit(2)
 
 

@@ -154,7 +154,7 @@ def by_perf_analyzer(
 ) -> Figures:  # fmt: skip
     """Load from perf_analyzer, as long as from wrk; how steady it was is left to the rounds."""
     if analyzer is None:
-        raise click.ClickException("there is no perf_analyzer; fetch it: scripts/get_perf_analyzer.sh")
+        raise click.ClickException("there is no perf_analyzer; fetch it: benchmarks/tools/get_perf_analyzer.sh")
     unrelated, before, began = unrelated_seconds(), cpu_seconds(triton.process), time.monotonic()
     answered = count_requests(triton, model)
     outcome = sample(analyzer, Load(model, protocol, rows, concurrency), triton.ports[protocol], data, seconds)

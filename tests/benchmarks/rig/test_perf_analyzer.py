@@ -125,7 +125,7 @@ def test_a_program_that_is_missing_or_does_not_start_is_one_line_with_the_remedy
 ) -> None:
     monkeypatch.setattr(perf_analyzer, "FOLDER", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(click.ClickException, match=r"fetch it: scripts/get_perf_analyzer\.sh"):
+    with pytest.raises(click.ClickException, match=r"fetch it: benchmarks/tools/get_perf_analyzer\.sh"):
         find_analyzer()
     program = tmp_path / "bin" / "perf_analyzer"
     program.parent.mkdir()

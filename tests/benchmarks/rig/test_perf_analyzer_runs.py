@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
+from benchmarks import ROOT
 from benchmarks.rig.perf_analyzer import Load, find_analyzer, measure, write_input
 from benchmarks.rig.rig import Bench
 from benchmarks.rig.tritonserver import tritonserver
@@ -16,7 +17,7 @@ from ncf.training.run_directory import Run
 
 pytestmark = pytest.mark.e2e
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "get_perf_analyzer.sh"
+SCRIPT = ROOT / "benchmarks/tools/get_perf_analyzer.sh"
 
 
 def test_a_short_point_and_one_of_a_model_that_is_not_there(tiny_run: Run, tmp_path: Path) -> None:

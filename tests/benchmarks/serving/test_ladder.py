@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
+from benchmarks import ROOT
 from benchmarks.rig import wrk as bench_wrk
 from benchmarks.rig.points import Points
 from benchmarks.rig.rig import Bench
@@ -21,13 +22,13 @@ RUNGS = {
     "1 pair": ["in process", "Triton gRPC", "Triton's SageMaker port", "serve, CSV"],
     bench_ladder.TOP: ["Triton HTTP", "serve, JSON"],
 }
-SCRIPTS = Path(__file__).parents[3] / "scripts"
+TOOLS = ROOT / "benchmarks/tools"
 
 
 def test_every_rung_answers_alike_and_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    subprocess.run([SCRIPTS / "get_perf_analyzer.sh"], check=True, timeout=120)
+    subprocess.run([TOOLS / "get_perf_analyzer.sh"], check=True, timeout=120)
     if bench_wrk.find_wrk() is None:
-        subprocess.run([SCRIPTS / "get_wrk.sh"], check=True, timeout=120)
+        subprocess.run([TOOLS / "get_wrk.sh"], check=True, timeout=120)
     monkeypatch.setattr(bench_ladder, "CONCURRENCY", (4,))
     monkeypatch.setattr(bench_ladder, "ASKS", {asked: bench_ladder.ASKS[asked] for asked in RUNGS})
     monkeypatch.setattr(bench_ladder, "names", RUNGS.__getitem__)

@@ -2,13 +2,13 @@
 # Fetches NVIDIA's perf_analyzer, which `make bench` measures Triton with, and the two libraries it needs, into a folder.
 # The program is in the wheel of tritonclient 2.51, the last that runs on glibc 2.35; the project's own client stays as it is.
 set -eu
-root=$(cd "$(dirname "$0")/.." && pwd)
+root=$(cd "$(dirname "$0")/../.." && pwd)
 case "${1:-}" in
   -h|--help)
-    echo "usage: scripts/get_perf_analyzer.sh [FOLDER]   (default: .venv/perf_analyzer; writes FOLDER/bin and FOLDER/lib)"
-    echo "example: scripts/get_perf_analyzer.sh /opt/perf_analyzer"
+    echo "usage: benchmarks/tools/get_perf_analyzer.sh [FOLDER]   (default: .venv/perf_analyzer; writes FOLDER/bin and FOLDER/lib)"
+    echo "example: benchmarks/tools/get_perf_analyzer.sh /opt/perf_analyzer"
     exit 0 ;;
-  -*) echo "unknown option $1; see scripts/get_perf_analyzer.sh --help" >&2; exit 2 ;;
+  -*) echo "unknown option $1; see benchmarks/tools/get_perf_analyzer.sh --help" >&2; exit 2 ;;
 esac
 folder=${1:-$root/.venv/perf_analyzer}
 python=$root/.venv/bin/python
@@ -18,7 +18,7 @@ runs() { [ -x "$program" ] && LD_LIBRARY_PATH=$folder/lib "$program" --version >
 # Both libraries lie beside it even where this system has them: the folder may be carried to one that has not.
 [ -e "$folder/lib/libb64.so.0d" ] && [ -e "$folder/lib/libcudart.so.12" ] && runs /dev/null && { echo "$program is there"; exit 0; }
 
-[ -x "$python" ] || fail "$python is missing; run: make install"
+[ -x "$python" ] || fail "$python is missing; run: make .venv/ready"
 [ "$(uname -sm)" = "Linux x86_64" ] || fail "perf_analyzer is built for Linux on x86-64, this is $(uname -sm); measure from such a machine"
 glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2)
 [ "$(printf '2.35\n%s\n' "${glibc:-0}" | sort -V | head -1)" = 2.35 ] ||
@@ -37,7 +37,7 @@ wheel tritonclient==2.51.0 "$scratch/client"
 cp "$scratch"/client/*.data/data/bin/perf_analyzer "$program"
 chmod 755 "$program"
 
-"$root/scripts/fetch_package.sh" "$scratch/libb64" libb64-0d || fail "libb64.so.0d could not be fetched"
+"$root/benchmarks/tools/fetch_package.sh" "$scratch/libb64" libb64-0d || fail "libb64.so.0d could not be fetched"
 cp "$(find "$scratch/libb64" -name 'libb64.so.0d' | head -1)" "$folder/lib/"
 packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 library=$(find "$packages/nvidia_pytriton.libs" -name 'libcudart-*.so.12*' 2>/dev/null | head -1)

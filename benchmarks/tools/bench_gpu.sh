@@ -5,8 +5,8 @@ export LC_ALL=C
 
 usage() {
   cat <<'END'
-usage: scripts/bench_gpu.sh pack [DIR] [--python VERSION]
-       scripts/bench_gpu.sh run [--pack DIR] [--output DIR] [options] [-- OPTION...]
+usage: benchmarks/tools/bench_gpu.sh pack [DIR] [--python VERSION]
+       benchmarks/tools/bench_gpu.sh run [--pack DIR] [--output DIR] [options] [-- OPTION...]
 
 pack  where there is an index: fetch what the GPU machine lacks into DIR [default: build/gpu-pack]: wheels of
       requirements.txt without torch and numpy, perf_analyzer, wrk, and libpython where this system has that version
@@ -23,9 +23,9 @@ Exit code 2 is a mistake in the call. A wheel that the GPU machine has itself ma
 run goes on where it was.
 
 Examples:
-  scripts/bench_gpu.sh pack --python 3.12                carry the checkout with build/gpu-pack to the GPU machine; there:
-  scripts/bench_gpu.sh run --only in_process
-  scripts/bench_gpu.sh run --python /opt/torch/bin/python3 --output build/bench-h200 -- --quick
+  benchmarks/tools/bench_gpu.sh pack --python 3.12                carry the checkout with build/gpu-pack to the GPU machine; there:
+  benchmarks/tools/bench_gpu.sh run --only in_process
+  benchmarks/tools/bench_gpu.sh run --python /opt/torch/bin/python3 --output build/bench-h200 -- --quick
 END
 }
 
@@ -57,7 +57,7 @@ while [ $# -gt 0 ]; do
 done
 [ "$verb" = run ] || [ -z "$other" ] || fail "$other is for run only; see --help" 2
 case $device in gpu | cpu) ;; *) fail "--device is '$device'; it must be gpu or cpu" 2 ;; esac
-root=$(cd "$(dirname "$0")/.." && pwd)
+root=$(cd "$(dirname "$0")/../.." && pwd)
 pack=$(absolute "${pack:-$root/build/gpu-pack}") output=$(absolute "${output:-$root/build/bench-gpu}")
 case $python in */*) python=$(absolute "$python") ;; esac
 cd "$root"
@@ -85,17 +85,17 @@ make_pack() {
   fetch --requirement "$scratch/names" pip setuptools
   rm -f "$pack"/wheels/numpy-*.whl  # torch's neighbour: the GPU machine's own
   say "perf_analyzer and wrk"
-  scripts/get_perf_analyzer.sh "$pack/perf_analyzer"
-  scripts/get_wrk.sh "$pack/wrk"
+  benchmarks/tools/get_perf_analyzer.sh "$pack/perf_analyzer"
+  benchmarks/tools/get_wrk.sh "$pack/wrk"
   mkdir -p "$pack/lib"
-  if scripts/fetch_package.sh "$scratch/libpython" "libpython$version" 2>/dev/null; then
+  if benchmarks/tools/fetch_package.sh "$scratch/libpython" "libpython$version" 2>/dev/null; then
     find "$scratch/libpython" -name "libpython$version.so.1.0" -exec cp {} "$pack/lib/" ';'
   else
     say "no libpython$version in this system's packages: the GPU machine needs its own"
   fi
   echo "$version" >"$pack/python"
   names=("$pack"/wheels/*)
-  say "$(du -sh "$pack" | cut -f1) in $pack, ${#names[@]} wheels; next, on the GPU machine: scripts/bench_gpu.sh run --pack DIR"
+  say "$(du -sh "$pack" | cut -f1) in $pack, ${#names[@]} wheels; next, on the GPU machine: benchmarks/tools/bench_gpu.sh run --pack DIR"
 }
 
 check_torch() {
@@ -129,7 +129,7 @@ check_environment() {  # before anything that takes time; a pack is needed only 
   fi
   [ ! -e .venv ] || fail ".venv is there and not of this script; run it in another checkout, or move .venv away"
   [ -f "$pack/python" ] ||
-    fail "there is no pack in $pack; where there is an index, run scripts/bench_gpu.sh pack, carry it here, and name it with --pack"
+    fail "there is no pack in $pack; where there is an index, run benchmarks/tools/bench_gpu.sh pack, carry it here, and name it with --pack"
   wanted=$("$python" -c 'import sys; print(f"{sys.version_info.major}.{sys.version_info.minor}")')
   [ "$(cat "$pack/python")" = "$wanted" ] ||
     fail "$pack is for Python $(cat "$pack/python"), and $python is $wanted; pack again with --python $wanted"

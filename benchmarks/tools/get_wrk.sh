@@ -2,10 +2,10 @@
 # Puts wrk, which loads servers in the benchmarks, into .venv/wrk where it is not on PATH.
 set -eu
 case "${1:-}" in
-  -h|--help) echo "usage: scripts/get_wrk.sh [FOLDER]   (prints the path of wrk; without FOLDER .venv/wrk, where it is not on PATH)"; exit 0 ;;
+  -h|--help) echo "usage: benchmarks/tools/get_wrk.sh [FOLDER]   (prints the path of wrk; without FOLDER .venv/wrk, where it is not on PATH)"; exit 0 ;;
 esac
 [ $# -gt 0 ] || ! command -v wrk || exit 0
-folder=${1:-$(dirname "$0")/../.venv/wrk}
+folder=${1:-$(dirname "$0")/../../.venv/wrk}
 if [ ! -x "$folder/wrk" ]; then
   "$(dirname "$0")/fetch_package.sh" "$folder" wrk libluajit-5.1-2
   # shellcheck disable=SC2016  # $0 is for the script that is written
