@@ -1,8 +1,8 @@
-"""Runs in the environment of requirements-bench.txt: workers with implicit or a module, and a handler for TorchServe.
+"""A process that ranks one user after the other, by the library implicit or by an exported module.
 
-As a program it is a worker that ranks one user after the other: `workers.py implicit FACTORS.npz THREADS` or
-`workers.py torchscript model.pt THREADS`. A line of user indices `[7, 3, …]` on standard input is answered by one
-line of two lists: the seconds each call took, and the items of the last one.
+It runs in the environment of requirements-bench.txt: `workers.py implicit FACTORS.npz THREADS`, or `workers.py
+torchscript model.pt THREADS`; 0 threads leave the library's default. It answers a line of user indices `[7, 3, …]` on
+standard input by a line with two lists: the seconds of each call, and the items of the last one.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 K = 100
 Rank = Callable[[int], Any]
+# From a user to the call that is timed, and to a function that reads the items from its answer.
+Prepare = Callable[[int], tuple[Rank, Callable[[Any], list[int]]]]
 
 
-def implicit_recommend(file: str, threads: int) -> Callable[[int], tuple[Rank, Callable[[Any], list[int]]]]:
-    """implicit's own model class with the given factors; each user's row of seen items is cut before the clock runs."""
+def implicit_recommend(file: str, threads: int) -> Prepare:
+    """implicit's own model class with these factors; a user's row of seen items is cut before the call is timed."""
     import warnings
 
-    warnings.simplefilter("ignore", RuntimeWarning)  # it advises on BLAS threads, and both ways are measured
+    warnings.simplefilter("ignore", RuntimeWarning)  # a warning on BLAS threads; both ways are measured
     import numpy as np
     from implicit.cpu.als import AlternatingLeastSquares
     from scipy.sparse import csr_matrix
@@ -44,8 +45,8 @@ def implicit_recommend(file: str, threads: int) -> Callable[[int], tuple[Rank, C
     return prepare
 
 
-def torchscript(file: str, threads: int) -> Callable[[int], tuple[Rank, Callable[[Any], list[int]]]]:
-    """The exported module, as a backend would call it."""
+def torchscript(file: str, threads: int) -> Prepare:
+    """The exported module, called as Triton's backend calls it."""
     import torch
 
     if threads:
@@ -59,7 +60,7 @@ def torchscript(file: str, threads: int) -> Callable[[int], tuple[Rank, Callable
     return lambda user: (rank, lambda answer: answer[0][0].tolist())
 
 
-def work(prepare: Callable[[int], tuple[Rank, Callable[[Any], list[int]]]]) -> None:
+def answer_lines(prepare: Prepare) -> None:
     for line in sys.stdin:
         seconds, items = [], []
         for user in json.loads(line):
@@ -71,58 +72,9 @@ def work(prepare: Callable[[int], tuple[Rank, Callable[[Any], list[int]]]]) -> N
         print(json.dumps([seconds, items]), flush=True)
 
 
-class Pairs:
-    """TorchServe's side of the pairs: the same JSON, ids from dictionaries, one forward for a batch of requests."""
-
-    def initialize(self, context: Any) -> None:
-        import torch
-
-        torch.set_num_threads(1)
-        folder = Path(context.system_properties["model_dir"])
-        self.torch = torch
-        self.module = torch.jit.load(str(folder / "model.pt")).eval()
-        self.users, self.items = (json.loads((folder / name).read_text()) for name in ("users.json", "items.json"))
-        self.loads = json.loads
-        try:
-            import orjson
-
-            self.loads = orjson.loads
-        except ImportError:
-            pass
-
-    def handle(self, data: list[dict[str, Any]], context: Any) -> list[Any]:
-        users, items, sizes = [], [], []
-        for request in data:
-            body = request.get("body")
-            pairs = (body if isinstance(body, dict) else self.loads(bytes(body)))["pairs"]
-            users += [self.users[pair["user_id"]] for pair in pairs]
-            items += [self.items[pair["item_id"]] for pair in pairs]
-            sizes.append(len(pairs))
-        with self.torch.inference_mode():
-            columns = (self.torch.tensor(column).unsqueeze(1) for column in (users, items))
-            scores = self.module(*columns).squeeze(1).tolist()
-        answers, start = [], 0
-        for size in sizes:
-            answers.append({"scores": scores[start : start + size]})
-            start += size
-        return answers
-
-
-_pairs: Pairs | None = None
-
-
-def handle(data: Any, context: Any) -> Any:
-    """What TorchServe calls; the first call, without data, loads."""
-    global _pairs
-    if _pairs is None:
-        _pairs = Pairs()
-        _pairs.initialize(context)
-    return _pairs.handle(data, context) if data is not None else None
-
-
 if __name__ == "__main__":
     kind, path, number = sys.argv[1:]
     if number != "0":
         for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
             os.environ[name] = number
-    work({"implicit": implicit_recommend, "torchscript": torchscript}[kind](path, int(number)))
+    answer_lines({"implicit": implicit_recommend, "torchscript": torchscript}[kind](path, int(number)))

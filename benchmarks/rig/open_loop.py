@@ -1,9 +1,9 @@
-"""Load that does not wait for answers, from a process of its own: random arrivals, timed from when each was due.
+"""Open-loop load: requests are sent at random times that do not depend on the answers, by a process of its own.
 
-A client that waits for one answer before it sends the next request asks less of a slow server, and so never sees how
-long people would wait. Here requests fall due as a Poisson process whatever the server does, and the wait of one that
-was sent late counts from when it was due. `lag_ms` says how late they were sent: where it is large, the generator
-itself was short of CPU, and the figures tell little about the server.
+A client that waits for each answer sends fewer requests to a slow server, and so hides how long users would wait. Here
+requests become due as a Poisson process, and the wait of a request that was sent late counts from the time at which it
+was due. `lag_ms` is how late requests were sent: if it is large, the generator lacked CPU time, and the figures tell
+little about the server.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ HOST = "127.0.0.1"
 JSON_TYPE = "application/json"
 MAX_CONNECTIONS = 2048
 TIMEOUT_SECONDS = 20.0
-LATE_MS = 10.0  # `lag_ms` beyond which a point is doubtful
+LATE_MS = 10.0  # a point with a larger `lag_ms` is doubtful
 
 
 @dataclass(frozen=True)
 class Request:
-    """One POST."""
+    """A POST request."""
 
     path: str
     body: bytes
@@ -43,7 +43,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Stage:
-    """So many requests a second for so long."""
+    """A rate of requests and how long it lasts."""
 
     per_second: float
     seconds: float
@@ -51,7 +51,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the process is told; with `waiting`, so many clients that wait for each answer take the stages' place."""
+    """The input of the process: requests as HTTP text, stages, and the length of a window in seconds (0: a stage).
+
+    With `waiting`, that many clients send the next request when they have an answer, instead of the stages' rates.
+    """
 
     port: int
     requests: Sequence[str]
@@ -76,18 +79,18 @@ def open_loop(
     connections: int = MAX_CONNECTIONS,
     timeout: float = TIMEOUT_SECONDS,
 ) -> Iterator[dict[str, Any]]:
-    """Send the requests in turn, one stage after the other; the figures of each window, once all its answers are there.
+    """Send the requests in turn, one stage after the other; yield the figures of a window when it has all its answers.
 
-    A window is a stage unless `window` has its length in seconds. Beside its figures it has `stage`, counted from 0,
-    and `second`, its end. Raises click.ClickException if the process ends early.
+    `window` is the length of a window in seconds, by default that of its stage. The figures include `stage`, counted
+    from 0, and `second`, the end of the window. Raises click.ClickException if the process ends early.
     """
-    yield from _ask(Plan(port, _texts(requests), stages, window, connections, timeout))
+    yield from _run(Plan(port, _texts(requests), stages, window, connections, timeout))
 
 
 def closed_loop(port: int, requests: Sequence[Request], connections: int, seconds: float) -> dict[str, Any]:
-    """The figures of so many clients, each with one request at a time. Raises click.ClickException as above."""
+    """The figures of clients that each send one request at a time. Raises click.ClickException if the process fails."""
     plan = Plan(port, _texts(requests), [Stage(0, seconds)], 0, waiting=connections)
-    (figures,) = _ask(plan)
+    (figures,) = _run(plan)
     return figures
 
 
@@ -95,19 +98,19 @@ def _texts(requests: Sequence[Request]) -> list[str]:
     return [request.encoded().decode("latin-1") for request in requests]
 
 
-def _ask(plan: Plan) -> Iterator[dict[str, Any]]:
-    with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as said:
-        told.write(json.dumps(asdict(plan)).encode())
-        told.seek(0)
+def _run(plan: Plan) -> Iterator[dict[str, Any]]:
+    with tempfile.TemporaryFile() as plan_file, tempfile.TemporaryFile() as errors:
+        plan_file.write(json.dumps(asdict(plan)).encode())
+        plan_file.seek(0)
         command = [sys.executable, *PROGRAM]
-        with subprocess.Popen(command, cwd=ROOT, stdin=told, stdout=subprocess.PIPE, stderr=said) as process:
+        with subprocess.Popen(command, cwd=ROOT, stdin=plan_file, stdout=subprocess.PIPE, stderr=errors) as process:
             assert process.stdout is not None
             try:
                 yield from map(json.loads, process.stdout)
-            except BaseException:  # whoever reads the figures has enough of them
+            except BaseException:  # the caller stopped reading
                 process.kill()
                 raise
         if process.returncode:
-            said.seek(0)
-            why = said.read().decode(errors="replace")[-2000:]
+            errors.seek(0)
+            why = errors.read().decode(errors="replace")[-2000:]
             raise click.ClickException(f"the load generator ended with {process.returncode}: {why}")

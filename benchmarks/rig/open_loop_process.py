@@ -1,6 +1,6 @@
-"""The process of bench_open_loop.py: reads a plan from standard input, writes a line of JSON for every window of it.
+"""The process of open_loop.py: it reads a plan from standard input, and writes the figures of each window as JSON.
 
-It imports little and does little for a request, for it shares the machine with the server it measures.
+It imports little and works little for a request, because it shares the machine with the server that it measures.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ import uvloop
 from benchmarks.rig.open_loop import HOST, Plan
 
 AHEAD_SECONDS = 0.05  # from the start of the process to its first request
-SLOT_SECONDS = 0.0002  # what falls due within it is sent in one go, which costs less
-BURST = 64  # so that answers are read between requests where many are late
+SLOT_SECONDS = 0.0002  # requests that become due within it are sent together, which costs less
+BURST = 64  # requests sent before answers are read again, if many are late
 SWEEP_SECONDS = 0.25
 ABSOLUTE = 1  # TFD_TIMER_ABSTIME
 
 
 @dataclass
 class Window:
-    """What befell the requests that fell due between two moments of the monotonic clock."""
+    """The requests that are due between two times of the monotonic clock, and their results."""
 
     stage: int
     begin: float
@@ -47,7 +47,7 @@ class Window:
     lags: array[float] = field(default_factory=lambda: array("d"))
     counts: Counter[str] = field(default_factory=Counter)
     last: float = 0
-    cpu: float = 0  # seconds of this process
+    cpu: float = 0  # CPU seconds of this process
 
     def answered(self, status: int, seconds: float, now: float) -> None:
         if status == 200:
@@ -59,7 +59,7 @@ class Window:
             self.refused.append(seconds)
 
     def figures(self, start: float) -> dict[str, Any]:
-        """Rates are over the window, or until its last accepted answer if that came later."""
+        """Rates are over the window, or until its last accepted answer if that came after the window's end."""
         offered = len(self.lags)
         failed = sum(count for code, count in self.counts.items() if not code.isdecimal())
         seconds = max(self.end, self.last) - self.begin
@@ -86,7 +86,7 @@ def quantile_ms(seconds: array[float], share: float) -> float | None:
 
 
 class Alarm:
-    """A timer of the kernel's: those of the event loop ring at whole milliseconds."""
+    """A timer of the kernel, because the timers of the event loop are accurate to milliseconds only."""
 
     def __init__(self) -> None:
         self.libc = ctypes.CDLL(None, use_errno=True)
@@ -94,17 +94,17 @@ class Alarm:
         if self.file < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
 
-    def ring_at(self, moment: float) -> None:
+    def set(self, moment: float) -> None:
         seconds, rest = divmod(int(moment * 1e9), 1_000_000_000)
         self.libc.timerfd_settime(self.file, ABSOLUTE, (ctypes.c_long * 4)(0, 0, seconds, rest), None)
 
-    def heard(self) -> None:
+    def clear(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self.file, 8)
 
 
 class Connection(asyncio.Protocol):
-    """One kept-alive connection with at most one request under way."""
+    """A connection that is kept alive, with at most one request in flight."""
 
     def __init__(self, load: Load) -> None:
         self.load = load
@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         window, self.window = self.window, None
-        if window is None:  # an answer nobody asked for
+        if window is None:  # an answer without a request
             self.fail("")
             return
         now = time.monotonic()
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         self.load.done(window)
 
     def fail(self, why: str) -> None:
-        """Give up the connection, and the request under way on it."""
+        """Close the connection; the request in flight on it, if any, counts as failed."""
         window, self.window = self.window, None
         if self.transport is not None:
             self.transport.abort()
@@ -153,15 +153,15 @@ class Connection(asyncio.Protocol):
 
 
 class Load:
-    """Sends what is due, and writes a line of figures for every window that is over."""
+    """Sends the requests that are due, and prints the figures of every window that has all its answers."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.requests = [text.encode("latin-1") for text in plan.requests]
         self.turn = 0
         self.connections: set[Connection] = set()
-        self.free: list[Connection] = []  # the last one used is the next one: few are needed where few are busy
-        self.opened = 0  # those being opened as well
+        self.free: list[Connection] = []  # a stack, so that a low rate needs few connections
+        self.opened = 0  # connections, those being opened included
         self.tasks: set[asyncio.Task[None]] = set()
         self.loop = asyncio.get_running_loop()
         self.alarm = Alarm()
@@ -174,7 +174,7 @@ class Load:
 
     async def run(self) -> None:
         self.loop.add_reader(self.alarm.file, self.send_due)
-        self.alarm.ring_at(self.next)
+        self.alarm.set(self.next)
         sweep = self.loop.create_task(self.sweep())
         await self.over.wait()
         sweep.cancel()
@@ -187,7 +187,7 @@ class Load:
             window.cpu = time.process_time() - began
 
     def send_due(self) -> None:
-        self.alarm.heard()
+        self.alarm.clear()
         for _ in range(BURST):
             now = time.monotonic()
             if self.next > now:
@@ -197,7 +197,7 @@ class Load:
             if following is None:
                 return
             self.window, self.next = following
-        self.alarm.ring_at(max(self.next, time.monotonic() + SLOT_SECONDS))
+        self.alarm.set(max(self.next, time.monotonic() + SLOT_SECONDS))
 
     def send(self, window: Window, due: float, now: float) -> None:
         window.lags.append(now - due)
@@ -227,7 +227,7 @@ class Load:
             window.counts["connect"] += 1
             self.done(window)
             return
-        if connection.transport is None:  # closed before it could be used
+        if connection.transport is None:  # the server closed it already
             window.counts["closed"] += 1
             self.done(window)
             return
@@ -235,7 +235,7 @@ class Load:
         transport.write(request)
 
     def done(self, window: Window) -> None:
-        """One request less to wait for; clients that wait send the next one."""
+        """Count a request as finished; with `waiting`, its client sends the next one."""
         window.pending -= 1
         if self.plan.waiting and (now := time.monotonic()) < window.end:
             window.pending += 1
@@ -261,7 +261,7 @@ class Load:
 
 
 def windows(plan: Plan, start: float) -> Iterator[Window]:
-    """The windows of all stages, with the moments when a request is due."""
+    """The windows of all stages, with the times at which requests are due."""
     random = np.random.default_rng(plan.seed)
     for number, stage in enumerate(plan.stages):
         count = max(1, round(stage.seconds / plan.window)) if plan.window else 1
@@ -274,13 +274,13 @@ def windows(plan: Plan, start: float) -> Iterator[Window]:
             start += seconds
 
 
-async def work(plan: Plan) -> None:
+async def send(plan: Plan) -> None:
     await Load(plan).run()
 
 
 if __name__ == "__main__":
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # else a flood runs out of sockets
-    gc.disable()  # nothing here goes round in circles, and a collection would make requests late
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a high rate needs many sockets
+    gc.disable()  # a collection would make requests late, and no objects here refer to each other in cycles
     uvloop.install()
-    asyncio.run(work(Plan.read(sys.stdin.read())))
+    asyncio.run(send(Plan.read(sys.stdin.read())))

@@ -1,4 +1,4 @@
-"""What was measured so far, a line of JSON a point: a benchmark that was interrupted goes on where it was."""
+"""Points on disk, one line of JSON each, so that an interrupted benchmark can be continued."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Key = Mapping[str, str | int | float]
 
 @dataclass(frozen=True)
 class Point:
-    """One measurement: `key` says of what, `figures` what came out; one that failed has `error` instead.
+    """One measurement: `key` names the case that was measured, `figures` are its results, or `error` its failure.
 
-    Figures have their unit in their name; those of load are `requests_per_s`, `rows_per_s`, `p50_ms` … `p99_ms`,
-    `errors` by code, `cpu_us` a request and `memory_mb`, both by role of the process, and `others`, the cores that
-    were busy with what is no part of the benchmark. `commit` is what was checked out.
+    The name of a figure ends in its unit. Load has `requests_per_s`, `rows_per_s`, `p50_ms` … `p99_ms`, `errors` by
+    code, `cpu_us` a request and `memory_mb`, both by role of the process, and `others`, the number of cores that
+    processes outside the benchmark kept busy. `commit` is the commit that was checked out.
     """
 
     section: str
@@ -35,38 +35,46 @@ class Point:
 
 
 class Points:
-    """The points of one run of the benchmark, in a folder; a line is on disk before the next point is begun."""
+    """The points of a run, in a folder; each is on disk before the next one is measured."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], commit: str = "") -> None:
-        """Go on in `folder`, or begin there. Raises click.ClickException if it belongs to other settings."""
+    def __init__(self, folder: Path, settings: Mapping[str, Any], commit: str = "", fresh: bool = False) -> None:
+        """Continue the run in `folder`, or begin one; `fresh` deletes the points that are there.
+
+        Raises click.ClickException if the folder has points that were measured with other settings.
+        """
         self.folder = folder
         self.commit = commit
         self.settings = dict(settings)
         folder.mkdir(parents=True, exist_ok=True)
-        there = folder / SETTINGS
-        if there.exists() and (before := json.loads(there.read_text())) != self.settings:
-            other = ", ".join(name for name in self.settings if before.get(name) != self.settings[name])
+        file, described = folder / FILE, folder / SETTINGS
+        if fresh:
+            file.unlink(missing_ok=True)
+            described.unlink(missing_ok=True)
+        if described.exists() and (before := json.loads(described.read_text())) != self.settings:
+            names = dict.fromkeys((*self.settings, *before))
+            other = ", ".join(name for name in names if before.get(name) != self.settings.get(name))
             raise click.ClickException(
-                f"{folder} has the points of another run, which differs in: {other}; give --fresh to begin anew, "
-                "or another --output"
+                f"{folder} has points that were measured with other settings: {other}; give --fresh to delete them, or "
+                "another --output"
             )
-        there.write_text(json.dumps(self.settings, indent=1) + "\n")
+        described.write_text(json.dumps(self.settings, indent=1) + "\n")
         self.points = list(read_points(folder))
         whole = "".join(_line(point) for point in self.points)
-        if (folder / FILE).exists() and whole != (folder / FILE).read_text():  # else the next line joins half a one
+        if file.exists() and whole != file.read_text():  # a line was cut off: the next one must not continue it
             (folder / f"{FILE}.new").write_text(whole)
-            (folder / f"{FILE}.new").replace(folder / FILE)
+            (folder / f"{FILE}.new").replace(file)
 
     def missing(self, section: str, keys: Iterable[Key]) -> list[Key]:
-        """The keys that are not measured, in their order; what failed without a figure is tried again."""
+        """The keys that have no point yet, in the given order; a point with an error and no figures does not count."""
         done = {_name(point.key) for point in self.of(section) if point.figures or not point.error}
         return [key for key in keys if _name(key) not in done]
 
     def of(self, section: str) -> list[Point]:
-        """A section's points; of those with one key the last."""
+        """The points of a section; where several have the same key, the last one."""
         return list({_name(point.key): point for point in self.points if point.section == section}.values())
 
     def add(self, section: str, key: Key, figures: Mapping[str, Any], error: str = "", command: str = "") -> Point:
+        """Write a point to disk."""
         point = Point(section, dict(key), dict(figures), error, command, self.commit)
         with (self.folder / FILE).open("a") as file:
             file.write(_line(point))
@@ -75,18 +83,23 @@ class Points:
         self.points.append(point)
         return point
 
+    def fail(self, section: str, keys: Iterable[Key], error: str, command: str = "") -> None:
+        """Write the same error for each of the keys that has no point yet."""
+        for key in self.missing(section, keys):
+            self.add(section, key, {}, error, command)
+
 
 def wrong_answers(figures: Mapping[str, Any]) -> str:
-    """Why figures are none of a server that answers: some of its answers were errors. Empty if none was."""
+    """The error of a point whose server did not answer every request with 200; empty if it did."""
     errors = figures.get("errors") or {}
     if not errors:
         return ""
-    said = ", ".join(f"{count} × {code}" for code, count in errors.items())
-    return f"not all of {figures['requests']} requests were answered: {said}"
+    listed = ", ".join(f"{count} × {code}" for code, count in errors.items())
+    return f"not all of {figures['requests']} requests were answered: {listed}"
 
 
 def read_points(folder: Path) -> Iterator[Point]:
-    """The points of a folder; a last line that was cut off by a power failure is left out."""
+    """The points of a folder, without a last line that a power failure cut off."""
     path = folder / FILE
     for line in path.read_text().splitlines() if path.exists() else ():
         try:

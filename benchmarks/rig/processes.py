@@ -1,24 +1,28 @@
-"""CPU time and memory of a server's processes by role, and how busy the machine is with other things."""
+"""CPU time and memory of a server's processes by role, and how busy other processes keep the machine."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 TICKS = os.sysconf("SC_CLK_TCK")
-# How the kernel calls the processes (15 characters at most), and what they are here; all others are the front.
+# Roles by the name that the kernel gives to a process (at most 15 characters); every other process is the front.
 ROLES = {"tritonserver": "tritonserver", "triton_python_b": "model"}
 
 
 def family(root: int) -> dict[int, tuple[str, float]]:
-    """Role and CPU seconds of a process and of all that came from it."""
+    """Role and CPU seconds of a process and of all its descendants, by process id."""
     parents: dict[int, int] = {}
     spent: dict[int, tuple[str, float]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             name, values = (entry / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
-        except OSError:  # gone in this moment
+        except OSError:  # the process has just ended
             continue
         numbers = values.split()
         parents[int(entry.name)] = int(numbers[1])
@@ -34,7 +38,7 @@ def family(root: int) -> dict[int, tuple[str, float]]:
 
 
 def cpu_seconds(root: int | None) -> dict[str, float]:
-    """CPU time of a process and all that came from it, by role."""
+    """CPU seconds of a process and of all its descendants, by role."""
     result: dict[str, float] = {}
     for role, seconds in family(root).values() if root is not None else ():
         result[role] = result.get(role, 0) + seconds
@@ -42,7 +46,10 @@ def cpu_seconds(root: int | None) -> dict[str, float]:
 
 
 def memory_mb(root: int | None) -> dict[str, float]:
-    """Memory of a process and all that came from it, by role, in MB; a page that several share is shared out (PSS)."""
+    """Memory of a process and of all its descendants, by role, in MB.
+
+    A page that several processes share counts in parts (PSS).
+    """
     result: dict[str, float] = {}
     for process, (role, _) in family(root).items() if root is not None else ():
         try:
@@ -55,9 +62,9 @@ def memory_mb(root: int | None) -> dict[str, float]:
 
 
 def unrelated_seconds() -> float:
-    """CPU time of the whole machine without this process, what it has started, and what of that has ended.
+    """CPU seconds of the whole machine, without this process and its children, those that have ended included.
 
-    What a hypervisor gave to others counts as well.
+    The time that a hypervisor gave to other machines (steal) counts as well.
     """
     user, nice, system, _, _, irq, softirq, steal, *_ = map(
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
@@ -65,3 +72,23 @@ def unrelated_seconds() -> float:
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     ours = sum(cpu_seconds(os.getpid()).values()) + ended.ru_utime + ended.ru_stime
     return (user + nice + system + irq + softirq + steal) / TICKS - ours
+
+
+@contextlib.contextmanager
+def cost(root: int | None) -> Iterator[dict[str, Any]]:
+    """Measure the body: CPU seconds of a process and its descendants by role as "cpu", and "others".
+
+    "others" is the number of cores that processes outside the benchmark kept busy.
+    """
+    found: dict[str, Any] = {}
+    before, unrelated, began = cpu_seconds(root), unrelated_seconds(), time.monotonic()
+    yield found
+    elapsed, unrelated = time.monotonic() - began, unrelated_seconds() - unrelated
+    found["cpu"] = {role: spent - before.get(role, 0) for role, spent in cpu_seconds(root).items()}
+    found["others"] = max(0.0, unrelated / elapsed)
+
+
+def per_request(costs: Mapping[str, Any], requests: int) -> dict[str, Any]:
+    """The figures of a point from what `cost` has measured."""
+    cpu_us = {role: 1e6 * spent / requests for role, spent in costs["cpu"].items()}
+    return {"cpu_us": cpu_us, "others": costs["others"]}

@@ -1,4 +1,4 @@
-"""What the ladder asks: the same users and items in each server's own form."""
+"""The same questions, users and items, in the form that each server reads."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from benchmarks.rig.rig import Recommender
+from benchmarks.rig.recommender import Recommender
 from benchmarks.rig.run import BODIES
 
 TOP = "top 10"
 ASKS = {"1 pair": 1, "100 pairs": 100, TOP: 1}
 K = 10
-ALL = 100  # what the export ranks, and Triton answers
+ALL = 100  # items that an exported model ranks, and that Triton answers with
 
 
 @dataclass(frozen=True)
 class Question:
-    """Some pairs, or the first user's best items: `user_index` and `item_index` are [rows]."""
+    """Pairs to score, or with `top` the best items of the first user; `user_index` and `item_index` are [rows]."""
 
     recommender: Recommender
     top: bool
@@ -40,7 +40,7 @@ Form = Callable[[Question], bytes]
 
 
 def questions(recommender: Recommender, asked: str, number: int) -> list[Question]:
-    """Those of a round, random and the same for all rungs."""
+    """The BODIES random questions of a round; a round has the same questions for every server."""
     rng = np.random.default_rng([number, len(asked)])
     shape = (BODIES, ASKS[asked])
     users, items = (rng.integers(count, size=shape) for count in (recommender.num_users, recommender.num_items))
@@ -48,7 +48,7 @@ def questions(recommender: Recommender, asked: str, number: int) -> list[Questio
 
 
 def as_kserve(question: Question) -> bytes:
-    """KServe-v2 JSON, to the scoring model or the top-K model."""
+    """KServe-v2 JSON for the scoring model, or with `top` for the top-K model."""
     columns = {"user_index": question.user_index}
     if not question.top:
         columns["item_index"] = question.item_index

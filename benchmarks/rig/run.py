@@ -1,89 +1,93 @@
-"""What every section of `make bench` works with: the model that is measured, where points go, and the machine."""
+"""One run of the benchmarks, which every section receives: how long to measure, where points go, the model."""
 
 from __future__ import annotations
 
-import os
-import platform
+import contextlib
 import shutil
-import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import ROOT
 from benchmarks.rig.points import Points
-from benchmarks.rig.rig import Bench, Recommender, random_recommender
-from serve.triton.runtime import NGC_SERVER
+from benchmarks.rig.recommender import Recommender, random_recommender
 
 MODEL, FACTORS = "neumf", 32
-USERS, ITEMS = 6_040, 3_706  # MovieLens-1M's shape; weights are random, for time does not depend on them
-BODIES = 64  # different requests that a round sends in turn
+USERS, ITEMS = 6_040, 3_706  # as many as MovieLens-1M has
+BODIES = 64  # different requests, which a round sends in turn
 
 
 @dataclass(frozen=True)
 class BenchRun:
-    """One run of the benchmark: `bench` has the scratch folder, rounds, seconds a point, `quick` and progress."""
+    """A run of some sections; `folder` is for files that are deleted at its end, `seconds` are those of a point."""
 
-    bench: Bench
+    folder: Path
     points: Points
+    rounds: int
+    seconds: float
+    quick: bool
+    device: str
+    progress: Progress
+    made: dict[str, Recommender] = field(default_factory=dict)
+
+    def say(self, text: str) -> None:
+        """Print a line above the progress bars."""
+        self.progress.console.print(text, highlight=False)
+
+    @contextlib.contextmanager
+    def steps(self, about: str, total: float | None = None) -> Iterator[Callable[[float], None]]:
+        """A progress bar; call what is yielded with the number of steps that are done."""
+        task = self.progress.add_task(about, total=total)
+        try:
+            yield lambda done: self.progress.advance(task, done)
+        finally:
+            self.progress.remove_task(task)
+
+    def random(self, model: str, factors: int, users: int, items: int) -> Recommender:
+        """A recommender with random weights, which is made once a run."""
+        name = f"{model}{factors}_{items}"
+        if name not in self.made:
+            with self.steps(f"exporting {model}, {factors} factors, {items:,} items"):
+                repository = self.folder / name
+                self.made[name] = random_recommender(repository, model, factors, users, items, self.device)
+        return self.made[name]
 
     @cached_property
     def recommender(self) -> Recommender:
-        made = random_recommender(self.bench, MODEL, FACTORS, USERS, ITEMS)
-        for config in made.repository.glob("*/config.pbtxt"):  # for the report
-            kept = self.points.folder / "configs" / f"{config.parent.name}.pbtxt"
-            kept.parent.mkdir(exist_ok=True)
-            shutil.copyfile(config, kept)
+        """The recommender that all sections of `make bench` serve; its configuration is copied for the report."""
+        made = self.random(MODEL, FACTORS, USERS, ITEMS)
+        for config in made.repository.glob("*/config.pbtxt"):
+            copy = self.points.folder / "configs" / f"{config.parent.name}.pbtxt"
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(config, copy)
         return made
-
-    @property
-    def quick(self) -> bool:
-        return self.bench.quick
 
 
 Section = Callable[[BenchRun], None]
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on; a run is continued only where all of it is the same."""
-    return {
-        "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory GB": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
-        "system": f"{platform.freedesktop_os_release().get('PRETTY_NAME', 'Linux')}, Linux {platform.release()}",
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "tritonserver": triton_version(),
-        "model": f"{MODEL}, {FACTORS} factors, {USERS:,} users × {ITEMS:,} items",
-    }
-
-
-def processor() -> str:
-    """The processor's name, as Linux has it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def triton_version() -> str:
-    """Which tritonserver `serve` finds here."""
-    if NGC_SERVER.exists():
-        return f"{NGC_SERVER}, release {os.environ.get('NVIDIA_TRITON_SERVER_VERSION', 'unknown')}, libtorch backend"
-    return f"of nvidia-pytriton {version('nvidia-pytriton')}, stand-in for the libtorch backend"
-
-
-def commit() -> str:
-    """The commit that is checked out, marked where files differ from it; of an unpacked archive `unknown`."""
-    command = ["git", "describe", "--always", "--dirty"]
+@contextlib.contextmanager
+def running(points: Points, rounds: int, seconds: float, quick: bool, device: str) -> Iterator[BenchRun]:
+    """A run that draws progress bars on standard error; its folder is deleted at the end."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    console = Console(stderr=True, highlight=False)
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
-        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    except FileNotFoundError:
-        found = ""
-    return found or "unknown"
+        with Progress(*columns, console=console, transient=True) as progress:
+            yield BenchRun(folder, points, rounds, seconds, quick, device, progress)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_run() -> Iterator[BenchRun]:
+    """A run for a command that uses the servers of this room and keeps no points."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        running(Points(Path(folder), {}), 1, 1.0, False, "cpu") as run,
+    ):
+        yield run

@@ -1,4 +1,4 @@
-"""Servers to load: Triton's own SageMaker endpoint, and the whole `serve`, each as a process of its own."""
+"""Servers to send load to: Triton's own SageMaker endpoint, and the whole `serve`, each as processes of their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.rig.rig import Bench, Recommender, free_ports, process, wait_for
+from benchmarks.rig.recommender import Recommender
+from benchmarks.rig.run import BenchRun
+from benchmarks.rig.starting import free_ports, process, wait_for
 from benchmarks.rig.wrk import Target
 from serve.supervisor.ports import LOOPBACK
 from serve.triton.runtime import find_runtime
@@ -21,10 +23,10 @@ SERVE = Path(sys.executable).parent / "serve"
 
 
 @contextlib.contextmanager
-def native(bench: Bench, recommender: Recommender) -> Iterator[Target]:
-    """Triton's SageMaker endpoint in single-model mode, quiet; everything else as it comes."""
+def native(run: BenchRun, recommender: Recommender) -> Iterator[Target]:
+    """Triton's SageMaker endpoint in single-model mode; only its log level differs from the default."""
     (port,) = free_ports(1)
-    scratch = Path(tempfile.mkdtemp(dir=bench.folder))
+    scratch = Path(tempfile.mkdtemp(dir=run.folder))
     prefix = f"bench_{secrets.token_hex(4)}_"
     runtime = find_runtime(scratch)
     command = [
@@ -35,47 +37,45 @@ def native(bench: Bench, recommender: Recommender) -> Iterator[Target]:
     ]  # fmt: skip
     environment = {**runtime.environment, "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": recommender.name}
     try:
-        with running(bench, "native", command, environment, port) as target:
+        with answering(run, "native", command, environment, port) as target:
             yield target
     finally:
-        for left in Path("/dev/shm").glob(f"{prefix}*"):  # a killed server leaves its regions  # noqa: S108
-            left.unlink(missing_ok=True)
+        for region in Path("/dev/shm").glob(f"{prefix}*"):  # a killed server leaves them behind  # noqa: S108
+            region.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def whole_serve(
-    bench: Bench,
-    recommender: Recommender,
-    program: Path,
+    run: BenchRun,
+    repository: Path,
     cores: frozenset[int] = frozenset(),
     name: str = "serve",
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Target]:
-    """`serve` as users start it, its Triton and its model processes on `cores` alone if some are given.
+    """`serve` as users start it; `settings` are environment variables that it gets in addition.
 
-    `settings` are further environment variables.
+    With `cores` all its processes, Triton's included, are pinned to these cores.
     """
     (port,) = free_ports(1)
     environment = {
         **os.environ,
-        "SERVE_MODEL_REPOSITORY": str(recommender.repository),
+        "SERVE_MODEL_REPOSITORY": str(repository),
         "SERVE_BIND_ADDRESS": LOOPBACK,
         "SAGEMAKER_BIND_TO_PORT": str(port),
         **(settings or {}),
     }
     pinned = ["taskset", "-c", ",".join(map(str, sorted(cores)))] if cores else []
-    with running(bench, name, [*pinned, str(program)], environment, port) as target:
+    with answering(run, name, [*pinned, str(SERVE)], environment, port) as target:
         yield target
 
 
 @contextlib.contextmanager
-def running(bench: Bench, name: str, command: list[str], environment: dict[str, str], port: int) -> Iterator[Target]:
-    """From the first /ping that is answered by 200."""
-    task = bench.progress.add_task(f"starting {name}", total=None)
-    log = Path(tempfile.mkdtemp(dir=bench.folder)) / "log"
+def answering(run: BenchRun, name: str, command: list[str], environment: dict[str, str], port: int) -> Iterator[Target]:
+    """Start a server and wait until it answers GET /ping with 200."""
+    log = Path(tempfile.mkdtemp(dir=run.folder)) / "log"
     with process(command, environment, log) as started:
-        wait_for(lambda: pings(port), started, log)
-        bench.progress.remove_task(task)
+        with run.steps(f"starting {name}"):
+            wait_for(lambda: pings(port), started, log)
         yield Target(name, port, PATH, started.pid)
 
 

@@ -1,6 +1,6 @@
--- wrk: POST the bodies of a file in turn, with a zero byte between them; at the end one line of JSON with what was seen.
--- Use: wrk --threads 1 -s bench_wrk.lua URL -- BODIES_FILE CONTENT_TYPE [codes]
--- With `codes` answers are counted by status, which costs wrk a call of Lua an answer.
+-- wrk sends the bodies of a file in turn by POST (zero bytes separate them), and prints its results as a line of JSON.
+-- Use: wrk --threads 1 -s wrk.lua URL -- BODIES_FILE CONTENT_TYPE [codes]
+-- With `codes` it counts answers by status, which costs a call of Lua for every answer.
 
 local thread
 

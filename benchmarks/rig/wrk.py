@@ -1,4 +1,4 @@
-"""Load from wrk, a real load tool, in short rounds that go from server to server, and the CPU time each round cost."""
+"""Load from wrk in short rounds, and the CPU time that each round cost the server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import http.client
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ SETTLE_SECONDS, SETTLE_STEPS = 0.05, 20
 
 @dataclass(frozen=True)
 class Target:
-    """A server's path for requests; `process` is the one that has started all of its others."""
+    """A path of a server; `process` is the id of the process that started all its other processes."""
 
     name: str
     port: int
@@ -43,7 +42,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Round:
-    """What one stretch of load gave."""
+    """The results of one stretch of load."""
 
     requests: int
     rate: float
@@ -55,12 +54,12 @@ class Round:
     cpu_us: dict[str, float] = field(default_factory=dict)
     """CPU time a request, by role."""
     others: float = 0
-    """Cores that were busy with what is neither wrk nor a server of ours: a measure of how quiet the machine was."""
+    """The number of cores that processes other than wrk and the servers kept busy."""
     errors: dict[str, int] = field(default_factory=dict)
-    """How many by status, or by what befell the connection."""
+    """Failed requests by status, or by what failed: connect, read, write, timeout."""
 
     def figures(self, rows: int) -> dict[str, Any]:
-        """As the points of `make bench` have them; `rows` a request."""
+        """The figures of a point; `rows` is the number of rows in a request."""
         return {
             "requests_per_s": self.rate,
             "rows_per_s": rows * self.rate,
@@ -68,18 +67,14 @@ class Round:
         }
 
 
-def find_wrk() -> str | None:
-    """wrk's path: on PATH, or where `benchmarks/tools/get_wrk.sh` puts it."""
-    return shutil.which("wrk") or shutil.which("wrk", path=FETCHED)
-
-
-def require_wrk() -> None:
-    """End with exit code 2 where wrk is missing."""
-    if find_wrk() is None:
-        click.echo(
-            "wrk is missing: benchmarks/tools/get_wrk.sh (Debian, Ubuntu) or https://github.com/wg/wrk", err=True
+def find_wrk() -> str:
+    """The path of wrk: on PATH, or where `benchmarks/tools/get_wrk.sh` puts it. Raises click.ClickException."""
+    found = shutil.which("wrk") or shutil.which("wrk", path=FETCHED)
+    if found is None:
+        raise click.ClickException(
+            "wrk is missing; run: benchmarks/tools/get_wrk.sh (Debian, Ubuntu), or build it: https://github.com/wg/wrk"
         )
-        sys.exit(2)
+    return found
 
 
 def wrk(
@@ -91,17 +86,16 @@ def wrk(
     content_type: str = JSON_TYPE,
     count_errors: bool = False,
 ) -> Round:
-    """So many connections at once, kept alive, each with one request at a time; on `cores` alone if some are given.
+    """Send the bodies in turn on that many connections, each with one request at a time; wrk runs on `cores`, if given.
 
-    The bodies are sent in turn.
-    Raises click.ClickException unless every request was answered, and by no error that is not to be counted.
+    Raises click.ClickException if no request was answered, or if one failed and `count_errors` is not set.
     """
     with tempfile.NamedTemporaryFile(prefix="bench-bodies-") as file:
         file.write(b"\0".join(bodies))
         file.flush()
         pinned = ["taskset", "-c", ",".join(map(str, sorted(cores)))] if cores else []
         command = [
-            *pinned, find_wrk() or "wrk", "--threads", "1", "--connections", str(connections),
+            *pinned, find_wrk(), "--threads", "1", "--connections", str(connections),
             "--duration", f"{seconds}s", "--timeout", "20s", "--script", str(SCRIPT), target.url,
             "--", file.name, content_type, *(["codes"] if count_errors else []),
         ]  # fmt: skip
@@ -114,7 +108,7 @@ def wrk(
         raise click.ClickException(f"wrk ended with {ended.returncode}: {ended.stdout}{ended.stderr}")
     found: dict[str, Any] = json.loads(lines[-1])
     errors: dict[str, int] = {code: count for code, count in found["codes"].items() if code != "200"}
-    # Where answers are counted by status, `status` says the same again.
+    # Where answers are counted by status, `status` would count the same errors again.
     faults = ("connect", "read", "write", "timeout", *(() if count_errors else ("status",)))
     errors |= {name: found[name] for name in faults if found[name]}
     if not found["requests"] or (errors and not count_errors):
@@ -134,7 +128,7 @@ def wrk(
 
 
 def settled(target: Target) -> dict[str, float]:
-    """CPU time by role once the server is done with what wrk has left behind: a request a connection, at its end."""
+    """CPU seconds by role when the server has finished the last requests, for which wrk does not wait."""
     spent = cpu_seconds(target.process)
     for _ in range(SETTLE_STEPS):
         time.sleep(SETTLE_SECONDS)
@@ -145,7 +139,7 @@ def settled(target: Target) -> dict[str, float]:
 
 
 def ask(target: Target, body: bytes, content_type: str = JSON_TYPE) -> Any:
-    """The answer to one request, as JSON where it is; raises click.ClickException for any other than 200."""
+    """The answer to one request, decoded if it is JSON. Raises click.ClickException for a status other than 200."""
     connection = http.client.HTTPConnection(LOOPBACK, target.port, timeout=60)
     with contextlib.closing(connection):
         connection.request("POST", target.path, body, {"Content-Type": content_type})

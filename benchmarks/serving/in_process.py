@@ -1,7 +1,7 @@
-"""The exported modules called in process, without any server: what the device itself can do, batch by batch.
+"""Section "in_process": the exported modules called without a server, which shows the limit of the device.
 
-The form is that of NVIDIA's own table of NCF: a model, a precision and a batch of pairs that lie on the device, timed
-from the call to the end of the device's work. Every call gets other random pairs than the one before it.
+The form is that of NVIDIA's table for NCF: a model, a precision, and a batch of pairs in the device's memory, timed
+from the call until the device has finished. Consecutive calls get different random pairs.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from benchmarks.rig.points import Key
 from benchmarks.rig.processes import unrelated_seconds
-from benchmarks.rig.rig import Times, share
 from benchmarks.rig.run import FACTORS, MODEL, BenchRun
+from benchmarks.rig.timing import Times, latency
 from ncf.export.export import MAX_BATCH_SIZE_TOPK
 from ncf.export.modules import TotalScorer
 from ncf.models.neural import build_model
@@ -34,14 +34,17 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 TOPK = "topk"
 # The shape of NVIDIA's table: MovieLens-20M, 64 factors; three layers over embeddings of 128 are its 256-256-128-64.
 NVIDIA_USERS, NVIDIA_ITEMS, NVIDIA_FACTORS = 138_493, 26_744, 64
-POOL = 16  # different batches that lie on the device
-WARM_CALLS, WARM_SECONDS = 5, 0.5  # TorchScript compiles in its first calls; an idle device's clock has to rise
+POOL = 16  # different batches in the device's memory
+WARM_CALLS, WARM_SECONDS = (
+    5,
+    0.5,
+)  # TorchScript compiles in its first calls, and an idle device raises its clock under load
 LEAST_CALLS = 10
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A scripted module in a file, and the number of indices each of its arguments has."""
+    """The file of a scripted module, and for each argument the number of its valid indices."""
 
     file: Path
     sizes: tuple[int, ...]
@@ -58,39 +61,39 @@ class Exported:
 
 
 def run(run: BenchRun) -> None:
-    """Every model, precision and batch that has not been measured."""
-    device = torch.device("cuda" if run.bench.device == "gpu" else "cpu")
+    """Measure every model, precision and batch that has no point yet."""
+    device = torch.device("cuda" if run.device == "gpu" else "cpu")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise click.ClickException(
-            f"--device is gpu, and PyTorch {torch.__version__} sees none; install a build of PyTorch for CUDA, see "
+            f"--device is gpu, but PyTorch {torch.__version__} sees no GPU; install a build of PyTorch for CUDA, check "
             "that nvidia-smi works, or give --device cpu"
         )
-    missing = run.points.missing(SECTION, keys(run.bench.device))
-    task = run.bench.progress.add_task("in process", total=len(missing))
-    for key in missing:
-        model, rows = str(key["model"]), int(key["batch"])
-        try:
-            module = exported(run, model).load(device, DTYPES[str(key["dtype"])])
-            batches = exported(run, model).batches(rows, device)
-            with torch.inference_mode():
-                call = as_graph(module, batches) if key.get("graph") == "yes" else as_it_is(module)
-                figures = measured(call, batches, rows, device, run.bench.seconds)
-            run.points.add(SECTION, key, figures)
-        except (RuntimeError, click.ClickException) as error:
-            said = describe(key, error)
-            run.points.add(SECTION, key, {}, said)
-            run.bench.say(said)
-        finally:
-            call = module = batches = None  # type: ignore[assignment]  # before the next is loaded: a batch may fill the device
-            if device.type == "cuda":
-                gc.collect()
-                torch.cuda.empty_cache()
-        run.bench.progress.advance(task)
-    run.bench.progress.remove_task(task)
+    missing = run.points.missing(SECTION, keys(run.device))
+    with run.steps("in process", len(missing)) as advance:
+        for key in missing:
+            model, rows = str(key["model"]), int(key["batch"])
+            try:
+                module = exported(run, model).load(device, DTYPES[str(key["dtype"])])
+                batches = exported(run, model).batches(rows, device)
+                with torch.inference_mode():
+                    call = as_graph(module, batches) if key.get("graph") == "yes" else as_it_is(module)
+                    figures = measured(call, batches, rows, device, run.seconds)
+                run.points.add(SECTION, key, figures)
+            except (RuntimeError, click.ClickException) as error:
+                message = describe(key, error)
+                run.points.add(SECTION, key, {}, message)
+                run.say(message)
+            finally:
+                # Free the device's memory before the next module is loaded: one batch may need all of it.
+                call = module = batches = None  # type: ignore[assignment]
+                if device.type == "cuda":
+                    gc.collect()
+                    torch.cuda.empty_cache()
+            advance(1)
 
 
 def keys(device: str) -> list[Key]:
-    """All points of a device. Graphs come last: a capture that fails must not touch what is measured without one."""
+    """All points of a device. Graphs come last: a capture that fails must not disturb the points without graphs."""
     if device == "cpu":
         scored = [
             {"device": device, "dtype": "fp32", "model": model, "batch": rows}
@@ -106,19 +109,19 @@ def keys(device: str) -> list[Key]:
         for dtype in DTYPES
         for rows in BATCHES
     ]
-    # The top-K model cannot be captured: how many items its users have seen decides the size of what it works on.
+    # The top-K model cannot be captured: the sizes of its tensors depend on how many items the users have seen.
     ranked = [{"device": device, "dtype": "fp32", "model": TOPK, "batch": n, "graph": "no"} for n in TOPK_BATCHES]
     at = len(scored) // 2
     return [*scored[:at], *ranked, *scored[at:]]
 
 
 def models() -> tuple[str, str]:
-    """The run's own model, and NVIDIA's."""
+    """The names of the run's own model and of NVIDIA's."""
     return f"{MODEL} {FACTORS}, ML-1M", f"{MODEL} {NVIDIA_FACTORS}, ML-20M"
 
 
 def exported(run: BenchRun, model: str) -> Exported:
-    """The file of a model; those that are not there yet are made."""
+    """The file of a model, which is made if it is missing."""
     ours, _ = models()
     if model in (ours, TOPK):
         recommender = run.recommender
@@ -128,8 +131,8 @@ def exported(run: BenchRun, model: str) -> Exported:
         return Exported(
             recommender.exported.score / version / "model.pt", (recommender.num_users, recommender.num_items)
         )
-    file = run.bench.folder / "in_process_nvidia.pt"
-    if not file.exists():  # as `ncf export` does it, without the two models that rank
+    file = run.folder / "in_process_nvidia.pt"
+    if not file.exists():  # as `ncf export` does it, without the two models that rank items
         torch.manual_seed(0)
         built = build_model(MODEL, NVIDIA_USERS, NVIDIA_ITEMS, NVIDIA_FACTORS)
         scorer = TotalScorer(built, NVIDIA_USERS, NVIDIA_ITEMS).eval()
@@ -145,7 +148,7 @@ def as_it_is(module: torch.jit.ScriptModule) -> Call:
 
 
 def as_graph(module: torch.jit.ScriptModule, batches: list[Tensor]) -> Call:
-    """A call as one CUDA graph, which costs one launch; copying a batch to where the graph reads is part of it.
+    """A call as one CUDA graph, which costs one launch. It includes the copy of a batch to the graph's input.
 
     Raises click.ClickException if the module cannot be captured.
     """
@@ -154,7 +157,7 @@ def as_graph(module: torch.jit.ScriptModule, batches: list[Tensor]) -> Call:
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     try:
-        # The stream is set here too: where a capture fails, torch.cuda.graph alone would leave it set.
+        # The stream is set here too, because torch.cuda.graph leaves it set if a capture fails.
         with torch.cuda.stream(stream):
             for _ in range(WARM_CALLS):
                 module(*given)
@@ -176,7 +179,7 @@ def as_graph(module: torch.jit.ScriptModule, batches: list[Tensor]) -> Call:
 
 
 def measured(call: Call, batches: list[Tensor], rows: int, device: torch.device, seconds: float) -> dict[str, Any]:
-    """Calls one after the other for some seconds, each until the device has finished it."""
+    """Call the module for some seconds, one call after the other, each timed until the device has finished."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     pool = itertools.cycle(batches)
 
@@ -200,23 +203,22 @@ def measured(call: Call, batches: list[Tensor], rows: int, device: torch.device,
     return {
         "samples_per_s": rate * rows,
         "requests_per_s": rate,
-        **{f"p{part}_ms": 1e3 * share(times, part / 100) for part in (50, 90, 95, 99)},
-        "longest_ms": 1e3 * max(times),
+        **latency(times),
         "requests": len(times),
         "others": max(0.0, unrelated / elapsed),
     }
 
 
 def describe(key: Key, error: Exception) -> str:
-    """What failed and why, in one line."""
-    what = f"{key['model']}, {key['dtype']}, batch {key['batch']:,}"
+    """The point that failed and the reason, in one line."""
+    case = f"{key['model']}, {key['dtype']}, batch {key['batch']:,}"
     if isinstance(error, torch.cuda.OutOfMemoryError):
-        return f"{what}: the GPU has not enough free memory; end what else uses it (nvidia-smi)"
-    return f"{what}: {error.message if isinstance(error, click.ClickException) else first_line(error)}"
+        return f"{case}: the GPU has not enough free memory; end other processes that use it (nvidia-smi)"
+    return f"{case}: {error.message if isinstance(error, click.ClickException) else first_line(error)}"
 
 
 def first_line(error: Exception) -> str:
-    """Without the trace that TorchScript adds: its last line that says something is the reason."""
+    """The reason of an error, without TorchScript's trace, whose last line with "Error" is the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and "TorchScript" in lines[0]:
         return next((line for line in reversed(lines) if "Error" in line), lines[-1])

@@ -1,4 +1,4 @@
-"""The ladder's first rung: the exported TorchScript called by threads of this process, with nothing in between."""
+"""The first rung of the ladder: threads of this process call the exported TorchScript, without a server."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import torch
 
 from benchmarks.rig.processes import unrelated_seconds
 from benchmarks.rig.questions import Question
-from benchmarks.rig.rig import Recommender
+from benchmarks.rig.recommender import Recommender
+from benchmarks.rig.timing import latency
 
 Questions = Callable[[int], list[Question]]
 
 
 class InProcess:
-    """Both exported modules, loaded; one thread of torch a call, as Triton's instances have it."""
+    """Both exported modules, loaded; a call uses one thread of torch, as in Triton's instances."""
 
     def __init__(self, recommender: Recommender, device: str) -> None:
         exported = recommender.exported
@@ -28,7 +29,7 @@ class InProcess:
         self.score, self.topk = (torch.jit.load(str(file), map_location=self.device).eval() for file in files)
 
     def answer(self, question: Question) -> tuple[torch.Tensor, ...]:
-        """Scores [rows, 1], or items and scores [1, K], on the CPU as a server has to send them."""
+        """Scores [rows, 1], or items and scores [1, K]; on the CPU, from where a server sends them."""
         with torch.inference_mode():
             users = torch.from_numpy(question.user_index)[:, None].to(self.device)
             if question.top:
@@ -37,7 +38,7 @@ class InProcess:
             return (self.score(users, items).cpu(),)
 
     def measure(self, made: Questions, concurrency: int, number: int, seconds: float) -> dict[str, Any]:
-        """So many threads, but no more than cores, each with one call at a time, for some seconds."""
+        """Call the modules for some seconds in `concurrency` threads, at most one a core."""
         asked, before = made(number), torch.get_num_threads()
         concurrency = min(concurrency, len(os.sched_getaffinity(0)))
         torch.set_num_threads(1)
@@ -50,12 +51,11 @@ class InProcess:
         finally:
             torch.set_num_threads(before)
         times = np.concatenate(found)
-        p50, p90, p95, p99, longest = 1e3 * np.quantile(times, (0.5, 0.9, 0.95, 0.99, 1))
         return {
             "requests": len(times),
             "requests_per_s": len(times) / elapsed,
             "rows_per_s": len(times) * len(asked[0].user_index) / elapsed,
-            "p50_ms": p50, "p90_ms": p90, "p95_ms": p95, "p99_ms": p99, "longest_ms": longest,
+            **latency(times),
             "cpu_us": {"model": 1e6 * cpu / len(times)},
             "others": max(0.0, unrelated / elapsed),
             "tool": "threads",

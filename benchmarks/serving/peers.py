@@ -1,13 +1,12 @@
-"""Section "peers": what one would pick instead, with the same module and the same requests, beside `serve`."""
+"""Section "peers": the servers that compete with `serve`, with the same module and requests, measured beside it."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,15 @@ from benchmarks.peers.launch import PEERS, Peer, install, launched, model_folder
 from benchmarks.rig.points import Key, wrong_answers
 from benchmarks.rig.processes import memory_mb
 from benchmarks.rig.questions import as_pairs, questions
-from benchmarks.rig.rig import Recommender
+from benchmarks.rig.recommender import Recommender
 from benchmarks.rig.run import BenchRun
-from benchmarks.rig.servers import SERVE, whole_serve
-from benchmarks.rig.wrk import Target, ask, wrk
+from benchmarks.rig.servers import whole_serve
+from benchmarks.rig.wrk import Target, ask, find_wrk, wrk
 
 START, LOAD, OURS = "peer_start", "peers", "serve"
 ASKED = {1: "1 pair", 100: "100 pairs"}
 CONCURRENCIES, QUICK_CONCURRENCIES = (1, 16, 64), (1, 16)
-# Six peers, six loads, and `serve` beside each: with more it is no longer ten minutes.
+# Six peers with six loads each, and `serve` beside each of them: limited, so that the section takes ten minutes.
 MOST_ROUNDS, MOST_SECONDS = 3, 1
 FIRST_ANSWER_SECONDS, REST_SECONDS = 120, 2
 FAILURES = (click.ClickException, OSError, http.client.HTTPException, ValueError, LookupError, TypeError)
@@ -37,25 +36,26 @@ FAILURES = (click.ClickException, OSError, http.client.HTTPException, ValueError
 
 @dataclass(frozen=True)
 class Asked:
-    """A request with its right answer."""
+    """A request and its right answer."""
 
     body: bytes
     scores: list[float]
 
 
 def run(run: BenchRun) -> None:
-    """Each one's start with nothing else up, then its load beside a `serve` that stays up."""
-    rounds = min(run.bench.rounds, MOST_ROUNDS)
+    """Measure the start of each server while no other one runs, then each peer's load beside one `serve`."""
+    rounds = min(run.rounds, MOST_ROUNDS)
     missing_starts = run.points.missing(START, start_keys(1 if run.quick else MOST_ROUNDS))
     missing_loads = run.points.missing(LOAD, load_keys(run.quick, rounds))
     if not missing_starts and not missing_loads:
         return
-    failed = set[str]()  # those that cannot be installed, do not start, or give wrong answers
+    find_wrk()
+    failed = set[str]()  # peers that cannot be installed, do not start, or answer other scores
     for title in PEERS:
         wanted = [key for key in (*missing_starts, *missing_loads) if key["peer"] == title]
         if wanted and not installed(run, PEERS[title]):
             failed.add(title)
-    model = model_folder(run.bench, run.recommender)
+    model = model_folder(run, run.recommender)
     requests = [asked(run.recommender, model, rows) for rows in ASKED]
     starts(run, model, requests, missing_starts, failed)
     loads(run, model, requests, [key for key in missing_loads if key["peer"] not in failed])
@@ -66,7 +66,7 @@ def start_keys(rounds: int) -> list[Key]:
 
 
 def load_keys(quick: bool, rounds: int) -> list[Key]:
-    """Peer by peer, for only one of them is up at a time."""
+    """Peer by peer, because only one peer runs at a time."""
     return [
         {"peer": title, "rows": rows, "concurrency": concurrency, "round": number}
         for title in PEERS
@@ -78,7 +78,7 @@ def load_keys(quick: bool, rounds: int) -> list[Key]:
 
 def installed(run: BenchRun, peer: Peer) -> bool:
     try:
-        install(run.bench, peer)
+        install(run, peer)
     except FAILURES as error:
         command = f"pip install -r benchmarks/peers/{peer.name}.txt"
         run.points.add(START, {"peer": peer.title, "round": 0}, {}, error=one_line(error), command=command)
@@ -87,7 +87,7 @@ def installed(run: BenchRun, peer: Peer) -> bool:
 
 
 def asked(recommender: Recommender, model: Path, rows: int) -> Asked:
-    """One request, and what the exported module says to it in this process."""
+    """A request, and its scores by the exported module in this process."""
     body = bodies_of(recommender, rows)[0]
     pairs = orjson.loads(body)["pairs"]
     users, items = (orjson.loads((model / name).read_bytes()) for name in ("users.json", "items.json"))
@@ -99,23 +99,22 @@ def asked(recommender: Recommender, model: Path, rows: int) -> Asked:
 
 
 def bodies_of(recommender: Recommender, rows: int, number: int = 0) -> list[bytes]:
-    """A round's requests, in our own form."""
+    """The requests of a round, in the form of `serve`."""
     return [as_pairs(question) for question in questions(recommender, ASKED[rows], number)]
 
 
 def starts(run: BenchRun, model: Path, requests: Sequence[Asked], missing: Sequence[Key], failed: set[str]) -> None:
-    """Every start that is missing; those that fail are added to `failed`."""
-    task = run.bench.progress.add_task("starting peers", total=len(missing))
-    for key in missing:
-        title = str(key["peer"])
-        if title not in failed:
-            try:
-                run.points.add(START, key, one_start(run, title, model, requests), command=command_of(title))
-            except FAILURES as error:
-                failed.add(title)
-                run.points.add(START, key, {}, error=one_line(error), command=command_of(title))
-        run.bench.progress.advance(task)
-    run.bench.progress.remove_task(task)
+    """Measure every start that is missing; peers whose start fails are added to `failed`."""
+    with run.steps("starting peers", len(missing)) as advance:
+        for key in missing:
+            title = str(key["peer"])
+            if title not in failed:
+                try:
+                    run.points.add(START, key, one_start(run, title, model, requests), command=command_of(title))
+                except FAILURES as error:
+                    failed.add(title)
+                    run.points.add(START, key, {}, error=one_line(error), command=command_of(title))
+            advance(1)
 
 
 def one_start(run: BenchRun, title: str, model: Path, requests: Sequence[Asked]) -> dict[str, Any]:
@@ -134,17 +133,17 @@ def one_start(run: BenchRun, title: str, model: Path, requests: Sequence[Asked])
 
 @contextlib.contextmanager
 def up(run: BenchRun, title: str, model: Path) -> Iterator[tuple[Target, Path | None]]:
-    """A server and its log, if it may not be ready yet."""
+    """Start a server; yield it, and its log if it is a peer, which may not be ready yet."""
     if title == OURS:
-        with whole_serve(run.bench, run.recommender, SERVE) as target:
+        with whole_serve(run, run.recommender.repository) as target:
             yield target, None
     else:
-        with launched(run.bench, PEERS[title], run.recommender, model) as started:
+        with launched(run, PEERS[title], model) as started:
             yield started
 
 
 def first_right_answer(target: Target, peer: Peer | None, request: Asked, log: Path | None) -> None:
-    """Ask until there is one. Raises click.ClickException for a wrong one, for a server that ended, and for none."""
+    """Ask until an answer arrives. Raises click.ClickException if it is wrong, if the server ends, or after a while."""
     deadline = time.monotonic() + FIRST_ANSWER_SECONDS
     while True:
         try:
@@ -152,9 +151,9 @@ def first_right_answer(target: Target, peer: Peer | None, request: Asked, log: P
         except FAILURES as error:
             gone = target.process is not None and Path(f"/proc/{target.process}/stat").read_text().split()[2] == "Z"
             if gone or time.monotonic() > deadline:
-                said = telling(log.read_text(errors="replace")) if log else ""
+                line = telling(log.read_text(errors="replace")) if log else ""
                 why = "ended" if gone else f"gave no answer in {FIRST_ANSWER_SECONDS} s ({one_line(error)})"
-                raise click.ClickException(f"{target.name} {why}: {said}") from error
+                raise click.ClickException(f"{target.name} {why}: {line}") from error
             time.sleep(0.1)
             continue
         compare(target.name, scores, request.scores)
@@ -173,7 +172,7 @@ def check(target: Target, peer: Peer | None, request: Asked) -> None:
 
 
 def compare(name: str, scores: Sequence[float], right: Sequence[float]) -> None:
-    """Raises click.ClickException where the scores are not the module's."""
+    """Raises click.ClickException if the scores are not those of the module."""
     if len(scores) != len(right):
         raise click.ClickException(f"{name} answers {len(scores)} scores to {len(right)} pairs")
     if not np.allclose(scores, right, atol=1e-5):
@@ -182,37 +181,39 @@ def compare(name: str, scores: Sequence[float], right: Sequence[float]) -> None:
 
 
 def loads(run: BenchRun, model: Path, requests: Sequence[Asked], wanted: Sequence[Key]) -> None:
+    """Measure every load that is missing, peer by peer, beside one `serve`."""
     if not wanted:
         return
-    task = run.bench.progress.add_task("peers and serve under load", total=len(wanted))
     try:
-        with whole_serve(run.bench, run.recommender, SERVE) as ours:
+        with (
+            whole_serve(run, run.recommender.repository) as ours,
+            run.steps("peers and serve under load", len(wanted)) as advance,
+        ):
             check(ours, None, requests[-1])
             for title in PEERS:
                 keys = [key for key in wanted if key["peer"] == title]
                 if keys:
-                    one_peer(run, PEERS[title], ours, model, requests, keys, partial(run.bench.progress.advance, task))
+                    one_peer(run, PEERS[title], ours, model, requests, keys, advance)
     except FAILURES as error:
         fail(run, wanted, error)
-    run.bench.progress.remove_task(task)
 
 
 def one_peer(
-    run: BenchRun, peer: Peer, ours: Target, model: Path, requests: Sequence[Asked], keys: Sequence[Key], done: Any
-) -> None:
-    """The rounds of one peer, `serve` right before or after it in each."""
+    run: BenchRun, peer: Peer, ours: Target, model: Path, requests: Sequence[Asked], keys: Sequence[Key],
+    advance: Callable[[float], None],
+) -> None:  # fmt: skip
+    """The rounds of one peer; in each, `serve` is loaded right before or after it."""
     try:
-        with launched(run.bench, peer, run.recommender, model) as (target, log):
+        with launched(run, peer, model) as (target, log):
             first_right_answer(target, peer, requests[0], log)
             for request, rows in zip(requests, ASKED, strict=True):
-                ours_now = scores_from(ours, None, request)
-                compare(peer.title, scores_from(target, peer, request), ours_now)
+                compare(peer.title, scores_from(target, peer, request), scores_from(ours, None, request))
                 bodies = bodies_of(run.recommender, rows)
                 wrk(target, [peer.body(body) for body in bodies], 16, peer.warm_up)
                 wrk(ours, bodies, 16, 1)
             for key in keys:
                 one_load(run, peer, ours, target, key)
-                done()
+                advance(1)
     except FAILURES as error:
         fail(run, keys, error)
 
@@ -220,7 +221,7 @@ def one_peer(
 def one_load(run: BenchRun, peer: Peer, ours: Target, theirs: Target, key: Key) -> None:
     rows, concurrency = int(key["rows"]), int(key["concurrency"])
     bodies = bodies_of(run.recommender, rows, int(key["round"]))
-    seconds = max(1, round(min(run.bench.seconds, MOST_SECONDS)))
+    seconds = max(1, round(min(run.seconds, MOST_SECONDS)))
     sent = {OURS: (ours, bodies), peer.title: (theirs, [peer.body(body) for body in bodies])}
     figures = {}
     try:
@@ -231,12 +232,12 @@ def one_load(run: BenchRun, peer: Peer, ours: Target, theirs: Target, key: Key) 
     except click.ClickException as error:
         run.points.add(LOAD, key, {}, error=one_line(error), command=shown(peer))
         return
-    wrong = "; ".join(f"{title}: {said}" for title, mine in figures.items() if (said := wrong_answers(mine)))
+    wrong = "; ".join(f"{title}: {fault}" for title, mine in figures.items() if (fault := wrong_answers(mine)))
     run.points.add(LOAD, key, {**figures[peer.title], OURS: figures[OURS]}, wrong, shown(peer))
 
 
 def fail(run: BenchRun, keys: Sequence[Key], error: Exception) -> None:
-    """The same error for all that could not be measured because of it."""
+    """Write the error for all points that could not be measured because of it."""
     for key in run.points.missing(LOAD, keys):
         run.points.add(LOAD, key, {}, error=one_line(error), command=command_of(str(key["peer"])))
 
@@ -246,7 +247,7 @@ def command_of(title: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """What went wrong, of a message that may have a whole log in it."""
+    """The reason of an error, from a message that may contain a whole log."""
     message = error.message if isinstance(error, click.ClickException) else f"{type(error).__name__}: {error}"
     first, _, rest = message.partition("\n")
     return f"{first} {telling(rest)}"[:400] if rest.strip() else first[:400]

@@ -1,4 +1,7 @@
-"""Looks for max_batch_size, queue delay and instances that serve a recommender best; writes them for `ncf export`."""
+"""Section "search": the max_batch_size, queue delay and instances that serve a recommender best.
+
+The result is written as a file for `ncf export`.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,12 @@ from benchmarks.rig.perf_analyzer import (
     write_input,
 )
 from benchmarks.rig.points import Key, Point
-from benchmarks.rig.rig import Recommender
+from benchmarks.rig.recommender import Recommender
 from benchmarks.rig.run import BenchRun
 from benchmarks.rig.tritonserver import tritonserver
 
 SECTION, PRESET = "search", "export_preset.json"
-BATCH = {"score": 64, "topk": 1}  # rows a request: 16 requests at once can fill more than the smallest batch below
+BATCH = {"score": 64, "topk": 1}  # rows a request; 16 requests have more rows than the smallest batch size below
 BATCH_SIZES = {"score": (256, 1024, 16_384), "topk": (4, 16, 256)}
 DELAYS, INSTANCES = (0, 100, 500, 2000), (1, 2)
 ALONE, BUSY = 1, 16  # connections
@@ -39,7 +42,7 @@ ROUNDS = 3  # of a third of the seconds each
 
 @dataclass(frozen=True)
 class Setting:
-    """What is searched over, in the words of the file for `ncf export`."""
+    """The settings that vary, with the names that the file for `ncf export` has."""
 
     max_batch_size: int
     max_queue_delay_microseconds: int
@@ -57,51 +60,51 @@ class Setting:
 
 
 def run(run: BenchRun) -> None:
-    """Measure scoring and ranking (quick: scoring alone, fewer values), and write down what serves them best."""
+    """Measure scoring and ranking (quick: scoring only, with fewer values), and write the best settings to a file."""
     analyzer, chosen = find_analyzer(), {}
     for model in ("score",) if run.quick else ("score", "topk"):
-        today = current(run.recommender, model)
-        keys = [setting.key(model) for setting in settings(today, model, run.quick)]
+        default = current(run.recommender, model)
+        keys = [setting.key(model) for setting in settings(default, model, run.quick)]
         missing = [Setting.of(key) for key in run.points.missing(SECTION, keys)]
         if missing:
             add_points(run, analyzer, model, missing)
-        best = choose(run.points.of(SECTION), model, today)
+        best = choose(run.points.of(SECTION), model, default)
         if best is None:
-            run.bench.say(f"search: {model} was not stable with the defaults, so nothing beats them; they stay")
+            run.say(f"search: {model} was not stable with the defaults, so nothing can be compared with them")
         else:
             chosen[model] = best.record()
-            run.bench.say(f"search: {model} is served best with {chosen[model]}")
+            run.say(f"search: the best settings for {model} are {chosen[model]}")
     if chosen:
         (run.points.folder / PRESET).write_text(json.dumps(chosen, indent=1) + "\n")
 
 
-def settings(today: Setting, model: str, quick: bool) -> list[Setting]:
-    """Every delay with every number of instances at today's batch size, and every batch size with today's others.
+def settings(default: Setting, model: str, quick: bool) -> list[Setting]:
+    """Every delay with every number of instances at the default batch size, and every batch size with other defaults.
 
-    Not the full grid: a batch size matters where it cuts what waits, whatever the delay.
+    The full grid is not needed: a batch size matters only where more rows wait than it allows, whatever the delay.
     """
     delays, sizes = (DELAYS[:2], BATCH_SIZES[model][-2:]) if quick else (DELAYS, BATCH_SIZES[model])
     found = [
-        replace(today, max_queue_delay_microseconds=delay, instances=instances)
+        replace(default, max_queue_delay_microseconds=delay, instances=instances)
         for instances in INSTANCES
         for delay in delays
     ]
-    return list(dict.fromkeys([*found, *(replace(today, max_batch_size=size) for size in sizes)]))
+    return list(dict.fromkeys([*found, *(replace(default, max_batch_size=size) for size in sizes)]))
 
 
-def choose(points: list[Point], model: str, today: Setting) -> Setting | None:
-    """The best setting of those that were stable; None where that of today was not, for then nothing can be compared.
+def choose(points: list[Point], model: str, default: Setting) -> Setting | None:
+    """The best of the stable settings; None if the default was not stable, because then there is no comparison.
 
-    Out go those whose p99 at one connection is more than 1.25 times the lowest. Of the rest the most requests a second
-    at 16 connections win; whatever has 95 % of them is as good, and of those the fewest instances, then the largest
-    batch, then the shortest delay are taken.
+    Settings whose p99 at one connection is more than 1.25 times the lowest are excluded. Of the others, those with at
+    least 95 % of the most requests/s at 16 connections count as equal; among them the fewest instances are preferred,
+    then the largest batch, then the shortest delay.
     """
     found = {
         Setting.of(point.key): point.figures
         for point in points
         if point.key["model"] == model and not point.error and "alone_p99_ms" in point.figures
     }
-    if today not in found:
+    if default not in found:
         return None
     quick = P99_FACTOR * min(figures["alone_p99_ms"] for figures in found.values())
     prompt = {setting: figures for setting, figures in found.items() if figures["alone_p99_ms"] <= quick}
@@ -111,7 +114,7 @@ def choose(points: list[Point], model: str, today: Setting) -> Setting | None:
 
 
 def current(recommender: Recommender, model: str) -> Setting:
-    """As `ncf export` writes it where nothing else is asked for."""
+    """The default settings of `ncf export`."""
     config = read_config(folder_of(recommender, model) / "config.pbtxt")
     delay = config.dynamic_batching.max_queue_delay_microseconds
     return Setting(config.max_batch_size, delay, config.instance_group[0].count or 1)
@@ -122,12 +125,12 @@ def folder_of(recommender: Recommender, model: str) -> Path:
 
 
 def add_points(run: BenchRun, analyzer: Analyzer, model: str, settings: list[Setting]) -> None:
-    """Measure these settings as models of one server, in rounds that go from one to the next, every second backwards.
+    """Measure these settings as models of one server, in interleaved rounds, every second round in reverse order.
 
-    A point is the median round of a setting by requests a second at 16 connections; the figures of one connection have
-    `alone_` before their names, and are those of its own median round by p99.
+    A point has the figures of the round with the median requests/s at 16 connections, and as `alone_…` those of the
+    round with the median p99 at one connection.
     """
-    repository = Path(tempfile.mkdtemp(dir=run.bench.folder))
+    repository = Path(tempfile.mkdtemp(dir=run.folder))
     source = folder_of(run.recommender, model)
     names = [f"{source.name}_{number}" for number in range(len(settings))]
     try:
@@ -148,50 +151,47 @@ def add_points(run: BenchRun, analyzer: Analyzer, model: str, settings: list[Set
 
 
 def apart(outcomes: list[Outcome]) -> str:
-    """What is wrong with the rounds of a point, if anything; one whose windows differ is right if the rounds agree."""
+    """The error of a point whose rounds differ or failed; empty if they agree, whatever their windows say."""
     rates = [float(each.figures["requests_per_s"]) for each in outcomes if each.figures]
     if len(rates) < len(outcomes):
         return next(each.error for each in outcomes if not each.figures)
     if max(rates) > (1 + STABLE_PERCENT / 100) * min(rates):
-        said = ", ".join(f"{rate:.0f}" for rate in rates)
-        return f"unstable: the rounds gave {said} requests/s; give it an idle machine or longer --seconds"
+        listed = ", ".join(f"{rate:.0f}" for rate in rates)
+        return f"unstable: the rounds gave {listed} requests/s; use an idle machine or longer --seconds"
     return ""
 
 
 def rounds(
     run: BenchRun, analyzer: Analyzer, model: str, repository: Path, names: list[str]
 ) -> dict[tuple[str, int], list[Outcome]]:
-    """What each round gave, by model and connections."""
-    bench, recommender = run.bench, run.recommender
-    inputs = {"user_index": recommender.num_users, "item_index": recommender.num_items}
-    data = write_input(
-        bench.folder / f"search-{model}.json", inputs if model == "score" else {"user_index": recommender.num_users}
-    )
+    """The outcomes of all rounds, by model and connections."""
+    users, items = run.recommender.num_users, run.recommender.num_items
+    inputs = {"user_index": users, "item_index": items} if model == "score" else {"user_index": users}
+    data = write_input(run.folder / f"search-{model}.json", inputs)
     found: dict[tuple[str, int], list[Outcome]] = {(name, load): [] for name in names for load in (BUSY, ALONE)}
-    with tritonserver(bench, repository, *names) as triton:
-        task = bench.progress.add_task(f"search: {model}", total=ROUNDS * len(found))
+    with (
+        tritonserver(run, repository, *names) as triton,
+        run.steps(f"search: {model}", ROUNDS * len(found)) as advance,
+    ):
+        port, seconds = triton.ports["http"], run.seconds / ROUNDS
         for name in names:
-            sample(analyzer, Load(name, "http", BATCH[model], BUSY), triton.ports["http"], data, 1.0)
+            sample(analyzer, Load(name, "http", BATCH[model], BUSY), port, data, 1.0)
         for number in range(ROUNDS):
             for name, connections in [*found][:: -1 if number % 2 else 1]:
                 load = Load(name, "http", BATCH[model], connections)
-                seconds = bench.seconds / ROUNDS
-                found[name, connections].append(
-                    measure(analyzer, load, triton.ports["http"], data, seconds, again=False)
-                )
-                bench.progress.advance(task)
-        bench.progress.remove_task(task)
+                found[name, connections].append(measure(analyzer, load, port, data, seconds, again=False))
+                advance(1)
     return found
 
 
 def median(outcomes: list[Outcome], name: str) -> Outcome:
-    """The middle one of those with figures; one that failed where there are none."""
+    """The outcome with the median figure; a failed outcome if none has the figure."""
     measured = sorted((each for each in outcomes if name in each.figures), key=lambda each: float(each.figures[name]))
     return measured[len(measured) // 2] if measured else outcomes[0]
 
 
 def rewrite(path: Path, setting: Setting) -> None:
-    """Write the setting into a config.pbtxt; preferred and warmed-up sizes that no longer fit become what fits."""
+    """Write the setting into a config.pbtxt; preferred and warm-up sizes above its batch size are adapted."""
     config = read_config(path)
     rows = config.max_batch_size = setting.max_batch_size
     batching = config.dynamic_batching

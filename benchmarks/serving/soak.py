@@ -1,4 +1,4 @@
-"""Section "soak": ten minutes of mixed load at half of the capacity, and what every process then holds."""
+"""Section "soak": ten minutes of mixed load at half of the capacity, and the resources that every process uses."""
 
 from __future__ import annotations
 
@@ -14,57 +14,58 @@ import numpy as np
 
 from benchmarks.rig.open_loop import LATE_MS, Request, Stage, closed_loop, open_loop
 from benchmarks.rig.processes import family, memory_mb
-from benchmarks.rig.rig import Recommender
+from benchmarks.rig.recommender import Recommender
 from benchmarks.rig.run import BenchRun
-from benchmarks.rig.servers import PATH, SERVE, whole_serve
+from benchmarks.rig.servers import PATH, whole_serve
 from benchmarks.rig.wrk import Target
 
 SECTION = "soak"
 MINUTES, QUICK_SECONDS = 10, 20
 WINDOW_SECONDS = 5
-WARM_SECONDS, CONNECTIONS = 3, 16  # of the load that finds the capacity
+WARM_SECONDS, CONNECTIONS = 3, 16  # of the load that measures the capacity
 SHARE = 0.5  # of the capacity
-BAD_STATUS = "400"  # what the bad requests of the mix must get
+BAD_STATUS = "400"  # the right answer to the invalid requests of the mix
 PAIRS, CANDIDATES, LINES = 20, 50, 20
 SECONDS_AN_HOUR = 3600
 
 
 def run(run: BenchRun) -> None:
-    """A point every five seconds and one for the growth; a soak that was cut short is begun anew as the next take."""
+    """Measure a point every five seconds, and the growth at the end; an interrupted soak is repeated as a new take."""
     points = run.points.of(SECTION)
     if any(point.key.get("summary") == "slope" and not point.error for point in points):
         return
     take = 1 + max((int(point.key["take"]) for point in points), default=0)
     seconds = QUICK_SECONDS if run.quick else 60 * MINUTES
     summary = {"take": take, "summary": "slope"}
-    task = run.bench.progress.add_task(f"soak, {seconds} s", total=seconds)
     try:
-        with whole_serve(run.bench, run.recommender, SERVE) as target:
+        with (
+            whole_serve(run, run.recommender.repository) as target,
+            run.steps(f"soak, {seconds} s", seconds) as advance,
+        ):
             requests = mix(run.recommender)
-            closed_loop(target.port, requests, CONNECTIONS, WARM_SECONDS)  # nobody's first request counts
+            closed_loop(target.port, requests, CONNECTIONS, WARM_SECONDS)
             rate = SHARE * closed_loop(target.port, requests, CONNECTIONS, WARM_SECONDS)["requests_per_s"]
             samples: list[tuple[float, dict[str, float]]] = []
             late = 0
             for window in open_loop(target.port, requests, [Stage(rate, seconds)], WINDOW_SECONDS):
-                figures = {**window, **held(target), "unexpected": unexpected(window["errors"])}
+                figures = {**window, **resources(target), "unexpected": unexpected(window["errors"])}
                 second = round(window["second"])
                 run.points.add(SECTION, {"take": take, "second": second}, figures, command="serve")
                 samples.append((second, figures["memory_mb"]))
-                run.bench.progress.update(task, completed=second)
+                advance(WINDOW_SECONDS)
                 late += window["lag_ms"] > LATE_MS
                 if not figures["memory_mb"]:
-                    raise click.ClickException(f"serve was gone after {second} s")
+                    raise click.ClickException(f"serve ended after {second} s")
         if late:
-            run.bench.say(f"soak: the load generator was late by {LATE_MS:.0f} ms in {late} of {len(samples)} windows")
+            run.say(f"soak: the load generator was late by {LATE_MS:.0f} ms in {late} of {len(samples)} windows")
         slopes = growth(samples, seconds / 2)
         run.points.add(SECTION, summary, {"seconds": seconds, "offered_per_s": rate, "mb_per_hour": slopes})
     except click.ClickException as error:
         run.points.add(SECTION, summary, {}, error=error.message)
-    run.bench.progress.remove_task(task)
 
 
 def mix(recommender: Recommender) -> list[Request]:
-    """64 requests of every kind, some of them for nobody we know, and some that must be refused; shuffled."""
+    """64 requests of every kind, shuffled; some for unknown users, and some invalid."""
     draw = random.Random(0)
     users, items = recommender.run.users.ids, recommender.run.items.ids
 
@@ -89,26 +90,26 @@ def mix(recommender: Recommender) -> list[Request]:
 
 
 def unexpected(errors: dict[str, int]) -> int:
-    """Requests that did not get what they should: bad ones are refused, and nothing else happens."""
+    """The number of requests with a wrong answer: all errors but those of the invalid requests."""
     return sum(count for code, count in errors.items() if code != BAD_STATUS)
 
 
-def held(target: Target) -> dict[str, dict[str, float]]:
+def resources(target: Target) -> dict[str, dict[str, float]]:
     """Memory, threads and open files by role."""
     assert target.process is not None
     found: dict[str, dict[str, float]] = {"memory_mb": memory_mb(target.process), "threads": {}, "files": {}}
     for process, (role, _) in family(target.process).items():
-        with suppress(OSError):  # gone in this moment
+        with suppress(OSError):  # the process has just ended
             folder = Path("/proc") / str(process)
-            for what, where in (("threads", "task"), ("files", "fd")):
-                found[what][role] = found[what].get(role, 0) + len([*(folder / where).iterdir()])
+            for name, entries in (("threads", "task"), ("files", "fd")):
+                found[name][role] = found[name].get(role, 0) + len([*(folder / entries).iterdir()])
     return found
 
 
 def growth(samples: Sequence[tuple[float, dict[str, float]]], since: float) -> dict[str, dict[str, float | None]]:
-    """MB an hour by role after `since` seconds, with the standard error.
+    """Growth of the memory in MB an hour by role after `since` seconds, with its standard error.
 
-    Also `all`, the sum of the roles, which does not move when one process's pages become another's.
+    `all` is the sum of the roles, which does not change when a page moves from one process to another.
     """
     later = sorted((second, {**memory, "all": sum(memory.values())}) for second, memory in samples if second > since)
     result = {}
@@ -120,7 +121,7 @@ def growth(samples: Sequence[tuple[float, dict[str, float]]], since: float) -> d
 
 
 def line(x: Sequence[float], y: Sequence[float]) -> tuple[float | None, float | None]:
-    """The slope of the line of least squares and its standard error; none where too few points are there for it."""
+    """The slope of the least-squares line and its standard error; None if there are too few points for it."""
     if len(x) < 2:
         return None, None
     across = np.asarray(x) - np.mean(x)

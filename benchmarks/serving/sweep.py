@@ -1,4 +1,4 @@
-"""Triton itself under perf_analyzer: scoring and ranking, HTTP and gRPC, closed loop and open loop."""
+"""Section "sweep": Triton without `serve` under perf_analyzer, by HTTP and gRPC, closed loop and open loop."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ CONCURRENCY = (1, 4, 16, 64)
 CLOSED = {SCORE: (1, 16, 256, 1024), TOPK: (1, 16)}  # rows a request
 OPEN = {SCORE: (1, 256), TOPK: (1,)}
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.1)
-ON_GPU, LARGE_ENTRIES = (16_384,), 61  # rows a request, which are these entries many times over
+ON_GPU, LARGE_ENTRIES = (16_384,), 61  # rows a request; so many entries, which repeat in a request
 QUICK_CLOSED = {SCORE: (1, 256), TOPK: (1,)}
 QUICK_CONCURRENCY, QUICK_SHARES = (1, 16), (0.5,)
 
 
 def keys(quick: bool, device: str = "cpu") -> Iterator[Key]:
-    """All points, those of the closed loop before the open ones, whose rates are shares of what it reached."""
+    """All points; a closed loop comes before its open loops, whose rates are shares of the rate it reached."""
     protocols = ("http",) if quick else ("http", "grpc")
     for model, batches in (QUICK_CLOSED if quick else CLOSED).items():
         for protocol in protocols:
@@ -34,40 +34,42 @@ def keys(quick: bool, device: str = "cpu") -> Iterator[Key]:
 
 
 def run(run: BenchRun) -> None:
-    """Measure what is missing; a point that fails has its error."""
-    missing = run.points.missing(SECTION, keys(run.quick, run.bench.device))
+    """Measure the points that are missing."""
+    missing = run.points.missing(SECTION, keys(run.quick, run.device))
     if not missing:
         return
-    analyzer, recommender, bench = find_analyzer(), run.recommender, run.bench
+    analyzer, recommender = find_analyzer(), run.recommender
     names = {SCORE: recommender.name, TOPK: f"{recommender.name}_topk"}
     users, items = recommender.num_users, recommender.num_items
+    pairs = {"user_index": users, "item_index": items}
     data = {
-        SCORE: write_input(bench.folder / "score.json", {"user_index": users, "item_index": items}),
-        TOPK: write_input(bench.folder / "topk.json", {"user_index": users}),
+        SCORE: write_input(run.folder / "score.json", pairs),
+        TOPK: write_input(run.folder / "topk.json", {"user_index": users}),
     }
-    # Every entry is prepared once a thread, with all rows of a request: few of them where a request has many.
-    large = {SCORE: write_input(bench.folder / "large.json", {"user_index": users, "item_index": items}, LARGE_ENTRIES)}
-    with tritonserver(bench, recommender.repository, *names.values()) as triton:
-        task = bench.progress.add_task("sweep", total=len(missing))
-        warm = set()
+    # perf_analyzer prepares every entry with all rows of a request: few entries where a request has many rows.
+    large = write_input(run.folder / "large.json", pairs, LARGE_ENTRIES)
+    warm = set()
+    with (
+        tritonserver(run, recommender.repository, *names.values()) as triton,
+        run.steps("sweep", len(missing)) as advance,
+    ):
         for key in missing:
             model, protocol, batch = str(key["model"]), str(key["protocol"]), int(key["batch"])
-            load = Load(names[model], protocol, batch, int(key.get("concurrency", 0)), asked(run, key))
-            mine = (large if batch in ON_GPU else data)[model]
+            load = Load(names[model], protocol, batch, int(key.get("concurrency", 0)), rate_of(run, key))
+            port, entries = triton.ports[protocol], large if batch in ON_GPU else data[model]
             if load.concurrency or load.rate:
                 if (model, batch) not in warm:
-                    sample(analyzer, Load(names[model], protocol, batch, 4), triton.ports[protocol], mine, 1.0)
+                    sample(analyzer, Load(names[model], protocol, batch, 4), port, entries, 1.0)
                     warm.add((model, batch))
-                outcome = measure(analyzer, load, triton.ports[protocol], mine, bench.seconds)
+                outcome = measure(analyzer, load, port, entries, run.seconds)
                 run.points.add(SECTION, key, outcome.figures, outcome.error, outcome.command)
             else:
                 run.points.add(SECTION, key, {}, "the closed loop has no figure to take a share of; give --fresh")
-            bench.progress.advance(task)
-        bench.progress.remove_task(task)
+            advance(1)
 
 
-def asked(run: BenchRun, key: Key) -> float:
-    """Requests a second of an open loop: a share of the most that the closed loop reached; 0 where there is none."""
+def rate_of(run: BenchRun, key: Key) -> float:
+    """Requests/s of an open loop: its share of the highest rate of the closed loop; 0 if that was not measured."""
     if key["load"] != "open":
         return 0.0
     same = ("model", "protocol", "batch")

@@ -1,17 +1,14 @@
-"""Three clients for the data plane to talk to Triton with, side by side against one real tritonserver.
+"""Three clients with which the data plane could send requests to Triton, compared on one tritonserver.
 
-Each sends the same request (rows of user_index and item_index, fresh random indices) and reads the scores as numbers.
-Rounds are interleaved so that a drifting machine cancels out; medians over rounds are printed.
+Each client sends the same requests (rows of user_index and item_index, with random indices) and reads the scores as
+numbers. Rounds are interleaved, so that a drift of the machine's speed cancels out; medians over rounds are printed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import signal
 import statistics
-import subprocess
-import tempfile
 import time
 from array import array
 from collections.abc import Awaitable, Callable
@@ -29,13 +26,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.rig.rig import free_ports
+from benchmarks.rig.run import scratch_run
+from benchmarks.rig.timing import latency
+from benchmarks.rig.tritonserver import tritonserver
 from serve.supervisor.ports import LOOPBACK
 from serve.triton import tensors
 from serve.triton.address import TritonAddress
-from serve.triton.admin import TritonAdmin
 from serve.triton.pool import TritonPool
-from serve.triton.runtime import find_runtime
 
 Call = Callable[[list[int], list[int]], Awaitable[Any]]
 CLIENTS = ("own pool", "tritonclient.http.aio", "tritonclient.grpc.aio")
@@ -47,35 +44,15 @@ CLIENTS = ("own pool", "tritonclient.http.aio", "tritonclient.grpc.aio")
 @click.option("--rounds", default=5, help="Interleaved rounds.")
 @click.option("--seconds", default=2.0, help="Seconds a point and round.")
 def main(repository: Path, model: str, rounds: int, seconds: float) -> None:
-    """Compare three ways to talk to Triton (after `make demo`).
+    """Compare three clients of Triton (after `make demo`).
 
     \b
     Example:
       make bench-clients
     """
-    http_port, grpc_port = free_ports(2)
-    with tempfile.TemporaryDirectory() as scratch:
-        runtime = find_runtime(Path(scratch))
-        command = [
-            runtime.program, f"--model-repository={repository}", "--model-control-mode=explicit",
-            f"--load-model={model}", f"--http-address={LOOPBACK}", f"--http-port={http_port}",
-            f"--grpc-address={LOOPBACK}", f"--grpc-port={grpc_port}", "--allow-metrics=false", "--log-info=false",
-            *runtime.arguments,
-        ]  # fmt: skip
-        triton = subprocess.Popen(
-            command, env=runtime.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            admin = TritonAdmin(TritonAddress(LOOPBACK, http_port, grpc_port))
-            while not admin.is_live():
-                if triton.poll() is not None:
-                    raise click.ClickException("tritonserver ended; has `make demo` been run?")
-                time.sleep(0.1)
-            uvloop.install()
-            asyncio.run(compare(model, http_port, grpc_port, rounds, seconds))
-        finally:
-            triton.send_signal(signal.SIGTERM)
-            triton.wait(20)
+    uvloop.install()
+    with scratch_run() as run, tritonserver(run, repository, model) as triton:
+        asyncio.run(compare(model, triton.ports["http"], triton.ports["grpc"], rounds, seconds))
 
 
 async def compare(model: str, http_port: int, grpc_port: int, rounds: int, seconds: float) -> None:
@@ -102,7 +79,7 @@ async def measure(calls: dict[str, Call], rounds: int, seconds: float) -> None:
     for name in CLIENTS:
         table.add_row(name, *(show(results[name, rows, c]) for rows, c in points))
     console = Console(width=150, highlight=False)
-    console.print("requests/s · p50 ms · p99 ms · µs CPU of the client a request (medians of rounds)")
+    console.print("requests/s · p50 ms · p99 ms · CPU µs of the client a request (medians of rounds)")
     console.print(table)
 
 
@@ -112,7 +89,7 @@ def show(rounds: list[tuple[float, float, float, float]]) -> str:
 
 
 async def load(call: Call, rows: int, concurrency: int, seconds: float) -> tuple[float, float, float, float]:
-    """Requests/s, p50 and p99 in ms, and microseconds of our own CPU a request."""
+    """Requests/s, p50 and p99 in ms, and CPU µs of this process a request."""
     times: list[float] = []
     requests = [([random.randrange(300) for _ in range(rows)],) * 2 for _ in range(64)]
     began, cpu = time.perf_counter(), time.process_time()
@@ -126,20 +103,16 @@ async def load(call: Call, rows: int, concurrency: int, seconds: float) -> tuple
 
     await asyncio.gather(*(one(number) for number in range(concurrency)))
     elapsed, used = time.perf_counter() - began, time.process_time() - cpu
-    times.sort()
-    return (
-        len(times) / elapsed,
-        1e3 * times[len(times) // 2],
-        1e3 * times[int(len(times) * 0.99)],
-        1e6 * used / len(times),
-    )
+    found = latency(times)
+    return len(times) / elapsed, found["p50_ms"], found["p99_ms"], 1e6 * used / len(times)
 
 
 def callers(model: str, pool: TritonPool, http: Any, grpc: Any) -> tuple[Call, Call, Call]:
-    """One call a client: user and item indices in, scores out as numbers."""
+    """A call for each client: from user and item indices to scores as numbers."""
 
     async def own(user: list[int], item: list[int]) -> array[float]:
-        request = tensors.encode_int64(user_index=array("q", user), item_index=array("q", item))
+        columns = {"user_index": array("q", user), "item_index": array("q", item)}
+        request = tensors.encode_int64(len(user), (1,), columns)
         answer = await pool.request(b"POST", f"/v2/models/{model}/infer", request.body, request.header_length)
         return tensors.decode_outputs(answer.body, answer.header_length)["score"]
 

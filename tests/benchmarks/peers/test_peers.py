@@ -48,7 +48,7 @@ def test_starts_go_from_server_to_server() -> None:
             "RuntimeError: no event loop",
         ),
         ("one\n\ntwo\n", "two"),
-        ("", "nothing was said"),
+        ("", "its log is empty"),
     ],
 )
 def test_the_telling_line_of_a_log(log: str, line: str) -> None:

@@ -50,5 +50,5 @@ def test_a_line_cut_off_costs_only_itself(tmp_path: Path) -> None:
 
 def test_points_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     Points(tmp_path, SETTINGS)
-    with pytest.raises(click.ClickException, match="differs in: rounds; give --fresh"):
+    with pytest.raises(click.ClickException, match="other settings: rounds; give --fresh"):
         Points(tmp_path, {**SETTINGS, "rounds": 3})
