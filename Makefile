@@ -40,26 +40,26 @@ image-gpu: .venv/image/ready  ## ncf-triton:gpu on NVIDIA's Triton image, and it
 	docker build --target gpu --tag ncf-triton:gpu --build-arg VERSION=$(VERSION) $(ARGS) .
 	.venv/image/bin/python scripts/sbom.py ncf-triton:gpu --output build/sbom-gpu.cdx.json
 
-bench: .venv/ready bench-tools  ## everything, in about an hour, into build/bench; interrupted, it goes on where it was; ARGS="--help"
+bench: .venv/ready bench-tools  ## measure everything into build/bench, in about an hour; run it again to continue; ARGS="--help"
 	$(BIN)/python -m benchmarks.serving $(ARGS)
 
-bench-quick: .venv/ready bench-tools  ## the core of it in three minutes, into build/bench-quick
+bench-quick: .venv/ready bench-tools  ## measure the core of it into build/bench-quick, in three minutes
 	$(BIN)/python -m benchmarks.serving --quick $(ARGS)
 
-bench-report: .venv/ready  ## make benchmarks/report and the README's table from build/bench
+bench-report: .venv/ready  ## write benchmarks/report and the README's table from build/bench
 	$(BIN)/python -m benchmarks.reporting.report build/bench --output benchmarks/report --readme README.md
 
-# Each of them can be missing: what needs it is then left out, and says so.
+# If one of them cannot be fetched, the sections that need it are left out, with a message.
 bench-tools: .venv/ready
 	-@$(MAKE) --no-print-directory --keep-going .venv/wrk/ready .venv/perf_analyzer/ready .venv/bench/ready
 
-bench-clients: .venv/ready  ## three ways for the data plane to talk to Triton, measured side by side
+bench-clients: .venv/ready  ## compare three clients with which the data plane could talk to Triton
 	$(BIN)/python -m benchmarks.serving.triton_clients
 
-bench-topk: .venv/ready .venv/bench/ready  ## top-K and the whole serve beside what they compete with; ARGS="--help"
+bench-topk: .venv/ready .venv/bench/ready  ## measure the ranking of whole catalogues into build/bench-topk; ARGS="--help"
 	$(BIN)/python -m benchmarks.ranking $(ARGS)
 
-bench-train: .venv/ready  ## training beside the bare products and gathers it is made of; ARGS="--data ml-1m", "--help"
+bench-train: .venv/ready  ## compare training with its products and gathers alone; ARGS="--data ml-1m", "--help"
 	$(BIN)/python -m benchmarks.training.speed $(ARGS)
 
 .venv/image/ready: requirements-image.txt

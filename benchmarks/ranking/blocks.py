@@ -1,4 +1,4 @@
-"""How large an intermediate of the MLP's catalogue pass should be: the top-K module with blocks of several sizes."""
+"""The top-K module with several sizes of the blocks in which the MLP scores a catalogue."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.rig.rig import SEEN_EACH
+from benchmarks.rig.recommender import random_seen
 from benchmarks.rig.run import FACTORS, ITEMS, MODEL, USERS
 from ncf.export.modules import TopK
 from ncf.models.neural import MLPCatalogue, build_model
-from ncf.models.seen import SeenItems
 
 POWERS = (14, 16, 17, 18, 19, 20, 22)
 USERS_AT_ONCE = (1, 2, 8, 16, 64)
@@ -26,7 +25,7 @@ K = 100
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--rounds", type=click.IntRange(1), default=25, help="Interleaved rounds.")
 def main(rounds: int) -> None:
-    """Print ms a user by floats a block and users at once, on one thread: smallest and median round.
+    """Print ms a user by floats a block and users at once, on one thread: the smallest and the median round.
 
     \b
     Example:
@@ -34,8 +33,7 @@ def main(rounds: int) -> None:
     """
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    user = torch.arange(USERS).repeat_interleave(SEEN_EACH)
-    known = SeenItems.of(user, torch.randint(ITEMS, (len(user),)), USERS, ITEMS)
+    known = random_seen(USERS, ITEMS)
     model = build_model(MODEL, USERS, ITEMS, FACTORS).eval()
     modules = {}
     for power in POWERS:
@@ -57,7 +55,7 @@ def main(rounds: int) -> None:
 
 
 def one(module: torch.jit.ScriptModule, count: int) -> float:
-    """ms a user."""
+    """Ms a user, for `count` users at once."""
     calls = max(1, CALLS // count)
     users = torch.randint(USERS, (calls, count, 1))
     with torch.inference_mode():

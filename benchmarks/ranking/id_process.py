@@ -1,4 +1,4 @@
-"""One process that opens an id file, looks random ids up in it, and says what that took in time and memory."""
+"""A process that opens an id file, looks random ids up in it, and prints the time and memory that it needed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ LOOK_UPS = 100_000
 
 
 def memory() -> dict[str, float]:
-    """This process's own memory and what it has mapped of files, in MB."""
+    """This process's own memory and its pages of mapped files, in MB."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return {name: int(fields[name].split()[0]) / 1024 for name in ("RssAnon", "RssFile")}
+    return {name: int(fields[name].split()[0]) * 1024 / 1e6 for name in ("RssAnon", "RssFile")}
 
 
 def measure(path: Path, count: int) -> dict[str, float]:
+    """Figures of a file with the ids u00000000 to `count` - 1; `index` is from id to index, `raw` from index to id."""
     random.seed()
     texts = [f"u{random.randrange(count):08d}" for _ in range(LOOK_UPS)]
     forth, back = array("d", bytes(8 * LOOK_UPS)), array("d", bytes(8 * LOOK_UPS))
@@ -40,18 +41,18 @@ def measure(path: Path, count: int) -> dict[str, float]:
     assert len(file) == count
     assert file.index("nobody") == -1
     after = memory()
-    p50, p99 = (sorted(forth)[int(LOOK_UPS * part)] for part in (0.5, 0.99))
+    p50, p99 = (sorted(forth)[int(LOOK_UPS * share)] for share in (0.5, 0.99))
     return {
-        "open, ms": 1e3 * opened,
-        "id to index, µs at p50": 1e6 * p50,
-        "id to index, µs at p99": 1e6 * p99,
-        "index to id, µs at p50": 1e6 * sorted(back)[LOOK_UPS // 2],
-        "file, MB": path.stat().st_size / 2**20,
-        "own memory before, MB": before["RssAnon"],
-        "own memory after opening, MB": after_open["RssAnon"],
-        f"own memory after {LOOK_UPS:,} look-ups, MB": after["RssAnon"],
-        "mapped from files before, MB": before["RssFile"],
-        f"mapped from files after {LOOK_UPS:,} look-ups, MB (shared)": after["RssFile"],
+        "open_ms": 1e3 * opened,
+        "index_p50_us": 1e6 * p50,
+        "index_p99_us": 1e6 * p99,
+        "raw_p50_us": 1e6 * sorted(back)[LOOK_UPS // 2],
+        "file_mb": path.stat().st_size / 1e6,
+        "own_before_mb": before["RssAnon"],
+        "own_open_mb": after_open["RssAnon"],
+        "own_after_mb": after["RssAnon"],
+        "mapped_before_mb": before["RssFile"],
+        "mapped_after_mb": after["RssFile"],
     }
 
 

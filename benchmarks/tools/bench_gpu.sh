@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the benchmark on a machine with a GPU and without a package index: what it lacks is packed elsewhere and carried there.
+# Runs the benchmarks on a machine with a GPU and without a package index; another machine packs the packages that it lacks.
 set -euo pipefail
 export LC_ALL=C
 
@@ -8,22 +8,22 @@ usage() {
 usage: benchmarks/tools/bench_gpu.sh pack [DIR] [--python VERSION]
        benchmarks/tools/bench_gpu.sh run [--pack DIR] [--output DIR] [options] [-- OPTION...]
 
-pack  where there is an index: fetch what the GPU machine lacks into DIR [default: build/gpu-pack]: wheels of
-      requirements.txt without torch and numpy, perf_analyzer, wrk, and libpython where this system has that version
-run   on the GPU machine, with its own Python, torch for CUDA and numpy: make .venv of the pack, and measure
+pack  on a machine with a package index: fetch into DIR [default: build/gpu-pack] the wheels of requirements.txt without
+      torch and numpy, perf_analyzer, wrk, and libpython if this system has packages of that version
+run   on the GPU machine, whose own Python has torch for CUDA and numpy: make .venv from the pack, and measure
 
-  --python VERSION|PATH  pack: version on the GPU machine [default: 3.12]; run: the Python that has torch [default: python3]
+  --python VERSION|PATH  pack: Python's version on the GPU machine [default: 3.12]; run: the Python with torch [default: python3]
   --pack DIR             [default: build/gpu-pack]
-  --output DIR           points and report [default: build/bench-gpu]
+  --output DIR           folder for points and report [default: build/bench-gpu]
   --only SECTIONS        [default: in_process,sweep,ladder,topk]
-  --device gpu|cpu       cpu tries this script where there is no GPU [default: gpu]
-  -- OPTION...           for benchmarks/bench.py, such as --quick or --fresh
+  --device gpu|cpu       cpu: try this script on a machine without a GPU [default: gpu]
+  -- OPTION...           options of python -m benchmarks.serving, such as --quick or --fresh
 
-Exit code 2 is a mistake in the call. A wheel that the GPU machine has itself may be deleted from DIR/wheels. An interrupted
-run goes on where it was.
+Exit code 2 is a mistake in the call. You may delete wheels from DIR/wheels that the GPU machine has already. Run the same
+command again to continue an interrupted run.
 
 Examples:
-  benchmarks/tools/bench_gpu.sh pack --python 3.12                carry the checkout with build/gpu-pack to the GPU machine; there:
+  benchmarks/tools/bench_gpu.sh pack --python 3.12                then carry the checkout with build/gpu-pack to the GPU machine; there:
   benchmarks/tools/bench_gpu.sh run --only in_process
   benchmarks/tools/bench_gpu.sh run --python /opt/torch/bin/python3 --output build/bench-h200 -- --quick
 END
@@ -39,7 +39,7 @@ verb=${1:-} pack='' output='' python='' only=in_process,sweep,ladder,topk device
 case $verb in
   -h | --help) usage; exit 0 ;;
   pack | run) ;;
-  *) fail "'$verb' is not pack or run; see --help" 2 ;;
+  *) fail "the first argument is '$verb'; it must be pack or run, see --help" 2 ;;
 esac
 while [ $# -gt 0 ]; do
   case $1 in
@@ -51,7 +51,7 @@ while [ $# -gt 0 ]; do
     --device) value "$@"; device=$2 other=$1; shift ;;
     --) other=$1; shift; options=("$@"); break ;;
     -*) fail "there is no option $1; see --help" 2 ;;
-    *) [ "$verb" = pack ] && [ -z "$pack" ] || fail "'$1' is one word too many; see --help" 2; pack=$1 ;;
+    *) [ "$verb" = pack ] && [ -z "$pack" ] || fail "unexpected argument '$1'; see --help" 2; pack=$1 ;;
   esac
   shift
 done
@@ -67,23 +67,26 @@ trap 'rm -rf "$scratch" ${unfinished:+"$unfinished"}' EXIT
 make_pack() {
   local version=${python:-3.12} platforms=() glibc names own=.venv/bin/python
   case $version in 3.10 | 3.11 | 3.12) ;; *) fail "--python is '$version'; the project runs on 3.10, 3.11 and 3.12" 2 ;; esac
-  [ -x "$own" ] || fail "there is no $own to fetch with; run: make .venv/ready"
+  [ -x "$own" ] || fail "$own is missing; run: make .venv/ready"
   for glibc in 39 35 34 31 28 27 26 24 17; do platforms+=(--platform "manylinux_2_${glibc}_x86_64"); done
+  [ -e "$pack/made-by-bench-gpu" ] || [ -z "$(ls -A "$pack" 2>/dev/null)" ] ||
+    fail "$pack has files that this script did not write; name a new folder"
   mkdir -p "$pack"
+  touch "$pack/made-by-bench-gpu"
   rm -rf "${pack:?}/wheels" "${pack:?}/lib"
-  fetch() {  # words of `pip download` for the GPU machine's Python; one that has its newest glibc runs all of these
+  fetch() {  # arguments of `pip download` for the GPU machine's Python; any glibc from 2.17 to 2.39
     "$own" -m pip download --quiet --only-binary :all: --python-version "$version" --implementation cp \
       --abi "cp${version/./}" --abi abi3 --abi none "${platforms[@]}" --platform manylinux2014_x86_64 \
       --platform manylinux1_x86_64 --dest "$pack/wheels" "$@" >/dev/null 2>"$scratch/pip" ||
-      fail "pip could not download wheels: $(grep -m1 ERROR "$scratch/pip"); see that an index can be reached, and repeat"
+      fail "pip could not download wheels: $(grep -m1 ERROR "$scratch/pip"); check the network and pip's settings, and repeat"
   }
   say "wheels for Python $version"
-  # Of nvidia-pytriton only the server in it is used; what the package itself would import can stay behind.
+  # Only the tritonserver inside nvidia-pytriton is used, so the packages that nvidia-pytriton imports are not needed.
   grep -E '^nvidia-pytriton' requirements.txt >"$scratch/server" || fail "requirements.txt does not name nvidia-pytriton"
   grep -Ev '^(torch|numpy|nvidia-pytriton)\b|^#' requirements.txt >"$scratch/names"
   fetch --no-deps --requirement "$scratch/server"
   fetch --requirement "$scratch/names" pip setuptools
-  rm -f "$pack"/wheels/numpy-*.whl  # torch's neighbour: the GPU machine's own
+  rm -f "$pack"/wheels/numpy-*.whl  # the GPU machine has its own, which fits its torch
   say "perf_analyzer and wrk"
   benchmarks/tools/get_perf_analyzer.sh "$pack/perf_analyzer"
   benchmarks/tools/get_wrk.sh "$pack/wrk"
@@ -91,7 +94,7 @@ make_pack() {
   if benchmarks/tools/fetch_package.sh "$scratch/libpython" "libpython$version" 2>/dev/null; then
     find "$scratch/libpython" -name "libpython$version.so.1.0" -exec cp {} "$pack/lib/" ';'
   else
-    say "no libpython$version in this system's packages: the GPU machine needs its own"
+    say "this system has no package libpython$version: the GPU machine needs its own"
   fi
   echo "$version" >"$pack/python"
   names=("$pack"/wheels/*)
@@ -107,32 +110,32 @@ version = f"{sys.version_info.major}.{sys.version_info.minor}"
 try:
     import numpy, torch
 except ImportError as error:
-    fail(f"{sys.executable} cannot import torch and numpy ({error}); name the Python that has both with --python")
+    fail(f"{sys.executable} cannot import torch and numpy ({error}); name a Python with both by --python")
 if sys.argv[1] == "gpu" and torch.version.cuda is None:
-    fail(f"torch {torch.__version__} of {sys.executable} is not built for CUDA; name another Python with --python, "
+    fail(f"torch {torch.__version__} of {sys.executable} is not built for CUDA; name another Python by --python, "
          "or try the script with --device cpu")
 if sys.argv[1] == "gpu" and not torch.cuda.is_available():
-    fail(f"torch {torch.__version__} of {sys.executable} sees no GPU; see that nvidia-smi works and that its driver is "
+    fail(f"torch {torch.__version__} of {sys.executable} sees no GPU; check that nvidia-smi works and that its driver is "
          f"new enough for CUDA {torch.version.cuda}, or try the script with --device cpu")
 gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
 print(f"== Python {version}, torch {torch.__version__}, numpy {numpy.__version__}, {gpu}")
 PY
 }
 
-check_environment() {  # before anything that takes time; a pack is needed only where .venv has to be made
+check_environment() {  # fails early; a pack is needed only if .venv has to be made
   local wanted
-  command -v "$python" >/dev/null || fail "there is no $python; name the Python that has torch with --python"
+  command -v "$python" >/dev/null || fail "$python is missing; name the Python with torch by --python"
   if [ -e .venv/ready-gpu ]; then
     [ "$(cat .venv/ready-gpu)" = "$python" ] ||
       fail ".venv was made with $(cat .venv/ready-gpu); remove it, or give --python $(cat .venv/ready-gpu)"
     return
   fi
-  [ ! -e .venv ] || fail ".venv is there and not of this script; run it in another checkout, or move .venv away"
+  [ ! -e .venv ] || fail ".venv was not made by this script; run it in another checkout, or move .venv away"
   [ -f "$pack/python" ] ||
-    fail "there is no pack in $pack; where there is an index, run benchmarks/tools/bench_gpu.sh pack, carry it here, and name it with --pack"
+    fail "$pack is not a pack; run benchmarks/tools/bench_gpu.sh pack on a machine with an index, carry it here, and name it by --pack"
   wanted=$("$python" -c 'import sys; print(f"{sys.version_info.major}.{sys.version_info.minor}")')
   [ "$(cat "$pack/python")" = "$wanted" ] ||
-    fail "$pack is for Python $(cat "$pack/python"), and $python is $wanted; pack again with --python $wanted"
+    fail "$pack is for Python $(cat "$pack/python"), but $python is $wanted; pack again with --python $wanted"
 }
 
 make_environment() {
@@ -142,7 +145,7 @@ make_environment() {
   say "making .venv"
   unfinished=$root/.venv
   "$python" -m venv --without-pip .venv
-  # Paths, not --system-site-packages: where that Python is a virtual environment itself, it would show the one below.
+  # Paths instead of --system-site-packages, which would show the base of a Python that is a virtual environment itself.
   "$python" - >"$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/machine.pth" <<'PY'
 import pathlib, sys, torch
 folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
@@ -163,7 +166,7 @@ for line in pathlib.Path("requirements.txt").read_text().splitlines():
         except PackageNotFoundError:
             lacking.append(name[0])
 if lacking:
-    sys.exit(f"bench_gpu.sh: neither this machine nor the pack has {', '.join(lacking)}; pack again")
+    sys.exit(f"bench_gpu.sh: this machine and the pack lack {', '.join(lacking)}; pack again")
 own, library = pathlib.Path(sys.prefix, "lib"), f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
 def loads(name):
     try:
@@ -171,14 +174,14 @@ def loads(name):
     except OSError:
         return False
     return True
-# serve looks for libpython in LIBDIR and in .venv/lib, then where the system does.
+# serve looks for libpython in LIBDIR, in .venv/lib, and then in the folders of the system.
 if not pathlib.Path(sysconfig.get_config_var("LIBDIR") or "", library).exists() and not loads(library):
     found = [path for path in (pathlib.Path(sys.base_prefix, "lib", library), pathlib.Path(sys.argv[1], library)) if path.exists()]
     if not found:
-        sys.exit(f"bench_gpu.sh: {library} is missing, which Triton's Python stub needs: as root, run apt-get install "
+        sys.exit(f"bench_gpu.sh: {library} is missing, which Triton's Python stub needs; as root, run apt-get install "
                  f"{library.removesuffix('.so.1.0')}, or put the file into {sys.argv[1]}")
     shutil.copy(found[0], own)
-# Triton opens the driver as libcuda.so, a name that some machines with libcuda.so.1 lack; .venv/lib is on its path.
+# Triton opens the driver by the name libcuda.so, which some machines with libcuda.so.1 lack; it searches .venv/lib.
 if sys.argv[2] == "gpu" and not loads("libcuda.so") and loads("libcuda.so.1"):
     maps = pathlib.Path("/proc/self/maps").read_text()
     (own / "libcuda.so").symlink_to(re.search(r"(/\S*/libcuda\.so\S*)", maps)[1])
@@ -200,10 +203,8 @@ measure() {
   [ "$code" -lt 130 ] || exit "$code"  # interrupted
   case ,$only, in
     *,topk,*)
-      local quick=()
-      case " ${options[*]-} " in *' --quick '*) quick=(--quick) ;; esac
-      .venv/bin/python -m benchmarks.ranking --only A,F --device "$device" --output "$output/topk.json" \
-        ${quick[@]+"${quick[@]}"} | tee "$output/topk.txt" || code=$? ;;
+      .venv/bin/python -m benchmarks.ranking --device "$device" --only catalogue,device --output "$output/topk" \
+        ${options[@]+"${options[@]}"} || code=$? ;;
   esac
   say "points and report: $output"
   exit "$code"

@@ -30,12 +30,12 @@ def test_the_script_explains_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["measure"], "'measure' is not pack or run; see --help"),
-        ([], "'' is not pack or run; see --help"),
+        (["measure"], "the first argument is 'measure'; it must be pack or run, see --help"),
+        ([], "the first argument is ''; it must be pack or run, see --help"),
         (["run", "--device", "tpu"], "--device is 'tpu'; it must be gpu or cpu"),
         (["run", "--fast"], "there is no option --fast; see --help"),
         (["run", "--pack"], "--pack takes a value; see --help"),
-        (["run", "a"], "'a' is one word too many; see --help"),
+        (["run", "a"], "unexpected argument 'a'; see --help"),
         (["pack", "--only", "sweep"], "--only is for run only; see --help"),
         (["pack", "--python", "3.8"], "--python is '3.8'; the project runs on 3.10, 3.11 and 3.12"),
     ],
@@ -46,7 +46,7 @@ def test_a_mistake_in_the_call_is_one_line(words: list[str], said: str, tmp_path
 
 
 def checkout(folder: Path, *words: object, torch: str | None = None) -> subprocess.CompletedProcess[str]:
-    """`run` in a folder with nothing but the script, and this Python with a `torch` that has only this in it."""
+    """`run` in a folder with the script alone, and with a module `torch` of this text."""
     (folder / "benchmarks/tools").mkdir(parents=True)
     shutil.copy(SCRIPT, folder / "benchmarks/tools")
     environment = dict(os.environ)
@@ -67,8 +67,8 @@ def pack(folder: Path, version: str) -> Path:
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        ("None", "is not built for CUDA; name another Python with --python, or try the script with --device cpu"),
-        ("'12.6'", "sees no GPU; see that nvidia-smi works and that its driver is new enough for CUDA 12.6"),
+        ("None", "is not built for CUDA; name another Python by --python, or try the script with --device cpu"),
+        ("'12.6'", "sees no GPU; check that nvidia-smi works and that its driver is new enough for CUDA 12.6"),
     ],
 )
 def test_a_run_without_a_gpu_says_what_to_do(build: str, said: str, tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_a_run_without_a_gpu_says_what_to_do(build: str, said: str, tmp_path: Pa
 def test_a_run_without_a_pack_says_how_to_make_one(tmp_path: Path) -> None:
     ended = checkout(tmp_path)
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-    assert "there is no pack" in ended.stderr
-    assert "run benchmarks/tools/bench_gpu.sh pack, carry it here" in ended.stderr
+    assert "is not a pack" in ended.stderr
+    assert "run benchmarks/tools/bench_gpu.sh pack on a machine with an index" in ended.stderr
 
 
 def test_a_pack_for_another_python_is_refused(tmp_path: Path) -> None:
@@ -101,5 +101,16 @@ def test_an_environment_of_another_kind_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / ".venv").mkdir()
     ended = checkout(tmp_path)
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-    assert ".venv is there and not of this script" in ended.stderr
+    assert ".venv was not made by this script" in ended.stderr
     assert (tmp_path / ".venv").exists()
+
+
+def test_a_folder_with_other_files_is_not_packed_into(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "wheels").mkdir(parents=True)
+    (mine / "wheels" / "a.whl").write_text("precious")
+    ended = script("pack", mine, folder=tmp_path)
+    assert (ended.returncode, ended.stderr) == (
+        1, f"bench_gpu.sh: {mine} has files that this script did not write; name a new folder\n"
+    )  # fmt: skip
+    assert (mine / "wheels" / "a.whl").read_text() == "precious"

@@ -1,0 +1,134 @@
+"""The pages that a report can be, and the sections of each: their titles, texts, tables and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.reporting import curves, plots, ranking, strain, strain_plots
+from benchmarks.reporting.headline import headline, wins
+from benchmarks.reporting.ladder import ladder
+from benchmarks.reporting.peers import peers
+from benchmarks.reporting.plots import Plot
+from benchmarks.reporting.sweep import in_process, sweep
+from benchmarks.rig.points import Point
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page; `body` makes its text from its points, `plots` are by file name."""
+
+    title: str
+    about: str
+    body: Callable[[Sequence[Point]], str]
+    plots: Mapping[str, Plot]
+    also: tuple[str, ...] = ()
+    """Other sections whose points belong to it."""
+    expected: str = ""
+    """A status with which some of its requests are answered rightly."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report: `target` is the make target that measures it, `rounds` tells how it uses rounds."""
+
+    title: str
+    target: str
+    rounds: str
+    sections: Mapping[str, Section]
+    summary: Callable[[Sequence[Point]], str]
+
+
+SERVING = Page(
+    "Benchmarks",
+    "bench",
+    "In the ladder, of peers, settings and cores rounds are interleaved: what is compared was measured side by side in "
+    "every round. Figures are medians, in brackets the smallest and the largest round; ratios are made in each round "
+    "and then their median is taken. The other sections measure each point once.",
+    {
+        "ladder": Section(
+            "The ladder: what each step costs",
+            "The same questions in process, to Triton, and to `serve` in each form. What perf_analyzer sends (gRPC, "
+            "and HTTP in binary form) are random ids of its own. In process are as many threads as requests at once, "
+            "but no more than cores. Memory is of what each server has loaded: Triton's SageMaker port the scoring "
+            "model, Triton the scoring and the ranking model, `serve` all three of a recommender.",
+            ladder, {"ladder": plots.ladder},
+        ),
+        "peers": Section(
+            "Peers",
+            "Other servers with the same module and requests, each by its own advice, beside `serve`, which has "
+            "loaded three models and warmed them up when it first answers, where a peer has one.",
+            peers, {"peers": plots.peers}, ("peer_start",),
+        ),
+        "sweep": Section(
+            "Triton under perf_analyzer",
+            "The models without `serve`. Along a line of the first plot there are more and more requests at once; in "
+            "the second, requests come at a given rate whether or not earlier ones are answered.",
+            sweep, {"sweep": curves.sweep_closed, "sweep-open": curves.sweep_open},
+        ),
+        "in_process": Section(
+            "The module alone", "The exported module in process, in large batches.",
+            in_process, {"in-process": curves.in_process},
+        ),
+        "saturation": Section(
+            "More than can be answered",
+            "Requests at given rates, below and above the capacity, whether or not earlier ones are answered.",
+            strain.saturation, {"saturation": strain_plots.saturation}, expected="503",
+        ),
+        "soak": Section(
+            "Minutes of load", "A mix of requests at half of the capacity, and the memory of every process.",
+            lambda points: strain.soak(strain.last_take(points)),
+            {"soak": lambda points: strain_plots.soak(strain.last_take(points))}, expected="400",
+        ),
+        "models": Section(
+            "Many models", "One `serve` in multi-model mode with more and more models.",
+            strain.models, {"models": strain_plots.models},
+        ),
+        "search": Section(
+            "Search for a configuration", "Triton's batching and instances, 16 requests at once.", strain.search, {},
+        ),
+        "settings": Section(
+            "Settings of serve",
+            "Worker processes and Triton's threads, by what they do to throughput, 16 requests at once.",
+            strain.settings, {},
+        ),
+        "cores": Section(
+            "More cores", "`serve` with all its processes pinned to so many cores, 16 requests at once.",
+            strain.cores, {},
+        ),
+    },
+    lambda points: f"## Where a peer wins\n\n{wins(points)}\n\n## In short\n\n"
+    f"{headline(points) or 'Neither the ladder nor peers were measured in this run.'}",
+)  # fmt: skip
+RANKING = Page(
+    "Ranking whole catalogues",
+    "bench-topk",
+    "Rounds are interleaved: the ways that are compared were measured side by side in every round. Figures are "
+    "medians, in brackets the smallest and the largest round; a ratio is the median of the ratios of all rounds.",
+    {
+        "catalogue": Section(
+            "The top-K model beside scoring every item",
+            "One user's 100 best items through Triton: by the top-K model, by a query that excludes three more items, "
+            "and by scoring every item with the scoring model and choosing the best in the client.",
+            ranking.catalogue, {},
+        ),
+        "implicit": Section(
+            "Beside implicit",
+            "The same items by the library implicit with the same factors, and by the exported module, in process.",
+            ranking.implicit, {},
+        ),
+        "ids": Section(
+            "Id files", "A process for each round opens an id file and looks random ids up in it.", ranking.ids, {},
+        ),
+        "device": Section(
+            "Triton's own times", "One user's 100 best items, by Triton's statistics; and users/s in full batches.",
+            ranking.device, {},
+        ),
+    },
+    lambda points: "",
+)  # fmt: skip
+
+
+def page_of(points: Sequence[Point]) -> Page:
+    """The page that these points belong on."""
+    return RANKING if any(point.section in RANKING.sections for point in points) else SERVING
