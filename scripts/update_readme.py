@@ -27,7 +27,7 @@ PURPOSES = {
     "docs/decisions.md": "why things are as they are",
     "benchmarks/report/README.md": "what `make bench` measured last: plots, tables, raw data beside it",
     "docs/gpu-benchmarks.md": "the same on a machine with a GPU and without a network",
-    "benchmarks/bench_wrk.lua": "what wrk sends, and what it says in the end",
+    "benchmarks/rig/wrk.lua": "the requests that wrk sends, and the results that it prints",
     "docs/hosting.md": "what serve promises a platform: contract, limits, shutdown, metrics",
     "docs/flow.svg": "the picture above",
     "docs/log.md": "what was tried and measured, failures too",

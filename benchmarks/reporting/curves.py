@@ -1,4 +1,4 @@
-"""The plots of Triton alone: latency over throughput, over the offered share, and the module in process."""
+"""The plots of Triton alone: latency over throughput and over the offered share; and of the module in process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROTOCOLS = {"grpc": "gRPC", "http": "HTTP"}
 
 
 def sweep_closed(points: Sequence[Point]) -> Figure | None:
-    """p99 over rows/s with more and more requests at once: a colour a batch, a line a protocol."""
+    """p99 over rows/s with a growing number of requests at once; a colour for each batch, a line for each protocol."""
     mine = [point for point in where(points, load="closed") if figure(point, "p99_ms") and figure(point, "rows_per_s")]
     models, batches = kinds(mine, "model"), kinds(mine, "batch")
     if not mine:
@@ -45,7 +45,7 @@ def sweep_closed(points: Sequence[Point]) -> Figure | None:
 
 
 def sweep_open(points: Sequence[Point]) -> Figure | None:
-    """p50 and p99 over the offered share of the throughput that the closed loop has."""
+    """p50 and p99 over the offered rate, as a share of the closed loop's best throughput."""
     mine = [point for point in where(points, load="open") if figure(point, "p99_ms") and "share" in point.key]
     loads = list(dict.fromkeys((point.key.get("model"), point.key.get("batch")) for point in mine))
     if not mine:
@@ -69,7 +69,7 @@ def sweep_open(points: Sequence[Point]) -> Figure | None:
 
 
 def curve(axes: Axes, line: Sequence[Point], across: str, up: str, dashes: str, style: dict[str, Any]) -> None:
-    """One line; points that failed to settle are hollow."""
+    """A line; points that are not stable are hollow."""
     known = [(point, x, y) for point in line if (x := place(point, across)) and (y := figure(point, up))]
     if not known:
         return
@@ -96,7 +96,7 @@ def unstable_key(points: Sequence[Point]) -> list[Line2D]:
 
 
 def in_process(points: Sequence[Point]) -> Figure | None:
-    """Pairs scored a second over the batch: a panel a model, a colour a precision, dashes where it is a CUDA graph."""
+    """Pairs/s over the batch; a panel for each model, a colour for each precision, dashed for a CUDA graph."""
     mine = [point for point in good(points) if figure(point, "samples_per_s") and point.key.get("model") != "topk"]
     names, dtypes, batches = kinds(mine, "model"), kinds(mine, "dtype"), kinds(mine, "batch")
     if not batches:

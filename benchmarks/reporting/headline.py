@@ -1,4 +1,4 @@
-"""The few figures that stand for all: `serve` beside Triton's own port and beside its peers, for report and README."""
+"""The most important figures, for report and README: `serve` beside Triton's own port and beside its peers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ FORMS = ("serve, passed through", "serve, JSON pairs", "serve, JSON", "serve, JS
 
 
 def headline(points: Sequence[Point], short: bool = False) -> str:
-    """Two tables, if `short` of medians alone; empty where neither the ladder nor peers were measured."""
+    """Two tables, with `short` of medians only; empty if neither the ladder nor peers were measured."""
 
-    def said(found: Spread, unit: str = "") -> str:
+    def cell(found: Spread, unit: str = "") -> str:
         return NONE if not found else f"{number(found.median)}{unit}" if short else found.text(unit)
 
     ladder, peers = ([point for point in good(points) if point.section == name] for name in ("ladder", "peers"))
@@ -31,8 +31,8 @@ def headline(points: Sequence[Point], short: bool = False) -> str:
             cells = []
             for concurrency in CONCURRENCY:
                 mine = where(here, rung=rung, concurrency=concurrency)
-                cells += [said(spread(mine, "requests_per_s")), said(spread(mine, "p50_ms"))]
-                cells.append(said(to_native(here, rung, concurrency), " ×"))
+                cells += [cell(spread(mine, "requests_per_s")), cell(spread(mine, "p50_ms"))]
+                cells.append(cell(to_native(here, rung, concurrency), " ×"))
             rows.append([f"{ask}, {rung.removeprefix('serve, ')}", *cells])
             natives[native_of(here)] = None
     if rows:
@@ -49,7 +49,7 @@ def headline(points: Sequence[Point], short: bool = False) -> str:
     rows = [
         [
             str(peer),
-            *(said(over_serve(where(peers, peer=peer, rows=many, concurrency=c)), " ×") for many, c in loads),
+            *(cell(over_serve(where(peers, peer=peer, rows=many, concurrency=c)), " ×") for many, c in loads),
         ]
         for peer in kinds(peers, "peer")
     ]
@@ -62,7 +62,7 @@ def headline(points: Sequence[Point], short: bool = False) -> str:
 
 
 def wins(points: Sequence[Point]) -> str:
-    """Where a peer is better than serve, in plain words; that there is none; or that none was measured."""
+    """Sentences on the loads at which a peer is better than serve, and on the peers without a figure."""
     starts, peers = ([point for point in points if point.section == name] for name in ("peer_start", "peers"))
     if not peers and not starts:
         return "No peer was measured in this run."
@@ -77,15 +77,15 @@ def wins(points: Sequence[Point]) -> str:
     for peer in kinds([point for point in starts if point.error], "peer"):
         if not where(peers, peer=peer):
             gone[str(peer)] = ["all"]
-    said = "\n".join(f"- {line}" for line in lines)
+    listed = "\n".join(f"- {line}" for line in lines)
     if not lines:
-        said = f"No peer wins at any of the {len(loads)} points measured." if loads else "No peer has a figure yet."
+        listed = f"No peer wins at any of the {len(loads)} points measured." if loads else "No peer has a figure yet."
     without = "; ".join(f"{peer} ({' and '.join(at)})" for peer, at in gone.items())
-    return said + (f"\n\nWithout a figure, see what failed below: {without}." if gone else "")
+    return listed + (f"\n\nWithout a figure, see what failed below: {without}." if gone else "")
 
 
 def origin(settings: Mapping[str, Any], points: Sequence[Point]) -> str:
-    """One sentence: what machine, when, how many rounds, and what is shared."""
+    """A sentence on the machine, the time, the commit and the number of rounds."""
     days = sorted({point.at[:10] for point in points})
     when = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else NONE
     rounds = settings.get("rounds")

@@ -1,4 +1,4 @@
-"""What the report says of the ladder: `serve` beside Triton and the bare module, in a sentence and tables."""
+"""The report's section on the ladder: `serve` beside Triton and the bare module, in a sentence and tables."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from benchmarks.reporting.tables import (
 from benchmarks.rig.points import Point
 
 TOP = "top 10"
-TOP_RUNGS = ("serve, JSON", "serve, JSON, all 100")  # Triton itself always answers with all that the export ranks
-NATIVE = ("Triton's SageMaker port", "Triton HTTP")  # what serve is compared with: the first that answers this ask
+TOP_RUNGS = ("serve, JSON", "serve, JSON, all 100")  # Triton itself always answers with all 100 items
+NATIVE = ("Triton's SageMaker port", "Triton HTTP")  # serve is compared with the first that answers an ask
 RUNGS = (
     "in process", "Triton gRPC", "Triton HTTP, binary", "Triton HTTP", "Triton's SageMaker port",
     "serve, passed through", "serve, JSON pairs", "serve, JSON", "serve, JSON, all 100", "serve, CSV",
@@ -37,13 +37,13 @@ def rungs_of(points: Iterable[Point]) -> list[str]:
 
 
 def native_of(points: Sequence[Point]) -> str:
-    """The rung that serve is compared with; empty where none was measured."""
+    """The rung that serve is compared with; empty if it was not measured."""
     there = rungs_of(points)
     return next((rung for rung in NATIVE if rung in there), "")
 
 
 def to_native(points: Sequence[Point], rung: str, concurrency: Any) -> Spread:
-    """Requests/s of a rung over Triton's own, round by round."""
+    """Ratios of the requests/s of a rung and of Triton, round by round."""
     native = native_of(points)
     return ratio(where(points, rung=rung, concurrency=concurrency), where(points, rung=native, concurrency=concurrency))
 
@@ -73,12 +73,12 @@ def ladder(points: Sequence[Point]) -> str:
     tools = kinds_of_figure(mine, "tool")
     if len(tools) > 1:
         said = "; ".join(f"{tool}: {', '.join(rungs)}" for tool, rungs in tools.items())
-        parts.append(f"Tools ({said}) load in their own ways: compare closely only what the same tool measured.")
+        parts.append(f"Each tool ({said}) makes load in its own way: compare closely only figures of the same tool.")
     return "\n\n".join(parts)
 
 
 def kinds_of_figure(points: Iterable[Point], name: str) -> dict[str, list[str]]:
-    """The rungs by the value that a figure which is a word has for them."""
+    """The rungs by the value of a figure that is a word."""
     found: dict[str, list[str]] = {}
     for point in points:
         rungs = found.setdefault(str(point.figures[name]), []) if name in point.figures else []
@@ -88,7 +88,7 @@ def kinds_of_figure(points: Iterable[Point], name: str) -> dict[str, list[str]]:
 
 
 def ladder_sentence(points: Sequence[Point], native: str) -> str:
-    """What serve costs: ms added at one at once, and the share of Triton's requests/s at 16."""
+    """A sentence on the cost of serve: the ms that it adds at 1 at once, and its share of Triton's requests/s at 16."""
     said = []
     for rung in rungs_of(points):
         if not rung.startswith("serve") or not native:

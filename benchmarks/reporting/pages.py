@@ -1,4 +1,4 @@
-"""The pages that a report can be, and the sections of each: their titles, texts, tables and plots."""
+"""The two pages of reports, and the sections of each: titles, texts, tables and plots."""
 
 from __future__ import annotations
 
@@ -42,28 +42,28 @@ class Page:
 SERVING = Page(
     "Benchmarks",
     "bench",
-    "In the ladder, of peers, settings and cores rounds are interleaved: what is compared was measured side by side in "
-    "every round. Figures are medians, in brackets the smallest and the largest round; ratios are made in each round "
-    "and then their median is taken. The other sections measure each point once.",
+    "The rounds of the ladder, of peers, settings and cores are interleaved: figures that are compared were measured "
+    "side by side in every round. Figures are medians, with the smallest and the largest round in brackets; a ratio is "
+    "the median of the ratios of all rounds. The other sections measure each point once.",
     {
         "ladder": Section(
             "The ladder: what each step costs",
-            "The same questions in process, to Triton, and to `serve` in each form. What perf_analyzer sends (gRPC, "
-            "and HTTP in binary form) are random ids of its own. In process are as many threads as requests at once, "
-            "but no more than cores. Memory is of what each server has loaded: Triton's SageMaker port the scoring "
-            "model, Triton the scoring and the ranking model, `serve` all three of a recommender.",
+            "The same questions in process, to Triton, and to `serve` in each form. perf_analyzer (gRPC, and HTTP in "
+            "binary form) sends other random ids. In process, a thread for each request at once calls the module, at "
+            "most one a core. Triton's SageMaker port has loaded the scoring model, Triton the scoring and the ranking "
+            "model, `serve` all three models of a recommender; the memory differs accordingly.",
             ladder, {"ladder": plots.ladder},
         ),
         "peers": Section(
             "Peers",
-            "Other servers with the same module and requests, each by its own advice, beside `serve`, which has "
-            "loaded three models and warmed them up when it first answers, where a peer has one.",
+            "Other servers with the same module and requests, with the settings that their documentation recommends, "
+            "beside `serve`. Before its first answer `serve` loads three models and warms them up; a peer loads one.",
             peers, {"peers": plots.peers}, ("peer_start",),
         ),
         "sweep": Section(
             "Triton under perf_analyzer",
-            "The models without `serve`. Along a line of the first plot there are more and more requests at once; in "
-            "the second, requests come at a given rate whether or not earlier ones are answered.",
+            "The models without `serve`. Along a line of the first plot the number of requests at once grows; in the "
+            "second, requests are sent at a given rate, whether or not earlier requests are answered.",
             sweep, {"sweep": curves.sweep_closed, "sweep-open": curves.sweep_open},
         ),
         "in_process": Section(
@@ -72,7 +72,7 @@ SERVING = Page(
         ),
         "saturation": Section(
             "More than can be answered",
-            "Requests at given rates, below and above the capacity, whether or not earlier ones are answered.",
+            "Requests at given rates, below and above the capacity, whether or not earlier requests are answered.",
             strain.saturation, {"saturation": strain_plots.saturation}, expected="503",
         ),
         "soak": Section(
@@ -81,7 +81,7 @@ SERVING = Page(
             {"soak": lambda points: strain_plots.soak(strain.last_take(points))}, expected="400",
         ),
         "models": Section(
-            "Many models", "One `serve` in multi-model mode with more and more models.",
+            "Many models", "One `serve` in multi-model mode with a growing number of models.",
             strain.models, {"models": strain_plots.models},
         ),
         "search": Section(
@@ -89,11 +89,11 @@ SERVING = Page(
         ),
         "settings": Section(
             "Settings of serve",
-            "Worker processes and Triton's threads, by what they do to throughput, 16 requests at once.",
+            "The throughput with numbers of worker processes and of Triton's threads, 16 requests at once.",
             strain.settings, {},
         ),
         "cores": Section(
-            "More cores", "`serve` with all its processes pinned to so many cores, 16 requests at once.",
+            "More cores", "`serve` with all its processes pinned to a number of cores, 16 requests at once.",
             strain.cores, {},
         ),
     },
@@ -103,8 +103,8 @@ SERVING = Page(
 RANKING = Page(
     "Ranking whole catalogues",
     "bench-topk",
-    "Rounds are interleaved: the ways that are compared were measured side by side in every round. Figures are "
-    "medians, in brackets the smallest and the largest round; a ratio is the median of the ratios of all rounds.",
+    "Rounds are interleaved: figures that are compared were measured side by side in every round. Figures are medians, "
+    "with the smallest and the largest round in brackets; a ratio is the median of the ratios of all rounds.",
     {
         "catalogue": Section(
             "The top-K model beside scoring every item",

@@ -1,4 +1,4 @@
-"""What the report says of peers: where one wins, what they reach beside `serve`, how they start."""
+"""The report's section on peers: the loads at which a peer wins, all figures beside `serve`, and the starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from benchmarks.rig.points import Point
 
 
 def peer_wins(points: Sequence[Point]) -> list[str]:
-    """A line for each load at which a peer has more requests/s, or a lower p99, than serve beside it."""
+    """A line for each load at which a peer has more requests/s or a lower p99 than serve beside it."""
     mine, lines = good(points), []
     for peer in kinds(mine, "peer"):
         for rows in kinds(mine, "rows"):
@@ -40,7 +40,7 @@ def peer_wins(points: Sequence[Point]) -> list[str]:
 
 
 def more_requests(points: Sequence[Point]) -> str:
-    """Where a peer answers more requests/s than serve, in one sentence; or that none does."""
+    """A sentence that names the loads at which a peer answers more requests/s than serve."""
     mine, said = good(points), []
     for peer in kinds(mine, "peer"):
         for rows in kinds(mine, "rows"):
@@ -54,13 +54,13 @@ def more_requests(points: Sequence[Point]) -> str:
 
 
 def doubt(found: Spread) -> str:
-    """Says that rounds disagree, where they do."""
+    """A remark if the rounds do not agree which of the two is better."""
     crossed = min(found.values) < 1 < max(found.values)
     return "; not in every round, so it may be chance" if crossed else ""
 
 
 def start_wins(points: Sequence[Point]) -> list[str]:
-    """A line for each peer that starts sooner or takes less memory than serve, where serve was started too."""
+    """A line for each peer that starts sooner or takes less memory than serve."""
     mine = good(points)
     ours = where(mine, peer="serve")
     lines = []
@@ -106,12 +106,12 @@ def peers(points: Sequence[Point]) -> str:
 
 
 def over_serve(points: Sequence[Point]) -> Spread:
-    """Requests/s over those of serve, round by round."""
+    """Ratios of the requests/s to those of serve, round by round."""
     return inner_ratio(points, "requests_per_s", "serve")
 
 
 def word(points: Sequence[Point], name: str) -> str:
-    """A figure that is text, or settings by name."""
+    """The value of a figure that is text, or settings by name."""
     found = next((point.figures[name] for point in points if point.figures.get(name)), "")
     if isinstance(found, dict):
         return ", ".join(f"{key}={value}" for key, value in found.items())

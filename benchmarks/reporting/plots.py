@@ -1,4 +1,4 @@
-"""The plots of the benchmark's report: how they look, and the bars of the ladder and of peers."""
+"""The style of the report's plots, and the bars of the ladder and of peers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,17 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from benchmarks.reporting.tables import Spread, ask_name, at_once, good, inner_ratio, kinds, number, spread, where
 from benchmarks.rig.points import Point
 
-WIDTH, DOTS_PER_INCH = 8.0, 200  # inches; 1,600 pixels, twice as many as a page shows
+WIDTH, DOTS_PER_INCH = 8.0, 200  # 8 inches, 1,600 pixels: twice the width of the page, for high resolutions
 INK, GREY, GRID = "#1b2430", "#c3c9d1", "#e3e7ec"
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a68a00", "#56b4e9", "#5b6470")  # Okabe-Ito: for every eye
+SERIES = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#a68a00",
+    "#56b4e9",
+    "#5b6470",
+)  # Okabe-Ito: for colour-blind readers
 OURS, NATIVE = SERIES[0], SERIES[1]
 MARKERS = "os^DvPX"
 STYLE = {
@@ -34,7 +42,7 @@ Plot = Callable[[Sequence[Point]], "Figure | None"]
 
 
 def draw(plot: Plot, points: Sequence[Point]) -> bytes | None:
-    """The picture as a PNG on white; None where there is nothing to draw."""
+    """The plot as a PNG on white; None if there are no points to draw."""
     with rc_context(STYLE):
         drawn = plot(points)
         if drawn is None:
@@ -45,18 +53,18 @@ def draw(plot: Plot, points: Sequence[Point]) -> bytes | None:
 
 
 def sheet(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of panels; `height` is a row's, in inches."""
+    """A figure with panels; `height` is that of a row, in inches."""
     drawn = Figure(figsize=(WIDTH, height * rows + 0.3), layout="constrained")
     FigureCanvasAgg(drawn)
     return drawn, drawn.subplots(rows, columns, squeeze=False, **options).tolist()
 
 
 def plain_log(axes: Axes, which: str) -> None:
-    """A logarithmic axis whose numbers are those that people write."""
+    """Make an axis logarithmic, with plain numbers instead of powers of ten."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     low, high = axis.get_view_interval()
-    near = high / max(low, 1e-12) < 60  # so little that whole decades would be too few marks
+    near = high / max(low, 1e-12) < 60  # with marks at powers of ten only, there would be too few
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if near else (1,)))
     axis.set_major_formatter(plain())
     axis.set_minor_formatter(NullFormatter())
@@ -67,7 +75,7 @@ def plain() -> FuncFormatter:
 
 
 def legend(drawn: Figure, handles: Sequence[Any], columns: int = 6) -> None:
-    """Above the panels, where it hides no line."""
+    """Draw the legend above the panels, where it hides no line."""
     drawn.legend(handles=handles, loc="outside upper center", ncols=min(columns, len(handles)))
 
 
@@ -93,7 +101,7 @@ def bars(
 
 
 def ladder(points: Sequence[Point]) -> Figure | None:
-    """An ask a row: time at one at once, what is added to in process set off, and requests/s at 16 at once."""
+    """A row for each ask: p50 at 1 at once, with the time added to in process, and requests/s at 16 at once."""
     mine = good(points)
     asks = kinds(mine, "ask")
     if not asks:
@@ -132,7 +140,7 @@ def kind_color(rung: str) -> str:
 
 
 def peers(points: Sequence[Point]) -> Figure | None:
-    """Each peer's requests/s over those of serve beside it: right of the line the peer wins."""
+    """Each peer's requests/s as a multiple of those of serve beside it: the peer wins right of the line."""
     mine = [point for point in good(points) if inner_ratio([point], "requests_per_s", "serve")]
     names, rows, concurrencies = kinds(mine, "peer"), kinds(mine, "rows"), kinds(mine, "concurrency")
     if not mine:

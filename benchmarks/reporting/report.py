@@ -63,13 +63,13 @@ def document(points: Sequence[Point], settings: Mapping[str, Any], folder: Path)
         f"# {page.title}",
         f"{origin(settings, points)} {number(len(points))} points, "
         f"{number(len(failed))} of them failed or unstable.",
-        "This is a **quick** run, to see that all works: few rounds and seconds, figures not to be quoted."
+        "This is a **quick** run, which shows that everything works; its rounds are few and short, so do not quote it."
         if settings.get("quick") else "",
         f"Not measured in this run: {'; '.join(missing)}." if missing else "",
         busy_sections(page, points),
         page.summary(points),
         *bodies,
-        f"## What was measured, and on what\n\n{circumstances(page, settings)}",
+        f"## Method and machine\n\n{circumstances(page, settings)}",
         f"## How to run it again\n\n{again(page, folder)}",
     ]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -107,27 +107,31 @@ def part(page: Page, name: str, points: Sequence[Point], folder: Path) -> str:
 def busy_sections(page: Page, points: Sequence[Point]) -> str:
     """A warning that names the sections during which other processes were busy; empty without any."""
     names = [name for name in page.sections if busy([point for point in points if point.section == name])]
-    return f"> **The machine was busy with other work** while these were measured: {', '.join(names)}." if names else ""
+    return (
+        f"> **The machine was busy with other work** while these sections were measured: {', '.join(names)}."
+        if names
+        else ""
+    )
 
 
 def preset(folder: Path) -> str:
     file = folder / DATA / PRESET
     if not file.exists():
         return ""
-    return f"The choice, [{PRESET}]({DATA}/{PRESET}):\n\n```json\n{file.read_text().strip()}\n```"
+    return f"The chosen settings, [{PRESET}]({DATA}/{PRESET}):\n\n```json\n{file.read_text().strip()}\n```"
 
 
 def circumstances(page: Page, settings: Mapping[str, Any]) -> str:
     """How the figures were made, and the machine that they were measured on."""
     lines = [
-        "Load generator and servers share the cores, so every rate includes what making the load costs.",
+        "Load generator and servers share the cores, so every rate is lower by the cost of making the load.",
         page.rounds,
         "requests/s counts requests, rows/s the pairs or users in them.",
     ]
     if "pytriton" in str(settings.get("tritonserver", "")):
         lines.append(
             "Triton is the tritonserver of the nvidia-pytriton wheel. Models run in the stand-in for the libtorch "
-            "backend, a Python process each; the libtorch backend of NVIDIA's image is not measured here."
+            "backend, a Python process for each model; the libtorch backend of NVIDIA's image is not measured here."
         )
     rows = [[name, str(value)] for name, value in settings.items() if value not in ("", None)]
     return "\n".join(f"- {line}" for line in lines) + "\n\n" + table(["", ""], rows, words=True)
@@ -142,11 +146,11 @@ def again(page: Page, folder: Path) -> str:
     width = max(len(all_of_it), len(quick))
     return (
         "```sh\n"
-        f"{all_of_it:<{width}}  # all of it; interrupted, the same command goes on where it was\n"
-        f"{quick:<{width}}  # the core of it in three minutes\n"
+        f"{all_of_it:<{width}}  # everything; run it again to continue after an interruption\n"
+        f"{quick:<{width}}  # the core of it, in three minutes\n"
         f"python -m benchmarks.reporting.report REPORT/{DATA} --output REPORT  # this page from its data, in REPORT\n"
         "```\n\n"
-        f"All points are in [{DATA}/{FILE}]({DATA}/{FILE}), what they were measured on in "
+        f"All points are in [{DATA}/{FILE}]({DATA}/{FILE}), the machine and the settings in "
         f"[{DATA}/{SETTINGS}]({DATA}/{SETTINGS})." + (configs if (folder / DATA / CONFIGS).is_dir() else "")
     )
 

@@ -1,4 +1,4 @@
-"""The parts of the benchmark's report on overload, minutes of load, many models, and settings."""
+"""The report's sections on overload, minutes of load, many models, search, settings and cores."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def percent(value: float | None) -> str:
 
 
 def mistakes(point: Point) -> str:
-    """Errors by code, but for the 503 that refuses."""
+    """Errors by code, without 503, with which requests above the limit are refused."""
     errors = {code: count for code, count in (point.figures.get("errors") or {}).items() if count and code != "503"}
     return ", ".join(f"{code} × {number(count)}" for code, count in errors.items()) or NONE
 
 
 def saturation_sentence(limit: Any, points: Sequence[Point], recovery: Sequence[Point]) -> str:
-    """What is left of the accepted rate at the most that was offered, and how soon all is as before."""
+    """A sentence on the accepted rate at the highest offered rate, and on the time until recovery."""
     if not points:
         return ""
     most = points[-1]
@@ -72,14 +72,14 @@ def saturation_sentence(limit: Any, points: Sequence[Point], recovery: Sequence[
     if figure(most, "refused_p99_ms") is not None:
         words.append(f"refuses the others within {text([most], 'refused_p99_ms')} ms (p99)")
     if recovery and figure(recovery[0], "recovery_s") is not None:
-        words.append(f"and is as before within {text(recovery, 'recovery_s')} s after the flood")
+        words.append(f"and recovers within {text(recovery, 'recovery_s')} s after the overload")
     elif recovery and "recovery_s" in recovery[0].figures:
-        words.append("and was not as before while it was watched")
+        words.append("and did not recover while it was measured")
     return ", ".join(words) + "."
 
 
 def last_take(points: Sequence[Point]) -> list[Point]:
-    """The points of the last take of a soak that ended, with its slope; of the last one where none has."""
+    """The points of the last take that ran to its end; of the last take if none did."""
     whole = [point.key.get("take", 0) for point in points if "summary" in point.key and not point.error]
     takes = whole or [point.key.get("take", 0) for point in points]
     return [point for point in points if point.key.get("take", 0) == max(takes)] if takes else []
@@ -88,12 +88,12 @@ def last_take(points: Sequence[Point]) -> list[Point]:
 def soak(points: Sequence[Point]) -> str:
     seconds = sorted((p for p in good(points) if "second" in p.key), key=lambda point: float(point.key["second"]))
     slopes = [point for point in good(points) if "summary" in point.key]
-    parts = [] if slopes else ["This take did not run to its end: there is no slope."]
+    parts = [] if slopes else ["This take did not run to its end, so it has no slope."]
     for point in slopes:
         found = slopes_of(point)
         parts.append(
-            "The slope of memory over the second half, by least squares, and the standard error of that line; samples "
-            "that follow each other are alike, so the true error is larger."
+            "The slope of memory over the second half, by least squares, and its standard error; consecutive samples "
+            "are correlated, so the true error is larger."
         )
         rows = []
         for role, (slope, error) in found.items():
@@ -107,13 +107,13 @@ def soak(points: Sequence[Point]) -> str:
         wrong = sum(figure(point, "unexpected") or 0 for point in seconds)
         parts.append(
             f"{longest:.3g} minutes: {rate} requests/s accepted, p99 {slow} ms; {number(int(wrong))} requests had "
-            "another answer than they should."
+            "a wrong answer."
         )
     return "\n\n".join(parts)
 
 
 def slopes_of(point: Point) -> dict[str, tuple[float, float]]:
-    """MB an hour and its standard error, by role; without those that have none."""
+    """MB an hour and its standard error, by role; roles without both are left out."""
     found = {}
     for role, slope in (point.figures.get("mb_per_hour") or {}).items():
         value, error = slope.get("slope"), slope.get("standard_error")
@@ -139,7 +139,7 @@ def models(points: Sequence[Point]) -> str:
 
 
 def of_models(points: Sequence[Point], count: Any) -> dict[str, Spread]:
-    """What so many models take, by its name in the table; memory as it was at rest where it was measured then."""
+    """The figures of a number of models by their names in the table; memory at rest, if it was measured at rest."""
     here = where(points, models=count)
     return {
         "loading one of two at once, s": every(here, "load_s"),
@@ -152,7 +152,7 @@ def of_models(points: Sequence[Point], count: Any) -> dict[str, Spread]:
 
 
 def every(points: Sequence[Point], name: str) -> Spread:
-    """All values of a figure that is a list."""
+    """The values of a figure that is a list, of all points."""
     found = [point.figures[name] for point in points if point.figures.get(name)]
     return Spread(tuple(value for values in found for value in (values if isinstance(values, list) else [values])))
 

@@ -1,4 +1,4 @@
-"""The plots of what strains the server: overload, minutes of load, and many models."""
+"""The plots of overload, minutes of load, and many models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROLES = {"front": SERIES[0], "tritonserver": SERIES[1], "model": SERIES[2]}
 
 
 def saturation(points: Sequence[Point]) -> Figure | None:
-    """What is accepted of what is offered, and the latency of what is accepted and of what is refused."""
+    """The accepted over the offered rate, and the latency of accepted and of refused requests."""
     mine = [point for point in good(points) if figure(point, "offered_per_s") and figure(point, "accepted_per_s")]
     limits = kinds(mine, "max_in_flight") or [None]
     if not mine:
@@ -62,7 +62,7 @@ def trace(axes: Axes, line: Sequence[Point], name: str, across: str = "offered_p
 
 
 def soak(points: Sequence[Point]) -> Figure | None:
-    """Memory of every process, throughput and p99 over the minutes."""
+    """Memory of every role, throughput and p99 over the minutes."""
     mine = [point for point in good(points) if "second" in point.key and point.figures]
     mine.sort(key=lambda point: float(point.key["second"]))
     if len(mine) < 2:
@@ -76,13 +76,13 @@ def soak(points: Sequence[Point]) -> Figure | None:
     drawn, grid = sheet(1 + len(below), 1, 1.7, sharex=True, height_ratios=heights)
     panels = [axes for (axes,) in grid]
     drawn.align_ylabels(panels)
-    held = {role: [(p.figures.get("memory_mb") or {}).get(role, float("nan")) for p in mine] for role in roles}
-    least = 0.07 * max((value for values in held.values() for value in values if value == value), default=1.0)
+    memory = {role: [(p.figures.get("memory_mb") or {}).get(role, float("nan")) for p in mine] for role in roles}
+    least = 0.07 * max((value for values in memory.values() for value in values if value == value), default=1.0)
     below_it = -least
-    for n, (role, values) in enumerate(sorted(held.items(), key=lambda item: item[1][-1])):
+    for n, (role, values) in enumerate(sorted(memory.items(), key=lambda item: item[1][-1])):
         color = ROLES.get(role, SERIES[(3 + n) % len(SERIES)])
         panels[0].plot(minutes, values, color=color)
-        below_it = max(values[-1], below_it + least)  # so that no label lies on another
+        below_it = max(values[-1], below_it + least)  # so that labels do not overlap
         panels[0].annotate(
             f"{role}  {number(values[-1])}", (minutes[-1], below_it), (5, 0), textcoords="offset points",
             va="center", color=color, fontsize=8, annotation_clip=False,

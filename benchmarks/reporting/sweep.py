@@ -1,4 +1,4 @@
-"""What the report says of Triton under perf_analyzer, and of the module in process."""
+"""The report's sections on Triton under perf_analyzer, and on the module in process."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def most(points: Sequence[Point], name: str) -> Point:
 
 
 def marked(points: Sequence[Point], name: str) -> str:
-    """A figure, with a dagger where the point did not become stable."""
+    """A figure, with a dagger if the point is not stable."""
     return text(points, name) + ("†" if any(point.error and figure(point, name) for point in points) else "")
 
 

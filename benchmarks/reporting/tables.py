@@ -1,4 +1,4 @@
-"""Points as numbers for people: medians with their spread, ratios by round, Markdown tables, and flat frames."""
+"""Points as text: medians with their spread, ratios by round, Markdown tables; and points as flat frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import polars as pl
 
 from benchmarks.rig.points import Point
 
-BUSY = 0.25  # cores of unrelated work, above which a section's figures are worth a warning
+BUSY = 0.25  # cores that other processes may use before a section gets a warning
 NONE = "–"
 DETAIL = {
     "requests/s": "requests_per_s", "rows/s": "rows_per_s", "p50 ms": "p50_ms", "p95 ms": "p95_ms", "p99 ms": "p99_ms",
@@ -23,7 +23,7 @@ DETAIL = {
 
 @dataclass(frozen=True)
 class Spread:
-    """What several rounds gave: the middle one, the smallest and the largest."""
+    """A figure in several rounds, in short its median, its smallest and its largest value."""
 
     values: tuple[float, ...]
 
@@ -32,7 +32,7 @@ class Spread:
         return median(self.values)
 
     def text(self, unit: str = "") -> str:
-        """`12,300 (11,900–12,800)`; the bare median where it was measured once or came out the same."""
+        """`12,300 (11,900–12,800)`; only the median if all rounds are equal."""
         middle, low, high = (number(value) for value in (self.median, min(self.values), max(self.values)))
         return f"{middle}{unit}" if low == high else f"{middle}{unit} ({low}–{high})"
 
@@ -41,7 +41,7 @@ class Spread:
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands apart by commas; whole numbers below 1,000 as they are."""
+    """The number with three significant digits and commas between thousands; an int below 1,000 is not rounded."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
     if isinstance(value, int) and abs(value) < 1000:
@@ -56,12 +56,15 @@ def at_once(concurrency: Any) -> str:
 
 
 def ask_name(rows: Any) -> str:
-    """How many pairs a request has, in words; what is no number is said as it is."""
+    """The size of a request in words; an ask that is not a number of pairs has a name already."""
     return f"{rows} pair{'' if rows == 1 else 's'}" if isinstance(rows, int) else str(rows)
 
 
 def figure(point: Point, name: str) -> float | None:
-    """A figure by its name, in an inner one as `serve.p50_ms`; of one by role, the sum of all roles."""
+    """A figure by its name, an inner one as `serve.p50_ms`.
+
+    Of a figure by role it is the sum of all roles, of a list the median; None if the point has no such number.
+    """
     found: Any = point.figures
     for part in name.split("."):
         found = found.get(part) if isinstance(found, dict) else None
@@ -78,7 +81,7 @@ def good(points: Iterable[Point]) -> list[Point]:
 
 
 def last(points: Iterable[Point]) -> list[Point]:
-    """The points, of those of a section with the same key the last one."""
+    """The points; where several of a section have the same key, the last one."""
     named = {(point.section, orjson.dumps(point.key, option=orjson.OPT_SORT_KEYS)): point for point in points}
     return list(named.values())
 
@@ -88,7 +91,7 @@ def where(points: Iterable[Point], **key: Any) -> list[Point]:
 
 
 def kinds(points: Iterable[Point], name: str) -> list[Any]:
-    """The values that a part of the key takes: numbers in their order, other values in that of the measurement."""
+    """The values of a part of the key: numbers in ascending order, then other values in the order of measurement."""
     found = list(dict.fromkeys(point.key[name] for point in points if name in point.key))
     numbers = sorted(value for value in found if not isinstance(value, str))
     return [*numbers, *(value for value in found if isinstance(value, str))]
@@ -104,14 +107,14 @@ def text(points: Iterable[Point], name: str) -> str:
 
 
 def ratio(above: Iterable[Point], below: Iterable[Point], name: str = "requests_per_s") -> Spread:
-    """One group's figure over another's, round by round; rounds that only one of them has are left out."""
+    """The ratios of a figure of two groups, round by round; rounds that only one group has are left out."""
     base = {point.key.get("round"): figure(point, name) for point in below}
     pairs = [(figure(point, name), base.get(point.key.get("round"))) for point in above]
     return Spread(tuple(mine / other for mine, other in pairs if mine is not None and other))
 
 
 def inner_ratio(points: Iterable[Point], name: str, inner: str) -> Spread:
-    """A figure over the one of the same name in `inner`, which was measured in the same round."""
+    """The ratios of a figure and the figure of that name in `inner`, which was measured in the same round."""
     pairs = [(figure(point, name), figure(point, f"{inner}.{name}")) for point in points]
     return Spread(tuple(mine / other for mine, other in pairs if mine is not None and other))
 
@@ -121,20 +124,20 @@ def share(found: Spread) -> str:
 
 
 def busy(points: Iterable[Point]) -> str:
-    """A warning where unrelated work kept cores busy; empty where the machine was quiet."""
+    """A warning if other processes kept cores busy; empty if the machine was quiet."""
     others = spread(points, "others")
     if not others or others.median <= BUSY:
         return ""
     return (
         f"> **The machine was busy**: unrelated work took {others.text()} cores while this was measured. "
-        "Ratios between neighbours of one round still hold; absolute figures are worse than on a quiet one."
+        "Ratios within a round are still valid; absolute figures are worse than on a quiet machine."
     )
 
 
 def failures(points: Iterable[Point], expected: str = "") -> list[str]:
-    """A line for what failed, was unstable, or was answered with errors; rounds with the same fault share one.
+    """A line for each case that failed, was unstable, or was answered with errors; rounds with one fault share a line.
 
-    `expected` is the status that is part of what is measured, and no fault.
+    `expected` is a status that the section expects, and that is therefore not a fault.
     """
     found: dict[tuple[str, str], int] = {}
     for point in points:
@@ -149,12 +152,12 @@ def failures(points: Iterable[Point], expected: str = "") -> list[str]:
     return [f"{name}: {fault}{f' ({n} rounds)' if n > 1 else ''}" for (name, fault), n in found.items()]
 
 
-def one_line(said: str) -> str:
-    return " ".join(said.split())
+def one_line(message: str) -> str:
+    return " ".join(message.split())
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: bool = False) -> str:
-    """A Markdown table: the first column is text, the others are numbers unless `words`; empty ones are left out."""
+    """A Markdown table without its empty columns; columns after the first are aligned as numbers unless `words`."""
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     kept = [place for place in range(len(head)) if place == 0 or any(row[place] not in (NONE, "") for row in rows)]
     lines = [[head[place] for place in kept], ["---" if place == 0 or words else "---:" for place in kept]]
@@ -163,7 +166,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: bool = Fals
 
 
 def more(points: Sequence[Point], *names: str) -> str:
-    """Every kind of point with its latency, CPU time and memory, collapsed."""
+    """A collapsed table of latency, CPU time and memory; a row for each combination of the key's parts `names`."""
     groups: dict[tuple[Any, ...], list[Point]] = {}
     for point in points:
         groups.setdefault(tuple(point.key.get(name, "") for name in names), []).append(point)
@@ -186,7 +189,7 @@ def details(summary: str, body: str) -> str:
 
 
 def flat(points: Iterable[Point]) -> pl.DataFrame:
-    """A row a point: parts of the key, figures (those by role as `memory_mb.front`), error, command and time."""
+    """A row for each point: parts of the key, figures (by role as `memory_mb.front`), error, command, commit, time."""
     rows = []
     for point in points:
         row: dict[str, Any] = dict(point.key)

@@ -160,7 +160,7 @@ def test_a_peer_that_wins_is_named_before_all_figures(full: Path) -> None:
 def test_what_was_seen_is_said(full: Path) -> None:
     page = (full / "README.md").read_text()
     assert "unrelated work took 0.600 cores" in page  # the ladder's section
-    assert "these were measured: ladder." in page
+    assert "these sections were measured: ladder." in page
     assert "| 9.00 ± 1.00 |" in page  # MB an hour
     assert "concurrency 16: unstable: three windows never agreed" in page
     assert "“serve, passed through” adds" in page
