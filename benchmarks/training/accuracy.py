@@ -27,7 +27,7 @@ PROTOCOLS = ("sampled", "full")
 
 
 def baseline(name: str, split: Split, device: torch.device) -> Scorer:
-    """The baseline with the settings that are the best known for it on this data."""
+    """The baseline with the best settings that are known for this data."""
     if name == "popularity":
         return Popularity(torch.as_tensor(split.train.popularity(), device=device))
     seen = SeenItems.of_interactions(split.train, device)
@@ -60,26 +60,35 @@ def figures(runs: list[dict[str, object]]) -> list[float]:
 
 
 def margins(runs: list[dict[str, object]], other: list[dict[str, object]], users: torch.Tensor) -> list[str]:
-    """Difference and z of the four figures; a user's mean over the runs is one observation."""
-    told = []
+    """Differences and z of the four figures; the mean of a user over the runs is one observation."""
+    cells = []
     for protocol in PROTOCOLS:
         mine = torch.tensor([run[protocol] for run in runs]).flatten()
         its = torch.tensor([run[protocol] for run in other] * (len(runs) // len(other))).flatten()
         tested = paired_test(mine, its, users.repeat(len(runs))).values()
-        told += [f"{margin.difference:+.4f} (z {margin.z:.1f})" for margin in tested]
-    return told
+        cells += [f"{margin.difference:+.4f} (z {margin.z:.1f})" for margin in tested]
+    return cells
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--data", type=click.Path(path_type=Path, exists=True), required=True, help="MovieLens-1M in the paper's format."
 )
-@click.option("--preset", "presets", multiple=True, type=click.Choice(list(PRESETS)), help="Several are fine.")
-@click.option("--seeds", default=3, show_default=True)
-@click.option("--folder", type=click.Path(path_type=Path), default="build/accuracy", help="Keeps what is measured.")
+@click.option(
+    "--preset", "presets", multiple=True, type=click.Choice(list(PRESETS)), help="A preset to measure; may be repeated."
+)
+@click.option("--seeds", default=3, show_default=True, help="Trainings of each preset.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default="build/accuracy",
+    help="Folder for the results of each training.",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
 def main(data: Path, presets: tuple[str, ...], seeds: int, folder: Path, device: str) -> None:
-    """Train, rank the test's held-out items, print a table in Markdown. What is in the folder is not measured again.
+    """Train, rank the held-out items of the test, and print a table in Markdown.
+
+    Results that are in the folder are not measured again.
 
     \b
     Example:

@@ -1,7 +1,7 @@
-"""New users by their history against the same users trained: HR@10 and NDCG@10 side by side, and the time one takes.
+"""New users that are folded in by their history, beside the same users trained: HR@10, NDCG@10, and the time of a call.
 
-The same settings are trained twice in the same indices: on everything, and without a share of the users. Those are then
-folded in from their training interactions, and their held-out items are ranked by both models.
+A model is trained twice with the same settings: on all users, and without a share of them. These users are then folded
+into the second model from their training interactions, and both models rank their held-out items.
 """
 
 from __future__ import annotations
@@ -41,11 +41,18 @@ ALL = 2**62
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.argument("data")
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), default="default")
-@click.option("--model", type=click.Choice(MODEL_NAMES), help="Instead of the preset's.")
-@click.option("--num-factors", type=int, help="Instead of the preset's.")
-@click.option("--patience", default=10, help="High, so that no unlucky stop of one training decides the comparison.")
-@click.option("--share", default=0.1, type=click.FloatRange(0.0, 0.9, min_open=True), help="Share of users left out.")
-@click.option("--seed", default=0, help="Chooses those users.")
+@click.option("--model", type=click.Choice(MODEL_NAMES), help="[default: the preset's]")
+@click.option("--num-factors", type=int, help="[default: the preset's]")
+@click.option(
+    "--patience", default=10, help="High, so that an early stop of one training does not decide the comparison."
+)
+@click.option(
+    "--share",
+    default=0.1,
+    type=click.FloatRange(0.0, 0.9, min_open=True),
+    help="Share of the users that the second model does not know.",
+)
+@click.option("--seed", default=0, help="Seed of the choice of these users.")
 def main(
     data: str, preset: str, model: str | None, num_factors: int | None, patience: int, share: float, seed: int
 ) -> None:
@@ -101,7 +108,7 @@ def compare(split: Split, config: TrainConfig, share: float, seed: int) -> None:
 
 
 def part(split: Split, users: IntArray | npt.NDArray[np.bool_]) -> Split:
-    """What a split says of some users (indices or a mask of all); ids and indices stay as they are."""
+    """The split of some users (indices, or a mask of all users); ids and indices do not change."""
     chosen = np.zeros(split.train.num_users, bool)
     chosen[users] = True
     held_out, rows = split.held_out, chosen[split.held_out.user_index]
@@ -125,7 +132,7 @@ def seen(split: Split, also_held_out: bool = False) -> SeenItems:
 
 
 def padded(history: SeenItems, user: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Histories [B, L] of users [B], cut to `most` random items each, and which of the places hold an item."""
+    """Histories [B, L] of users [B], at most `most` random items each; and a mask [B, L] of the places with an item."""
     row, position = seen_positions(history.indptr, user)
     order = (row + torch.rand(len(row), generator=torch.Generator().manual_seed(0), dtype=torch.float64)).argsort()
     counts = history.counts()[user]
@@ -137,7 +144,7 @@ def padded(history: SeenItems, user: Tensor, most: int) -> tuple[Tensor, Tensor]
 
 
 def with_users(model: NCF, user: Tensor, embeddings: list[Tensor]) -> NCF:
-    """A copy of the model in which users [B] have these embeddings, one [B, d] a branch."""
+    """A copy of the model in which users [B] have these embeddings, [B, d] for each branch."""
     model = copy.deepcopy(model)
     for branch, rows in zip(model.branches, embeddings, strict=True):
         assert isinstance(branch, GMFBranch | MLPBranch)
@@ -146,7 +153,7 @@ def with_users(model: NCF, user: Tensor, embeddings: list[Tensor]) -> NCF:
 
 
 def p50(fold_in: FoldIn, num_items: int, length: int, calls: int = 500) -> float:
-    """Median microseconds of one call for one user, scripted as it is exported."""
+    """Median µs of a call for one user, by the scripted module that is exported."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     scripted, times = torch.jit.script(fold_in.eval()), []

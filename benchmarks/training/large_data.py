@@ -1,7 +1,7 @@
-"""Interactions too many for memory: generated, prepared, mapped and trained on; time and peak memory of each step.
+"""More interactions than memory holds: generated, prepared, mapped and trained on; time and peak memory of each step.
 
-The shape is that of MovieLens 20M (144 interactions a user, 750 an item), times as large as asked for: users of
-log-normal activity, items of a popularity like Zipf's, no pair twice, the rows of a user spread over all files.
+The data has the shape of MovieLens-20M (144 interactions a user, 750 an item) at any size: the users' activity is
+log-normal, the items' popularity is like Zipf's law, no pair occurs twice, and the rows of a user are in all files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROWS_A_PART = 5_000_000
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
-    """Measure large data; every step runs in a process of its own, whose peak memory is then its own.
+    """Measure large data; every step runs in a process of its own, so that its peak memory can be measured.
 
     \b
     Examples:
@@ -33,10 +33,10 @@ def main() -> None:
 
 @main.command("all")
 @click.option("--rows", default=100_000_000, help="Interactions.")
-@click.option("--users", type=int, help="[default: one for 144 interactions]")
-@click.option("--items", type=int, help="[default: one for 750 interactions]")
-@click.option("--folder", type=PATH, default="build/large-data", help="Made, and deleted at the end.")
-@click.option("--keep", is_flag=True, help="Leave the folder for further measurements.")
+@click.option("--users", type=int, help="[default: one user for 144 interactions]")
+@click.option("--items", type=int, help="[default: one item for 750 interactions]")
+@click.option("--folder", type=PATH, default="build/large-data", help="A new folder, which is deleted at the end.")
+@click.option("--keep", is_flag=True, help="Keep the folder.")
 def all_steps(rows: int, users: int | None, items: int | None, folder: Path, keep: bool) -> None:
     """Generate, prepare, map and train."""
     if folder.exists():
@@ -58,13 +58,13 @@ def all_steps(rows: int, users: int | None, items: int | None, folder: Path, kee
 
 
 def child(name: str, command: list[str]) -> None:
-    """Run a step and say what it took. This process stays small: what it has in memory counts for its children."""
+    """Run a step and print its time and peak memory, which includes the memory of this process when it starts it."""
     began = time.perf_counter()
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise click.ClickException(f"{name} ended with {process.returncode}")
+        raise click.ClickException(f"the step {name} ended with {process.returncode}; its error is above")
     click.echo(f"== {name}: {time.perf_counter() - began:.1f} s, peak {usage.ru_maxrss / 1e6:.2f} GB resident")
 
 
@@ -84,7 +84,7 @@ def generate(folder: Path, rows: int, users: int, items: int) -> None:
     popularity = random.permutation(1 / (np.arange(items) + 10.0) ** 0.9)
     parts = -(-rows // ROWS_A_PART)
     for part in range(parts):
-        # Every file has items of its own, so that a pair can only repeat within a file, where it is seen.
+        # Every file has its own items, so that a repeated pair is in one file, where np.unique removes it.
         own = np.arange(part, items, parts)
         share = popularity[own].cumsum()
         wanted = rows * (part + 1) // parts - rows * part // parts
@@ -102,12 +102,12 @@ def generate(folder: Path, rows: int, users: int, items: int) -> None:
 
 @main.command()
 @click.argument("prepared", type=PATH)
-@click.option("--steps", default=20, help="Steps of training; a full epoch of 100 M is some minutes.")
+@click.option("--steps", default=20, help="Steps of training; an epoch of 100 million takes minutes.")
 @click.option("--batch-size", default=2**20, help="Samples a step.")
 @click.option("--num-factors", default=16)
 def train(prepared: Path, steps: int, batch_size: int, num_factors: int) -> None:
     """Map a prepared folder and train GMF on it for some steps, sampling as `ncf train --negatives 4` does."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `ncf` does
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `ncf` sets it
     import torch
 
     from ncf.data.splits import load_split
@@ -118,29 +118,29 @@ def train(prepared: Path, steps: int, batch_size: int, num_factors: int) -> None
 
     began, device = time.perf_counter(), torch.device("cpu")
     split = load_split(prepared)
-    began = said(f"mapped {len(split.train):,} interactions", began)
+    began = report(f"mapped {len(split.train):,} interactions", began)
     config = TrainConfig(model="gmf", num_factors=num_factors, negatives="4", batch_size=batch_size)
     plan = recipe.plan(split, config, device)
-    began = said("the hold-out and its candidates", began)
+    began = report("the hold-out and its candidates", began)
     method = SampledTraining(start_model(plan.fit, plan.config, device), plan.fit, plan.config, device)
-    began = said("model, optimiser, what users have seen", began)
+    began = report("model, optimiser, what users have seen", began)
     batches = epoch_batches(method.positives, method.rows, plan.config.num_train_negatives, method.generator)
     first = next(batches)
-    began = said("the epoch's shuffle and the first block of negatives", began)
+    began = report("the epoch's shuffle and the first block of negatives", began)
     for step, batch in zip(range(steps), batches, strict=False):
         method.step(*(batch if step else first), 0.003)
     samples = steps * method.rows * (1 + plan.config.num_train_negatives)
     rate = samples / (time.perf_counter() - began)
-    said(f"trained on {samples:,} samples, {rate:,.0f} a second on {torch.get_num_threads()} threads", began)
+    report(f"trained on {samples:,} samples, {rate:,.0f} a second on {torch.get_num_threads()} threads", began)
 
 
-def said(what: str, began: float) -> float:
-    """Say what was done, how long it took and what is resident; of that, pages of mapped files can be taken back."""
+def report(step: str, began: float) -> float:
+    """Print a step, its time and the resident memory; the kernel can reclaim pages of mapped files. -> the time now."""
     now = time.perf_counter()
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     own, mapped = (int(status[name].split()[0]) / 1e6 for name in ("RssAnon", "RssFile"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    click.echo(f"{what}: {now - began:.1f} s; {own:.2f} GB own, {mapped:.2f} GB mapped, peak {peak:.2f} GB")
+    click.echo(f"{step}: {now - began:.1f} s; {own:.2f} GB own, {mapped:.2f} GB mapped, peak {peak:.2f} GB")
     return time.perf_counter()
 
 

@@ -1,4 +1,4 @@
-"""How fast training is beside the bare products and gathers it is made of, and how soon it is good."""
+"""The speed of training beside that of its matrix products and gathers alone, and the time until a quality."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from ncf.training.run import choose_device
 from ncf.training.sampled import SampledTraining, epoch_batches
 from ncf.training.world import World
 
-# MovieLens-1M and MovieLens-20M by their sizes; NVIDIA's tower for the latter is 256-256-128-64.
+# Users, items and interactions of MovieLens-1M and MovieLens-20M; NVIDIA's tower for the latter is 256-256-128-64.
 SHAPES = {"ml-1m": (6040, 3706, 1_000_000), "ml-20m": (138_493, 26_744, 20_000_000)}
 ROUNDS = 5
-TO_QUALITY = 30  # epochs of the cosine on the way to HR@10 .72
-SAMPLES = 1_000_000  # of an epoch that samples, on a CPU: enough for a rate
+TO_QUALITY = 30  # epochs of the learning rate's schedule, on the way to HR@10 .72
+SAMPLES = 1_000_000  # of an epoch of sampled training on a CPU, enough to measure a rate
 
 
 def generated(num_users: int, num_items: int, num: int) -> Interactions:
-    """About `num` distinct pairs: users alike, items by a Zipf law."""
+    """About `num` distinct pairs: users are equally likely, items follow a Zipf law."""
     random = np.random.default_rng(0)
     share = 1 / np.arange(1, num_items + 1) ** 0.8
     item = random.choice(num_items, size=int(num * 1.6), p=share / share.sum())
@@ -47,7 +47,7 @@ def generated(num_users: int, num_items: int, num: int) -> Interactions:
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Wall time of a call, the device's queue included."""
+    """Wall time of a call until the device has finished its work."""
     begin = time.perf_counter()
     work()
     if device.type == "cuda":
@@ -56,7 +56,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def exact_floor(method: ExactTraining) -> Callable[[], object]:
-    """The three products of an epoch's batches, in the precision training has, and the gathers of their users."""
+    """The three products of an epoch's batches, in the precision of the training, and the gathers of their users."""
     table = method.users[0].table
     factors = method.model.branches[0].item_embedding.weight.detach()  # type: ignore[union-attr,operator]
     dtype = torch.bfloat16 if method.bf16 else torch.float32
@@ -75,7 +75,7 @@ def exact_floor(method: ExactTraining) -> Callable[[], object]:
 
 
 def sampled_floor(method: SampledTraining) -> Callable[[], object]:
-    """For the batches of an epoch: rows gathered from the tables, gradients added to them, and the tower's products."""
+    """For an epoch's batches: rows gathered from tables, gradients added to the tables, and the tower's products."""
     num_negatives = method.config.num_train_negatives
     batches = epoch_batches(method.positives, method.rows, num_negatives, method.generator)
     indices = [(user, items) for user, items, _, _ in batches]
@@ -86,7 +86,9 @@ def sampled_floor(method: SampledTraining) -> Callable[[], object]:
         pairs.append((branch.user_embedding.weight.detach(), branch.item_embedding.weight.detach()))  # type: ignore[union-attr,arg-type]
         if isinstance(branch, MLPBranch):
             linear = [module for module in branch.modules() if isinstance(module, torch.nn.Linear)]
-            layers = [module.weight.detach().to(dtype) for module in linear[1:]]  # the user half is a row a positive
+            layers = [
+                module.weight.detach().to(dtype) for module in linear[1:]
+            ]  # the user's half of the first layer is computed once for each positive
 
     def run() -> None:
         for user, items in indices:
@@ -104,17 +106,17 @@ def sampled_floor(method: SampledTraining) -> Callable[[], object]:
 
 
 def measure(name: str, method: Method, floor: Callable[[], object], device: torch.device) -> list[str]:
-    """One line of the table: epochs and their floor take turns, so that noise meets both."""
+    """A row of the table; epochs and their floor are measured in turn, so that noise affects both."""
     trained, bare = [], []
     for number in range(1, ROUNDS + 2):
         trained.append(seconds(lambda number=number: method.epoch(number, lambda *_: None), device))  # type: ignore[misc]
         bare.append(seconds(floor, device))
-    mine, least = float(np.median(trained[1:])), float(np.median(bare[1:]))  # the first of each warms up
+    mine, least = float(np.median(trained[1:])), float(np.median(bare[1:]))  # without the first, which warms up
     return [name, f"{mine:.3f}", f"{method.samples / mine / 1e6:,.2f}", f"{least:.3f}", f"{least / mine:.2f}"]
 
 
 def to_quality(data: Path, wanted: float, device: torch.device) -> str:
-    """Seconds of training one exact GMF on all of train until HR@10 among the test's negatives reaches `wanted`."""
+    """The seconds of exact training of a GMF until HR@10 among the test's negatives reaches `wanted`."""
     split = load_split(data)
     config = TrainConfig(model="gmf", num_factors=192, epochs=TO_QUALITY).resolved("exact")
     begin = time.perf_counter()
@@ -136,9 +138,13 @@ def to_quality(data: Path, wanted: float, device: torch.device) -> str:
 @click.option("--num-factors", type=int, default=64, show_default=True)
 @click.option("--num-layers", type=int, default=3, show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
-@click.option("--data", type=click.Path(path_type=Path), help="MovieLens-1M in the paper's format: time to HR@10 .72.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="MovieLens-1M in the paper's format: also measure the time until HR@10 .72.",
+)
 def main(shape: str, batch_size: int, num_factors: int, num_layers: int, device: str, data: Path | None) -> None:
-    """Epochs of generated data beside a floor: only the products and gathers of the same shapes.
+    """Measure epochs on generated data beside their floor: only the products and gathers of the same shapes.
 
     \b
     Examples:
