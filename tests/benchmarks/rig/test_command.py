@@ -1,4 +1,4 @@
-"""The command of `make bench`: its sections, its exit codes, and the points that it leaves."""
+"""The command line of a room: its sections, its exit codes, and the points that it leaves."""
 
 from __future__ import annotations
 
