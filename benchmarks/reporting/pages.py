@@ -13,6 +13,8 @@ from benchmarks.reporting.plots import Plot
 from benchmarks.reporting.sweep import in_process, sweep
 from benchmarks.rig.points import Point
 
+CONTINUE = "everything; run it again to continue after an interruption"
+
 
 @dataclass(frozen=True)
 class Section:
@@ -30,10 +32,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A report: `target` is the make target that measures it, `rounds` tells how it uses rounds."""
+    """A report: `commands` measure it, and what each does; `rounds` tells how figures are made of rounds."""
 
     title: str
-    target: str
+    commands: Mapping[str, str]
     rounds: str
     sections: Mapping[str, Section]
     summary: Callable[[Sequence[Point]], str]
@@ -41,7 +43,7 @@ class Page:
 
 SERVING = Page(
     "Benchmarks",
-    "bench",
+    {"make bench": CONTINUE, "make bench-quick": "the core of it, in three minutes"},
     "The rounds of the ladder, of peers, settings and cores are interleaved: figures that are compared were measured "
     "side by side in every round. Figures are medians, with the smallest and the largest round in brackets; a ratio is "
     "the median of the ratios of all rounds. The other sections measure each point once.",
@@ -102,7 +104,7 @@ SERVING = Page(
 )  # fmt: skip
 RANKING = Page(
     "Ranking whole catalogues",
-    "bench-topk",
+    {"make bench-topk": CONTINUE, 'make bench-topk ARGS="--quick"': "fewer and shorter rounds, smaller catalogues"},
     "Rounds are interleaved: figures that are compared were measured side by side in every round. Figures are medians, "
     "with the smallest and the largest round in brackets; a ratio is the median of the ratios of all rounds.",
     {

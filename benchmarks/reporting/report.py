@@ -95,7 +95,7 @@ def part(page: Page, name: str, points: Sequence[Point], folder: Path) -> str:
             else details(f"Failed or unstable: {len(failed)}", listed)
         )
     commands = list(dict.fromkeys(point.command for point in points if point.command))
-    run = [f'make {page.target} ARGS="--only {name}"', *commands[:MOST_COMMANDS]]
+    run = [f'{next(iter(page.commands))} ARGS="--only {name}"', *commands[:MOST_COMMANDS]]
     files = ", ".join(f"[{each}.csv]({DATA}/{each}.csv)" for each in dict.fromkeys(point.section for point in points))
     left = len(commands) - MOST_COMMANDS
     rest = f"\n\n{left} more are in the column `command` of the data." if left > 0 else ""
@@ -140,14 +140,11 @@ def circumstances(page: Page, settings: Mapping[str, Any]) -> str:
 def again(page: Page, folder: Path) -> str:
     """The commands that measure it again, or make the page again from its data."""
     configs = f" Triton's configuration of each model is in [{DATA}/{CONFIGS}]({DATA}/{CONFIGS})."
-    all_of_it, quick = f"make {page.target}", f'make {page.target} ARGS="--quick"'
-    if page.target == "bench":
-        quick = "make bench-quick"
-    width = max(len(all_of_it), len(quick))
+    width = max(map(len, page.commands))
+    measure = "".join(f"{command:<{width}}  # {about}\n" for command, about in page.commands.items())
     return (
         "```sh\n"
-        f"{all_of_it:<{width}}  # everything; run it again to continue after an interruption\n"
-        f"{quick:<{width}}  # the core of it, in three minutes\n"
+        f"{measure}"
         f"python -m benchmarks.reporting.report REPORT/{DATA} --output REPORT  # this page from its data, in REPORT\n"
         "```\n\n"
         f"All points are in [{DATA}/{FILE}]({DATA}/{FILE}), the machine and the settings in "

@@ -7,21 +7,22 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
 from benchmarks.rig.machine import commit, machine
 from benchmarks.rig.points import Points
-from benchmarks.rig.run import FACTORS, ITEMS, MODEL, USERS, BenchRun, running
+from benchmarks.rig.run import BenchRun, running
 
 
 @dataclass(frozen=True)
 class Room:
     """Sections of a package by name, in the order in which they run; each is a module with `run(run)`.
 
-    `quick` and `on_gpu` are the sections that run there by default, `rounds` and `seconds` those of a usual run.
+    `quick` and `on_gpu` are the sections that run there by default, `rounds` and `seconds` those of a usual run;
+    `settings` are further facts that the figures depend on.
     """
 
     package: str
@@ -32,6 +33,7 @@ class Room:
     output: str
     rounds: int
     seconds: float
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def chosen(self, only: str | None, quick: bool, device: str) -> list[str]:
         """The sections to run. Raises click.BadParameter for a name that is not a section."""
@@ -84,7 +86,7 @@ def command(room: Room, report: Callable[[Points, Path], Path]) -> click.Command
         rounds, seconds = rounds or (2 if quick else room.rounds), seconds or (room.seconds / (2 if quick else 1))
         settings = {
             **machine(),
-            "model": f"{MODEL}, {FACTORS} factors, {USERS:,} users × {ITEMS:,} items",
+            **room.settings,
             "device": device,
             "quick": quick,
             "rounds": rounds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.reporting.report import write_report
 from benchmarks.rig.command import Room, command
+from benchmarks.rig.run import FACTORS, ITEMS, MODEL, USERS
 
 ROOM = Room(
     package="benchmarks.serving",
@@ -35,6 +36,7 @@ ROOM = Room(
     output="build/bench",
     rounds=3,
     seconds=2.0,
+    settings={"model": f"{MODEL}, {FACTORS} factors, {USERS:,} users × {ITEMS:,} items"},
 )
 main = command(ROOM, write_report)
 
