@@ -72,8 +72,8 @@ def ladder(points: Sequence[Point]) -> str:
         parts.append(more(here, "rung", "concurrency"))
     tools = kinds_of_figure(mine, "tool")
     if len(tools) > 1:
-        said = "; ".join(f"{tool}: {', '.join(rungs)}" for tool, rungs in tools.items())
-        parts.append(f"Each tool ({said}) makes load in its own way: compare closely only figures of the same tool.")
+        listed = "; ".join(f"{tool}: {', '.join(rungs)}" for tool, rungs in tools.items())
+        parts.append(f"Each tool ({listed}) makes load in its own way: compare closely only figures of the same tool.")
     return "\n\n".join(parts)
 
 
@@ -89,7 +89,7 @@ def kinds_of_figure(points: Iterable[Point], name: str) -> dict[str, list[str]]:
 
 def ladder_sentence(points: Sequence[Point], native: str) -> str:
     """A sentence on the cost of serve: the ms that it adds at 1 at once, and its share of Triton's requests/s at 16."""
-    said = []
+    sentences = []
     for rung in rungs_of(points):
         if not rung.startswith("serve") or not native:
             continue
@@ -101,5 +101,5 @@ def ladder_sentence(points: Sequence[Point], native: str) -> str:
             words.append(f"{'adds' if added >= 0 else 'saves'} {number(abs(added))} ms at 1 at once")
         words += [f"has {number(part.median)} × the requests/s at 16 at once"] if part else []
         if words:
-            said.append(f"“{rung}” {' and '.join(words)}")
-    return f"beside {native}, {'; '.join(said)}." if said else "there is nothing to compare serve with yet."
+            sentences.append(f"“{rung}” {' and '.join(words)}")
+    return f"beside {native}, {'; '.join(sentences)}." if sentences else "there is nothing to compare serve with yet."

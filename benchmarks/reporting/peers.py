@@ -41,16 +41,20 @@ def peer_wins(points: Sequence[Point]) -> list[str]:
 
 def more_requests(points: Sequence[Point]) -> str:
     """A sentence that names the loads at which a peer answers more requests/s than serve."""
-    mine, said = good(points), []
+    mine, sentences = good(points), []
     for peer in kinds(mine, "peer"):
         for rows in kinds(mine, "rows"):
             for concurrency in kinds(mine, "concurrency"):
                 rate = over_serve(where(mine, peer=peer, rows=rows, concurrency=concurrency))
                 if rate and rate.median > 1:
-                    said.append(f"{peer}, {ask_name(rows)}, {at_once(concurrency)} ({number(rate.median)} ×)")
+                    sentences.append(f"{peer}, {ask_name(rows)}, {at_once(concurrency)} ({number(rate.median)} ×)")
     if not mine:
         return ""
-    return f"A peer answers more requests/s than `serve` here: {'; '.join(said)}." if said else "No peer answers more."
+    return (
+        f"A peer answers more requests/s than `serve` here: {'; '.join(sentences)}."
+        if sentences
+        else "No peer answers more."
+    )
 
 
 def doubt(found: Spread) -> str:

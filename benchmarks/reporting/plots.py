@@ -118,7 +118,7 @@ def ladder(points: Sequence[Point]) -> Figure | None:
         if base:
             added = [found.median - base.median if found else 0 for found in times]
             pairs = zip(texts, added, strict=True)
-            texts = [f"{said}  (+{number(plus)})" if plus > 0 else said for said, plus in pairs]
+            texts = [f"{label}  (+{number(plus)})" if plus > 0 else label for label, plus in pairs]
             left.axvline(base.median, color=INK, linewidth=0.8, linestyle=":")
         bars(left, rungs[ask], times, colors, texts)
         rates = [spread(where(here, rung=rung, concurrency=16), "requests_per_s") for rung in rungs[ask]]

@@ -26,7 +26,7 @@ from benchmarks.rig.points import Point
 
 def saturation(points: Sequence[Point]) -> str:
     mine = good(points)
-    limits, parts, said, rows = kinds(mine, "max_in_flight"), [], [], []
+    limits, parts, sentences, rows = kinds(mine, "max_in_flight"), [], [], []
     for limit in limits:
         here = where(mine, max_in_flight=limit)
         shares = [point for point in here if not isinstance(point.key.get("share"), str)]
@@ -40,12 +40,12 @@ def saturation(points: Sequence[Point]) -> str:
             ]
             for point in shares
         ]  # fmt: skip
-        said.append(saturation_sentence(limit, shares, where(here, share="recovery")))
+        sentences.append(saturation_sentence(limit, shares, where(here, share="recovery")))
     head = [
         "at most in flight", "offered, × capacity", "offered requests/s", "accepted requests/s", "refused", "p50 ms",
         "p99 ms", "p99 ms of the refused", "generator late, ms", "other errors",
     ]  # fmt: skip
-    parts = [" ".join(each for each in said if each), table(head, rows) if rows else ""]
+    parts = [" ".join(each for each in sentences if each), table(head, rows) if rows else ""]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -129,12 +129,12 @@ def models(points: Sequence[Point]) -> str:
     if not rows:
         return ""
     few, many = of_models(mine, counts[0]), of_models(mine, counts[-1])
-    said = [
+    sentences = [
         f"{number(few[name].median)} {name} with {counts[0]} models, {number(many[name].median)} with {counts[-1]}"
         for name in ("MB", "requests/s over all")
         if few[name] and many[name] and len(counts) > 1
     ]
-    parts = ["; ".join(said) + "." if said else "", table(["models", *of_models(mine, counts[0])], rows)]
+    parts = ["; ".join(sentences) + "." if sentences else "", table(["models", *of_models(mine, counts[0])], rows)]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -70,7 +70,7 @@ def soak(points: Sequence[Point]) -> Figure | None:
     minutes = [float(point.key["second"]) / 60 for point in mine]
     roles = list(dict.fromkeys(role for point in mine for role in point.figures.get("memory_mb") or {}))
     below = [
-        (name, said) for name, said in (("accepted_per_s", "requests/s"), ("p99_ms", "p99, ms")) if spread(mine, name)
+        (name, label) for name, label in (("accepted_per_s", "requests/s"), ("p99_ms", "p99, ms")) if spread(mine, name)
     ]
     heights = [2, *[1] * len(below)]
     drawn, grid = sheet(1 + len(below), 1, 1.7, sharex=True, height_ratios=heights)
@@ -90,10 +90,10 @@ def soak(points: Sequence[Point]) -> Figure | None:
     panels[0].set_ylabel("memory, MB")
     panels[0].margins(y=0.12)
     panels[0].set_ylim(bottom=0)
-    for axes, (name, said) in zip(panels[1:], below, strict=True):
+    for axes, (name, label) in zip(panels[1:], below, strict=True):
         values = [value if (value := figure(point, name)) is not None else float("nan") for point in mine]
         axes.plot(minutes, values, color=INK, linewidth=1.1)
-        axes.set_ylabel(said)
+        axes.set_ylabel(label)
         axes.margins(y=0.15)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(plain())

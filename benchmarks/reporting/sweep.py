@@ -52,14 +52,14 @@ def marked(points: Sequence[Point], name: str) -> str:
 
 
 def sweep_sentence(points: Sequence[Point]) -> str:
-    said = []
+    sentences = []
     for model in kinds(points, "model"):
         here = where(points, model=model)
         for name, unit in (("requests_per_s", "requests/s"), ("rows_per_s", "rows/s")):
             best = most(here, name)
             at = f"{best.key.get('protocol')}, batch {best.key.get('batch')}, {at_once(best.key.get('concurrency'))}"
-            said.append(f"{model}: at most {text([best], name)} {unit} ({at}, p99 {text([best], 'p99_ms')} ms)")
-    return "; ".join(said) + "." if said else ""
+            sentences.append(f"{model}: at most {text([best], name)} {unit} ({at}, p99 {text([best], 'p99_ms')} ms)")
+    return "; ".join(sentences) + "." if sentences else ""
 
 
 def in_process(points: Sequence[Point]) -> str:
