@@ -1,3 +1,5 @@
+"""Load from a process of its own against a small server: answers, errors, windows, and clients that wait."""
+
 from __future__ import annotations
 
 import asyncio

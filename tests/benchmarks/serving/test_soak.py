@@ -1,3 +1,5 @@
+"""The section `soak`: growth of memory, its standard error, and the mix of requests."""
+
 from __future__ import annotations
 
 import json
