@@ -6,6 +6,7 @@ log-normal, the items' popularity is like Zipf's law, no pair occurs twice, and 
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import shutil
@@ -42,6 +43,11 @@ def all_steps(rows: int, users: int | None, items: int | None, folder: Path, kee
     if folder.exists():
         raise click.ClickException(f"{folder} exists already; choose another --folder, or delete it")
     users, items = users or max(2, rows // 144), items or max(2, rows // 750)
+    if rows > users * items // 4:  # the last free pairs of a dense matrix are found by chance, which may never end
+        raise click.ClickException(
+            f"{rows:,} rows of {users:,} users and {items:,} items are more than a quarter of all pairs; give more "
+            "--rows, --users or --items"
+        )
     data, prepared = folder / "parts", folder / "prepared"
     this = [sys.executable, "-m", "benchmarks.training.large_data"]
     ncf = [sys.executable, "-m", "ncf"]
@@ -127,9 +133,11 @@ def train(prepared: Path, steps: int, batch_size: int, num_factors: int) -> None
     batches = epoch_batches(method.positives, method.rows, plan.config.num_train_negatives, method.generator)
     first = next(batches)
     began = report("the epoch's shuffle and the first block of negatives", began)
-    for step, batch in zip(range(steps), batches, strict=False):
-        method.step(*(batch if step else first), 0.003)
-    samples = steps * method.rows * (1 + plan.config.num_train_negatives)
+    done = 0
+    for batch in itertools.islice(itertools.chain((first,), batches), steps):  # fewer if the epoch has fewer batches
+        method.step(*batch, 0.003)
+        done += 1
+    samples = done * method.rows * (1 + plan.config.num_train_negatives)
     rate = samples / (time.perf_counter() - began)
     report(f"trained on {samples:,} samples, {rate:,.0f} a second on {torch.get_num_threads()} threads", began)
 
