@@ -40,27 +40,27 @@ image-gpu: .venv/image/ready  ## build ncf-triton:gpu on NVIDIA's Triton image, 
 	docker build --target gpu --tag ncf-triton:gpu --build-arg VERSION=$(VERSION) $(ARGS) .
 	.venv/image/bin/python scripts/image/sbom.py ncf-triton:gpu --output build/sbom-gpu.cdx.json
 
-bench: .venv/ready bench-tools  ## everything, in about an hour, into build/bench; interrupted, it goes on where it was; ARGS="--help"
-	$(BIN)/python benchmarks/bench.py $(ARGS)
+bench: .venv/ready bench-tools  ## measure everything into build/bench, in about an hour; run it again to continue; ARGS="--help"
+	$(BIN)/python -m benchmarks.serving $(ARGS)
 
-bench-quick: .venv/ready bench-tools  ## the core of it in three minutes, into build/bench-quick
-	$(BIN)/python benchmarks/bench.py --quick $(ARGS)
+bench-quick: .venv/ready bench-tools  ## measure the core of it into build/bench-quick, in three minutes
+	$(BIN)/python -m benchmarks.serving --quick $(ARGS)
 
-bench-report: .venv/ready  ## make benchmarks/report and the README's table from build/bench
-	$(BIN)/python benchmarks/bench_report.py build/bench --output benchmarks/report --readme README.md
+bench-report: .venv/ready  ## write benchmarks/report and the README's table from build/bench
+	$(BIN)/python -m benchmarks.reporting.report build/bench --output benchmarks/report --readme README.md
 
-# Each of them can be missing: what needs it is then left out, and says so.
+# If one of them cannot be fetched, the sections that need it are left out, with a message.
 bench-tools: .venv/ready
 	-@$(MAKE) --no-print-directory --keep-going .venv/wrk/ready .venv/perf_analyzer/ready .venv/bench/ready
 
-bench-clients: .venv/ready  ## three ways for the data plane to talk to Triton, measured side by side
-	$(BIN)/python benchmarks/triton_clients.py
+bench-clients: .venv/ready  ## compare three clients with which the data plane could talk to Triton
+	$(BIN)/python -m benchmarks.serving.triton_clients
 
-bench-topk: .venv/ready .venv/bench/ready  ## top-K and the whole serve beside what they compete with; ARGS="--help"
-	$(BIN)/python benchmarks/topk.py $(ARGS)
+bench-topk: .venv/ready .venv/bench/ready  ## measure the ranking of whole catalogues into build/bench-topk; ARGS="--help"
+	$(BIN)/python -m benchmarks.ranking $(ARGS)
 
-bench-train: .venv/ready  ## training beside the bare products and gathers it is made of; ARGS="--data ml-1m", "--help"
-	$(BIN)/python benchmarks/train_speed.py $(ARGS)
+bench-train: .venv/ready  ## compare training with its products and gathers alone; ARGS="--data ml-1m", "--help"
+	$(BIN)/python -m benchmarks.training.speed $(ARGS)
 
 .venv/image/ready: requirements-image.txt
 	$(PYTHON) -m venv .venv/image
@@ -72,12 +72,12 @@ bench-train: .venv/ready  ## training beside the bare products and gathers it is
 	.venv/bench/bin/pip install --quiet -r requirements-bench.txt
 	touch $@
 
-.venv/perf_analyzer/ready: scripts/get_perf_analyzer.sh | .venv/ready
-	scripts/get_perf_analyzer.sh .venv/perf_analyzer
+.venv/perf_analyzer/ready: benchmarks/tools/get_perf_analyzer.sh | .venv/ready
+	benchmarks/tools/get_perf_analyzer.sh .venv/perf_analyzer
 	touch $@
 
-.venv/wrk/ready: scripts/get_wrk.sh scripts/fetch_package.sh | .venv/ready
-	scripts/get_wrk.sh
+.venv/wrk/ready: benchmarks/tools/get_wrk.sh benchmarks/tools/fetch_package.sh | .venv/ready
+	benchmarks/tools/get_wrk.sh
 	mkdir -p $(@D) && touch $@
 
 .venv/ready: requirements.txt pyproject.toml scripts/ensure_libpython.sh

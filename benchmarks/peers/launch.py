@@ -1,4 +1,4 @@
-"""The peers of `make bench`: how each is installed, with which settings, and how it is started."""
+"""The servers that `make bench` compares `serve` with: their settings, their installation and their start."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ from typing import Any
 
 import click
 import orjson
-from bench_wrk import Target
-from topk_rig import Bench, Recommender, free_ports, process
-from topk_torchserve import BATCH_DELAY_MS, BATCH_SIZE, torchserve
 
+from benchmarks import ROOT
+from benchmarks.peers.torchserve import BATCH_DELAY_MS, BATCH_SIZE, torchserve
+from benchmarks.rig.recommender import Recommender
+from benchmarks.rig.run import BenchRun
+from benchmarks.rig.starting import free_ports, process
+from benchmarks.rig.wrk import Target
 from serve.supervisor.ports import LOOPBACK
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 CORES = len(os.sched_getaffinity(0))
 INSTALL_SECONDS = 900
 TORCHSERVE_COMMAND = (
@@ -47,7 +49,7 @@ def scores_of(answer: Any) -> list[float]:
 
 
 def kserve_pairs(body: bytes) -> bytes:
-    """The same pairs as two columns of KServe-v2 JSON."""
+    """The pairs of a body as two columns of KServe-v2 JSON."""
     pairs = orjson.loads(body)["pairs"]
     columns = (
         {"name": name, "datatype": "BYTES", "shape": [len(pairs), 1], "data": [pair[name] for pair in pairs]}
@@ -58,9 +60,9 @@ def kserve_pairs(body: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Peer:
-    """`name` is that of its package; `command` has {bin}, {here}, {folder} and {port} in it.
+    """A server to compare with; `name` is its package, `command` has the fields {bin}, {here}, {folder} and {port}.
 
-    `body` and `read` turn its dialect into the common one.
+    `body` turns a request of ours into its form, and `read` its answer into scores.
     """
 
     title: str
@@ -75,7 +77,7 @@ class Peer:
 
     @property
     def folder(self) -> Path:
-        """Its virtual environment."""
+        """The virtual environment of this peer."""
         return ROOT / ".venv" / ("bench" if self.name == "torchserve" else f"peers/{self.name}")
 
     @property
@@ -157,45 +159,43 @@ PEERS = {
 
 
 def telling(text: str) -> str:
-    """The first line of a log that says what went wrong, else the last one."""
+    """The first line of a log that names an error, else its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for pattern in (r"ERROR: (?!Ignored)", r"[\w.]*(Error|Exception|Stop)\b.*:", r".*\b(ERROR|FATAL|CRITICAL)\b"):
         for line in lines:
             if re.match(pattern, line):
                 return line[:300]
-    return lines[-1][:300] if lines else "nothing was said"
+    return lines[-1][:300] if lines else "its log is empty"
 
 
-def install(bench: Bench, peer: Peer) -> None:
-    """Make the peer's environment unless it is there; raises click.ClickException if pip does not."""
+def install(run: BenchRun, peer: Peer) -> None:
+    """Make the peer's virtual environment if it is missing. Raises click.ClickException if pip fails."""
     if peer.name == "torchserve":
         if not (peer.folder / "bin" / "torchserve").exists() or shutil.which("java") is None:
-            raise click.ClickException("TorchServe needs .venv/bench (`make .venv/bench/ready`) and java on PATH")
+            raise click.ClickException("TorchServe needs .venv/bench (run: make .venv/bench/ready) and java on PATH")
         return
     pins, ready = HERE / f"{peer.name}.txt", peer.folder / "ready"
     if ready.exists() and ready.read_text() == pins.read_text():
         return
-    task = bench.progress.add_task(f"installing {peer.title} into .venv/peers/{peer.name}", total=None)
     made = [sys.executable, "-m", "venv", "--clear", str(peer.folder)]
     pip = [str(peer.folder / "bin" / "pip"), "install", "--disable-pip-version-check", "-r", str(pins)]
-    try:
+    name = f"pip install -r benchmarks/peers/{pins.name}"
+    with run.steps(f"installing {peer.title} into .venv/peers/{peer.name}"):
         for command in (made, pip):
-            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS)
+            try:
+                ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise click.ClickException(f"{name}: it did not end in {INSTALL_SECONDS} s") from None
             if ended.returncode:
-                what = telling(ended.stderr or ended.stdout)
-                raise click.ClickException(f"pip install -r benchmarks/peers/{pins.name}: {what}")
-    except subprocess.TimeoutExpired:
-        raise click.ClickException(f"pip install -r benchmarks/peers/{pins.name}: over {INSTALL_SECONDS} s") from None
-    finally:
-        bench.progress.remove_task(task)
-    # This environment's torch, after the peer's own packages: those win where both have one.
+                raise click.ClickException(f"{name}: {telling(ended.stderr or ended.stdout)}")
+    # The torch of this environment. It comes after the peer's own packages, which are used where both have a package.
     (peer.site / "project.pth").write_text(sysconfig.get_path("purelib") + "\n")
     ready.write_text(pins.read_text())
 
 
-def model_folder(bench: Bench, recommender: Recommender) -> Path:
-    """The exported module and the ids, as `peer_scorer.py` takes them."""
-    folder = Path(tempfile.mkdtemp(prefix="model-", dir=bench.folder))
+def model_folder(run: BenchRun, recommender: Recommender) -> Path:
+    """A folder with the exported module and the ids, as `peer_scorer.py` reads them."""
+    folder = Path(tempfile.mkdtemp(prefix="model-", dir=run.folder))
     shutil.copy(recommender.exported.score / str(recommender.exported.version) / "model.pt", folder / "model.pt")
     for name, index in (("users", recommender.run.users), ("items", recommender.run.items)):
         (folder / f"{name}.json").write_text(json.dumps({raw: i for i, raw in enumerate(index.ids.to_list())}))
@@ -203,21 +203,21 @@ def model_folder(bench: Bench, recommender: Recommender) -> Path:
 
 
 def shown(peer: Peer) -> str:
-    """Its start command without the folders of this machine."""
+    """The command that starts a peer, without the paths of this machine."""
     settings = [f"{name}={value.format(folder='DIR')}" for name, value in peer.environment]
     names = {"bin": f".venv/peers/{peer.name}/bin", "here": "benchmarks/peers", "folder": "DIR", "port": "PORT"}
     return " ".join([*settings, peer.command.format(**names)])
 
 
 @contextlib.contextmanager
-def launched(bench: Bench, peer: Peer, recommender: Recommender, model: Path) -> Iterator[tuple[Target, Path | None]]:
-    """A peer, perhaps not ready yet, and its log; all that it started is gone afterwards."""
+def launched(run: BenchRun, peer: Peer, model: Path) -> Iterator[tuple[Target, Path | None]]:
+    """Start a peer; yield it and its log before it is ready. At the end all its processes are killed."""
     if peer.name == "torchserve":
         before = children()
-        with torchserve(bench, peer.folder / "bin" / "python", recommender) as port:
+        with torchserve(run, peer.folder, model) as port:
             yield Target(peer.title, port, peer.path, min(children() - before, default=None)), None
         return
-    folder = Path(tempfile.mkdtemp(prefix="p", dir=bench.folder))  # short: Unix sockets lie below it
+    folder = Path(tempfile.mkdtemp(prefix="p", dir=run.folder))  # short: paths of Unix sockets are limited
     port, grpc = free_ports(2)
     if peer.name == "mlserver":
         mlserver_files(folder, port, grpc)
@@ -227,7 +227,7 @@ def launched(bench: Bench, peer: Peer, recommender: Recommender, model: Path) ->
         **os.environ,
         **{name: value.format(**names) for name, value in peer.environment},
         "PATH": f"{peer.folder / 'bin'}:{os.environ['PATH']}",
-        "HOME": str(folder),  # several write there: Ray a token, BentoML its store
+        "HOME": str(folder),  # Ray and BentoML write files there
         "PYTHONPATH": str(HERE),
         "OMP_NUM_THREADS": "1",
         "PEER_FOLDER": str(model),
@@ -256,7 +256,7 @@ def mlserver_files(folder: Path, port: int, grpc: int) -> None:
 
 
 def children() -> set[int]:
-    """The processes that this one has started itself."""
+    """The process ids of this process's own children."""
     found = set()
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -266,7 +266,7 @@ def children() -> set[int]:
 
 
 def kill_marked(mark: str) -> None:
-    """End what left its process group, as Ray's workers and HAProxy do."""
+    """Kill the processes with this environment variable: Ray's workers and HAProxy leave their process group."""
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):

@@ -14,7 +14,7 @@ class Pairs(litserve.LitAPI):
     def setup(self, device: str) -> None:
         self.scorer = Scorer()
 
-    # No annotations here and in encode_response: LitServe gives them to FastAPI, which would check against them.
+    # Without annotations here and in encode_response, because FastAPI would check values against them.
     def decode_request(self, request):  # type: ignore[no-untyped-def]
         return request["pairs"]
 
@@ -28,7 +28,7 @@ class Pairs(litserve.LitAPI):
         return self.scorer.score_all(inputs)
 
     def encode_response(self, output):  # type: ignore[no-untyped-def]
-        # Ready bytes: FastAPI would walk through every number of a dictionary.
+        # Bytes, because FastAPI would convert every number of a dictionary.
         return Response(orjson.dumps({"scores": output}), media_type="application/json")
 
 

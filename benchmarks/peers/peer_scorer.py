@@ -1,4 +1,4 @@
-"""What every peer of `make bench` does with a request: the exported module, and ids from dictionaries."""
+"""The work of every peer: pairs of raw ids scored by the exported module, with the indices from dictionaries."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ CORES = len(os.sched_getaffinity(0))
 
 
 class Scorer:
-    """Loaded once in every worker, from the folder that PEER_FOLDER names."""
+    """The module and the ids in a folder, by default PEER_FOLDER; every worker of a peer loads its own."""
 
-    def __init__(self) -> None:
-        torch.set_num_threads(1)  # workers share the cores
-        folder = Path(os.environ["PEER_FOLDER"])
-        self.module = torch.jit.load(str(folder / "model.pt")).eval()
-        self.users, self.items = (json.loads((folder / name).read_text()) for name in ("users.json", "items.json"))
+    def __init__(self, folder: str | None = None) -> None:
+        torch.set_num_threads(1)  # the workers share the cores
+        files = Path(folder or os.environ["PEER_FOLDER"])
+        self.module = torch.jit.load(str(files / "model.pt")).eval()
+        self.users, self.items = (json.loads((files / name).read_text()) for name in ("users.json", "items.json"))
 
     def score(self, pairs: list[dict[str, Any]]) -> list[float]:
         users, items = self.users, self.items
@@ -31,7 +31,7 @@ class Scorer:
         return scores
 
     def score_all(self, requests: list[list[dict[str, Any]]]) -> list[list[float]]:
-        """The pairs of several requests in one forward."""
+        """The scores of several requests, from one forward for all their pairs."""
         if len(requests) == 1:
             return [self.score(requests[0])]
         scores = self.score([pair for pairs in requests for pair in pairs])

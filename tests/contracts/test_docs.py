@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.reporting.report import readme_block
 from ncf.commands.main import cli
 from ncf.training.presets import PRESETS
 from serve.settings import SETTINGS
@@ -130,11 +131,6 @@ def test_nothing_of_movielens_is_in_the_repository() -> None:
 
 def test_what_the_readme_says_of_speed_is_what_was_measured() -> None:
     """Its figures are made from the points beside the report, and the report is made of all of them."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        from bench_report import readme_block
-    finally:
-        sys.path.pop(0)
     data = ROOT / "benchmarks" / "report" / "data"
-    made = "python benchmarks/bench_report.py benchmarks/report/data --output benchmarks/report --readme README.md"
+    made = "python -m benchmarks.reporting.report benchmarks/report/data --output benchmarks/report --readme README.md"
     assert f"<!-- bench -->\n{readme_block(data)}\n<!-- /bench -->" in README, f"run: {made}"

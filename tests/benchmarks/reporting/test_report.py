@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -14,10 +13,9 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-
-from bench_points import Points, read_points
-from bench_report import SECTIONS, main, readme_block, update_readme, write_report
+from benchmarks.reporting.pages import RANKING, SERVING
+from benchmarks.reporting.report import main, readme_block, update_readme, write_report
+from benchmarks.rig.points import Points, read_points
 
 SETTINGS = {"processor": "A Processor", "cores": 2, "rounds": 3, "tritonserver": "of pytriton 0.7.0", "quick": False}
 ROUNDS = range(3)
@@ -25,7 +23,7 @@ RUNGS = {
     "in process": 9000, "Triton gRPC": 4000, "Triton HTTP, binary": 3900, "Triton HTTP": 3800,
     "Triton's SageMaker port": 3600, "serve, passed through": 2700, "serve, JSON pairs": 1800, "serve, CSV": 1700,
 }  # fmt: skip
-PICTURES = {f"{name}.png" for section in SECTIONS.values() for name in section.plots}
+PICTURES = {f"{name}.png" for section in SERVING.sections.values() for name in section.plots}
 
 
 def load(rate: float, others: float = 0.1) -> dict[str, Any]:
@@ -127,7 +125,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_section_and_picture_is_there(full: Path) -> None:
     page = (full / "README.md").read_text()
-    for section in SECTIONS.values():
+    for section in SERVING.sections.values():
         assert f"\n## {section.title}\n" in page
     assert "Not measured in this run" not in page
     assert {path.name for path in full.glob("*.png")} == PICTURES
@@ -162,7 +160,7 @@ def test_a_peer_that_wins_is_named_before_all_figures(full: Path) -> None:
 def test_what_was_seen_is_said(full: Path) -> None:
     page = (full / "README.md").read_text()
     assert "unrelated work took 0.600 cores" in page  # the ladder's section
-    assert "these were measured: ladder." in page
+    assert "these sections were measured: ladder." in page
     assert "| 9.00 ± 1.00 |" in page  # MB an hour
     assert "concurrency 16: unstable: three windows never agreed" in page
     assert "“serve, passed through” adds" in page
@@ -226,7 +224,7 @@ def test_of_few_points_what_is_missing_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "report/peers.png").exists()
 
 
-@pytest.mark.parametrize("section", [*SECTIONS, "peer_start", "unheard of"])
+@pytest.mark.parametrize("section", [*SERVING.sections, *RANKING.sections, "peer_start", "unheard of"])
 def test_failed_points_are_listed_and_break_nothing(section: str, tmp_path: Path) -> None:
     points = Points(tmp_path / "points", {})
     for number_ in ROUNDS:
@@ -262,7 +260,7 @@ def test_rounds_that_disagree_are_called_so(tmp_path: Path) -> None:
 def test_a_readme_without_the_marks_is_left_alone(text: str, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(text)
-    with pytest.raises(click.ClickException, match="it has no line <!-- bench -->"):
+    with pytest.raises(click.ClickException, match="needs a line <!-- bench --> and below it a line"):
         update_readme(readme, "new")
     assert readme.read_text() == text
 
@@ -279,4 +277,4 @@ def test_a_folder_without_points_is_a_plain_mistake(files: tuple[str, ...], tmp_
 
 
 def test_help_has_an_example() -> None:
-    assert "python benchmarks/bench_report.py build/bench" in CliRunner().invoke(main, ["--help"]).output
+    assert "python -m benchmarks.reporting.report build/bench" in CliRunner().invoke(main, ["--help"]).output

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-
-from bench_points import Points
-from bench_tables import Spread, flat, last, number, ratio, table
+from benchmarks.reporting.tables import Spread, flat, last, number, ratio, table
+from benchmarks.rig.points import Points
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,18 @@
+"""Load from a process of its own against a small server: answers, errors, windows, and clients that wait."""
+
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import threading
-from array import array
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import click
 import httptools
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-
-import bench_open_loop
-from bench_open_loop import Plan, Request, Stage, closed_loop, open_loop
-from bench_open_loop_process import quantile_ms, windows
-from bench_saturation import recovery_seconds
+from benchmarks.rig import open_loop as bench_open_loop
+from benchmarks.rig.open_loop import Request, Stage, closed_loop, open_loop
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
@@ -143,50 +138,11 @@ def test_clients_that_wait_have_one_request_each_under_way() -> None:
     assert figures["errors"] == {}
 
 
-def test_who_reads_no_further_ends_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_who_reads_no_further_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     with server(lambda path, body: OK) as port:
         figures = open_loop(port, PAIR, [Stage(50, 600)], window=0.1)
         assert next(figures)["requests"] > 0
         figures.close()  # type: ignore[attr-defined]  # waits for the process
-    broken = tmp_path / "broken.py"
-    broken.write_text("raise SystemExit('out of order')")
-    monkeypatch.setattr(bench_open_loop, "PROGRAM", broken)
+    monkeypatch.setattr(bench_open_loop, "PROGRAM", ("-c", "raise SystemExit('out of order')"))
     with pytest.raises(click.ClickException, match="the load generator ended with 1: out of order"):
         list(open_loop(1, PAIR, [Stage(1, 1)]))
-
-
-def test_arrivals_follow_the_clock_and_not_the_answers() -> None:
-    plan = Plan(1, [], [Stage(1000, 10), Stage(10, 10)], window=5)
-    found = list(windows(plan, 100.0))
-    assert [(each.stage, each.begin, each.end) for each in found] == [
-        (0, 100, 105), (0, 105, 110), (1, 110, 115), (1, 115, 120)
-    ]  # fmt: skip
-    for each in found:
-        assert each.pending == len(each.due)
-        assert each.begin <= each.due[0] <= each.due[-1] <= each.end
-    gaps = [late - early for early, late in zip(found[0].due, found[0].due[1:], strict=False)]
-    assert abs(len(found[0].due) - 5000) < 500
-    assert sum(gap > 0.002 for gap in gaps) / len(gaps) == pytest.approx(0.135, abs=0.03)  # e^-2 of a Poisson process
-
-
-def test_a_late_sending_is_part_of_the_wait_and_is_reported() -> None:
-    plan = Plan(1, [], [Stage(10, 10)], window=0)
-    (window,) = windows(plan, 0.0)
-    window.lags.extend([0.001] * 98 + [0.5, 0.5])
-    window.answered(200, 0.75, 12.5)
-    window.answered(503, 0.001, 3.0)
-    window.counts["closed"] += 2
-    figures = window.figures(0.0)
-    assert figures["lag_ms"] == pytest.approx(500)
-    assert figures["p99_ms"] == pytest.approx(750)
-    assert figures["refused_p99_ms"] == pytest.approx(1)
-    assert figures["accepted_per_s"] == pytest.approx(1 / 12.5)  # the last answer came after the end
-    assert figures["requests_per_s"] == pytest.approx(98 / 12.5)
-    assert figures["errors"] == {"503": 1, "closed": 2}
-    assert quantile_ms(array("d"), 99) is None
-
-
-def test_recovery_is_when_two_windows_in_turn_are_near_what_was_before() -> None:
-    assert recovery_seconds([10, 10], 10) == 0.5
-    assert recovery_seconds([900, 14, 16, 15, 14, 90], 10) == 2.0
-    assert recovery_seconds([900, None, 16], 10) is None

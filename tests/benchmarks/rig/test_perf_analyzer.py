@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-import perf_analyzer
-from perf_analyzer import ENTRIES, STABLE_PERCENT, Load, agree, failure, find_analyzer, loop, parse, write_input
+from benchmarks.rig import perf_analyzer
+from benchmarks.rig.perf_analyzer import (
+    ENTRIES,
+    STABLE_PERCENT,
+    Load,
+    agree,
+    failure,
+    find_analyzer,
+    loop,
+    parse,
+    write_input,
+)
 
 CLOSED, OPEN = Load("m", "http", 4, concurrency=2), Load("m", "grpc", 1, rate=1500.0)
 # Reports of real runs.
@@ -117,13 +125,13 @@ def test_a_program_that_is_missing_or_does_not_start_is_one_line_with_the_remedy
 ) -> None:
     monkeypatch.setattr(perf_analyzer, "FOLDER", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(click.ClickException, match=r"fetch it: scripts/get_perf_analyzer\.sh"):
+    with pytest.raises(click.ClickException, match=r"run: benchmarks/tools/get_perf_analyzer\.sh"):
         find_analyzer()
     program = tmp_path / "bin" / "perf_analyzer"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\necho 'libb64.so.0d: cannot open' >&2\necho more >&2\nexit 127\n")
     program.chmod(0o755)
-    with pytest.raises(click.ClickException, match=r"does not start: libb64.so.0d: cannot open; fetch another"):
+    with pytest.raises(click.ClickException, match=r"does not start: libb64.so.0d: cannot open; fetch it again"):
         find_analyzer()
     program.write_text("#!/bin/sh\n")
     assert find_analyzer().environment["LD_LIBRARY_PATH"] == str(tmp_path / "lib")

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from rich.progress import Progress
 
+from benchmarks import ROOT
+from benchmarks.rig.perf_analyzer import Load, find_analyzer, measure, write_input
+from benchmarks.rig.points import Points
+from benchmarks.rig.run import BenchRun
+from benchmarks.rig.tritonserver import tritonserver
 from ncf.export.export import export
 from ncf.training.run_directory import Run
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-from bench_triton import tritonserver
-from perf_analyzer import Load, find_analyzer, measure, write_input
-from topk_rig import Bench
-
 pytestmark = pytest.mark.e2e
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "get_perf_analyzer.sh"
+SCRIPT = ROOT / "benchmarks/tools/get_perf_analyzer.sh"
 
 
 def test_a_short_point_and_one_of_a_model_that_is_not_there(tiny_run: Run, tmp_path: Path) -> None:
@@ -27,8 +26,8 @@ def test_a_short_point_and_one_of_a_model_that_is_not_there(tiny_run: Run, tmp_p
     analyzer = find_analyzer()
     export(tiny_run, tmp_path / "r", "m", device="cpu")
     data = write_input(tmp_path / "input.json", {"user_index": len(tiny_run.users), "item_index": len(tiny_run.items)})
-    bench = Bench(tmp_path, 1, 0.9, True, "cpu", Progress(disable=True))
-    with tritonserver(bench, tmp_path / "r", "m") as triton:
+    run = BenchRun(tmp_path, Points(tmp_path / "points", {}), 1, 0.9, True, "cpu", Progress(disable=True))
+    with tritonserver(run, tmp_path / "r", "m") as triton:
         closed = measure(analyzer, Load("m", "http", 4, concurrency=2), triton.ports["http"], data, 0.9)
         wrong = measure(analyzer, Load("n", "http", 1, concurrency=1), triton.ports["http"], data, 0.9)
     assert not closed.error or closed.error.startswith("unstable:")  # on a busy machine

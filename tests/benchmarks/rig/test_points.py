@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-
-from bench_points import FILE, Points, read_points
+from benchmarks.rig.points import FILE, Points, read_points
 
 SETTINGS = {"cores": 2, "rounds": 5}
 KEYS = [{"rung": rung, "round": number} for number in range(2) for rung in ("a", "b")]
@@ -53,5 +50,5 @@ def test_a_line_cut_off_costs_only_itself(tmp_path: Path) -> None:
 
 def test_points_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     Points(tmp_path, SETTINGS)
-    with pytest.raises(click.ClickException, match="differs in: rounds; give --fresh"):
+    with pytest.raises(click.ClickException, match="other settings: rounds; give --fresh"):
         Points(tmp_path, {**SETTINGS, "rounds": 3})

@@ -1,50 +1,47 @@
-"""`benchmarks/bench_in_process.py` on a CPU, and what `scripts/bench_gpu.sh` says without a GPU or a pack."""
+"""The section `in_process` on a CPU: its points, their figures, and the errors of points that fail."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from rich.progress import Progress
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+from benchmarks.rig.points import Points
+from benchmarks.rig.recommender import Recommender, random_recommender
+from benchmarks.rig.run import BenchRun
+from benchmarks.serving import in_process
+from benchmarks.serving.in_process import SECTION, TOPK, describe, exported, keys, models
 
-import bench_in_process
-from bench_in_process import SECTION, TOPK, describe, exported, keys, models
-from bench_points import Points
-from bench_run import BenchRun
-from topk_rig import Bench, Recommender, random_recommender
-
-SCRIPT = Path(__file__).parents[3] / "scripts" / "bench_gpu.sh"
 CPU = torch.device("cpu")
+
+
+def short_run(folder: Path, points: Points) -> BenchRun:
+    return BenchRun(folder, points, 1, 0.001, True, "cpu", Progress(disable=True))
 
 
 @pytest.fixture(scope="module")
 def recommender(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
-    bench = Bench(tmp_path_factory.mktemp("exported"), 1, 0.001, True, "cpu", Progress(disable=True))
-    return random_recommender(bench, "neumf", 8, 30, 200)
+    return random_recommender(tmp_path_factory.mktemp("exported") / "r", "neumf", 8, 30, 200)
 
 
 @pytest.fixture
 def tiny(recommender: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BenchRun:
     """A run whose models and batches are small."""
-    monkeypatch.setattr(bench_in_process, "BATCHES", (4, 32, 70_000))
-    monkeypatch.setattr(bench_in_process, "TOPK_BATCHES", (1, 8))
-    monkeypatch.setattr(bench_in_process, "NVIDIA_USERS", 50)
-    monkeypatch.setattr(bench_in_process, "NVIDIA_ITEMS", 40)
-    bench = Bench(tmp_path, 1, 0.001, True, "cpu", Progress(disable=True))
-    made = BenchRun(bench, Points(tmp_path / "points", {}))
-    made.__dict__["recommender"] = recommender  # in the place of the one it would make
+    monkeypatch.setattr(in_process, "BATCHES", (4, 32, 70_000))
+    monkeypatch.setattr(in_process, "TOPK_BATCHES", (1, 8))
+    monkeypatch.setattr(in_process, "NVIDIA_USERS", 50)
+    monkeypatch.setattr(in_process, "NVIDIA_ITEMS", 40)
+    made = short_run(tmp_path, Points(tmp_path / "points", {}))
+    made.__dict__["recommender"] = recommender  # so that the run makes none
     return made
 
 
 def test_every_point_of_a_cpu_is_measured_once(tiny: BenchRun) -> None:
-    bench_in_process.run(tiny)
+    in_process.run(tiny)
     points = tiny.points.of(SECTION)
     assert [point.key for point in points] == keys("cpu")
     assert [(point.key["model"], point.key["batch"]) for point in points] == [
@@ -59,14 +56,14 @@ def test_every_point_of_a_cpu_is_measured_once(tiny: BenchRun) -> None:
         assert 0 < figures["p50_ms"] <= figures["p90_ms"] <= figures["p95_ms"] <= figures["p99_ms"]
         assert figures["p99_ms"] <= figures["longest_ms"]
         assert figures["samples_per_s"] == pytest.approx(figures["requests_per_s"] * int(point.key["batch"]))
-    bench_in_process.run(BenchRun(tiny.bench, Points(tiny.points.folder, {})))
+    in_process.run(short_run(tiny.folder, Points(tiny.points.folder, {})))
     assert len(Points(tiny.points.folder, {}).of(SECTION)) == len(points)
 
 
 def test_a_run_goes_on_where_it_was(tiny: BenchRun) -> None:
     first, *rest = keys("cpu")
     tiny.points.add(SECTION, first, {"samples_per_s": 1.0})
-    bench_in_process.run(tiny)
+    in_process.run(tiny)
     assert [point.key for point in tiny.points.of(SECTION)] == [first, *rest]
     assert tiny.points.of(SECTION)[0].figures == {"samples_per_s": 1.0}
 
@@ -75,12 +72,12 @@ def test_a_run_goes_on_where_it_was(tiny: BenchRun) -> None:
 def test_scores_of_every_batch_are_those_of_the_eager_model(tiny: BenchRun, dtype: str, tolerance: float) -> None:
     ours, _ = models()
     file = exported(tiny, ours)
-    module = file.load(CPU, bench_in_process.DTYPES[dtype])
+    module = file.load(CPU, in_process.DTYPES[dtype])
     batches = file.batches(6, CPU)
-    assert len({batch.numpy().tobytes() for batch in batches}) == len(batches)  # other pairs for each call
+    assert len({batch.numpy().tobytes() for batch in batches}) == len(batches)  # each call gets other pairs
     with torch.inference_mode():
         for batch in batches:
-            found = bench_in_process.as_it_is(module)(batch)
+            found = in_process.as_it_is(module)(batch)
             expected = tiny.recommender.run.model(batch[0], batch[1])
             assert found.shape == (6, 1)
             assert torch.allclose(found.float(), expected, rtol=0, atol=tolerance)
@@ -96,9 +93,8 @@ def test_a_gpu_is_measured_with_graphs_last() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_missing_is_named(tiny: BenchRun) -> None:
-    bench = Bench(tiny.bench.folder, 1, 0.001, True, "gpu", tiny.bench.progress)
-    with pytest.raises(Exception, match="sees none"):
-        bench_in_process.run(BenchRun(bench, tiny.points))
+    with pytest.raises(click.ClickException, match=r"--device is gpu, but PyTorch .* sees no GPU"):
+        in_process.run(replace(tiny, device="gpu"))
 
 
 def test_a_point_that_fails_says_why_in_one_line(tiny: BenchRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +103,8 @@ def test_a_point_that_fails_says_why_in_one_line(tiny: BenchRun, monkeypatch: py
             "The following operation failed in the TorchScript interpreter.\nTraceback\nRuntimeError: no room\n"
         )
 
-    monkeypatch.setattr(bench_in_process, "as_it_is", fails)
-    bench_in_process.run(tiny)
+    monkeypatch.setattr(in_process, "as_it_is", fails)
+    in_process.run(tiny)
     errors = {point.error for point in tiny.points.of(SECTION)}
     assert f"{TOPK}, fp32, batch 8: RuntimeError: no room" in errors
     assert len(errors) == len(keys("cpu"))
@@ -117,95 +113,5 @@ def test_a_point_that_fails_says_why_in_one_line(tiny: BenchRun, monkeypatch: py
 def test_a_full_gpu_is_told_plainly() -> None:
     key = {"model": "m", "dtype": "fp32", "batch": 1_048_576}
     assert describe(key, torch.cuda.OutOfMemoryError("CUDA out of memory. Tried …")) == (
-        "m, fp32, batch 1,048,576: the GPU has not enough free memory; end what else uses it (nvidia-smi)"
+        "m, fp32, batch 1,048,576: the GPU has not enough free memory; end other processes that use it (nvidia-smi)"
     )
-
-
-def script(*words: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [str(SCRIPT), *map(str, words)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-
-
-def test_the_script_explains_itself(tmp_path: Path) -> None:
-    ended = script("--help", folder=tmp_path)
-    assert ended.returncode == 0
-    assert "scripts/bench_gpu.sh pack" in ended.stdout
-    assert "scripts/bench_gpu.sh run" in ended.stdout
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["measure"], "'measure' is not pack or run; see --help"),
-        ([], "'' is not pack or run; see --help"),
-        (["run", "--device", "tpu"], "--device is 'tpu'; it must be gpu or cpu"),
-        (["run", "--fast"], "there is no option --fast; see --help"),
-        (["run", "--pack"], "--pack takes a value; see --help"),
-        (["run", "a"], "'a' is one word too many; see --help"),
-        (["pack", "--only", "sweep"], "--only is for run only; see --help"),
-        (["pack", "--python", "3.8"], "--python is '3.8'; the project runs on 3.10, 3.11 and 3.12"),
-    ],
-)
-def test_a_mistake_in_the_call_is_one_line(words: list[str], said: str, tmp_path: Path) -> None:
-    ended = script(*words, folder=tmp_path)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"bench_gpu.sh: {said}\n")
-
-
-def checkout(folder: Path, *words: object, torch: str | None = None) -> subprocess.CompletedProcess[str]:
-    """`run` in a folder with nothing but the script, and this Python with a `torch` that has only this in it."""
-    (folder / "scripts").mkdir()
-    shutil.copy(SCRIPT, folder / "scripts")
-    environment = dict(os.environ)
-    if torch is not None:
-        (folder / "site").mkdir()
-        (folder / "site" / "torch.py").write_text(torch)
-        environment["PYTHONPATH"] = str(folder / "site")
-    command = ["scripts/bench_gpu.sh", "run", "--python", sys.executable, *map(str, words)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
-
-
-def pack(folder: Path, version: str) -> Path:
-    (folder / "wheels").mkdir(parents=True)
-    (folder / "python").write_text(f"{version}\n")
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("build", "said"),
-    [
-        ("None", "is not built for CUDA; name another Python with --python, or try the script with --device cpu"),
-        ("'12.6'", "sees no GPU; see that nvidia-smi works and that its driver is new enough for CUDA 12.6"),
-    ],
-)
-def test_a_run_without_a_gpu_says_what_to_do(build: str, said: str, tmp_path: Path) -> None:
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    module = (
-        "from types import SimpleNamespace as Space\n__version__ = '2.9'\n"
-        f"version, cuda = Space(cuda={build}), Space(is_available=lambda: False)\n"
-    )
-    ended = checkout(tmp_path, "--pack", pack(tmp_path / "pack", here), torch=module)
-    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-    assert said in ended.stderr
-    assert not (tmp_path / ".venv").exists()
-
-
-def test_a_run_without_a_pack_says_how_to_make_one(tmp_path: Path) -> None:
-    ended = checkout(tmp_path)
-    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-    assert "there is no pack" in ended.stderr
-    assert "run scripts/bench_gpu.sh pack, carry it here" in ended.stderr
-
-
-def test_a_pack_for_another_python_is_refused(tmp_path: Path) -> None:
-    ended = checkout(tmp_path, "--pack", pack(tmp_path / "pack", "3.9"))
-    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-    assert "is for Python 3.9" in ended.stderr
-    assert "pack again with --python 3." in ended.stderr
-
-
-def test_an_environment_of_another_kind_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / ".venv").mkdir()
-    ended = checkout(tmp_path)
-    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-    assert ".venv is there and not of this script" in ended.stderr
-    assert (tmp_path / ".venv").exists()

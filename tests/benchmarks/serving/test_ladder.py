@@ -1,41 +1,36 @@
-"""The ladder for real, a second a rung: tritonserver, its SageMaker port and `serve` answer alike, and are loaded."""
+"""The ladder with the real servers and load tools, a second for each rung."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from rich.progress import Progress
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-
-import bench_ladder
-import bench_wrk
-from bench_points import Points
-from bench_run import BenchRun
-from topk_rig import Bench
+from benchmarks import ROOT
+from benchmarks.rig.points import Points
+from benchmarks.rig.run import BenchRun
+from benchmarks.serving import ladder as bench_ladder
 
 pytestmark = pytest.mark.e2e
 
-# Of each tool one, for the time's sake; that all answer alike is checked for all of them.
+# One rung for each load tool, to save time; the answers of all rungs are compared nevertheless.
 RUNGS = {
     "1 pair": ["in process", "Triton gRPC", "Triton's SageMaker port", "serve, CSV"],
     bench_ladder.TOP: ["Triton HTTP", "serve, JSON"],
 }
-SCRIPTS = Path(__file__).parents[3] / "scripts"
+TOOLS = ROOT / "benchmarks/tools"
 
 
 def test_every_rung_answers_alike_and_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    subprocess.run([SCRIPTS / "get_perf_analyzer.sh"], check=True, timeout=120)
-    if bench_wrk.find_wrk() is None:
-        subprocess.run([SCRIPTS / "get_wrk.sh"], check=True, timeout=120)
+    subprocess.run([TOOLS / "get_perf_analyzer.sh"], check=True, timeout=120)
+    subprocess.run([TOOLS / "get_wrk.sh"], check=True, timeout=120)
     monkeypatch.setattr(bench_ladder, "CONCURRENCY", (4,))
     monkeypatch.setattr(bench_ladder, "ASKS", {asked: bench_ladder.ASKS[asked] for asked in RUNGS})
     monkeypatch.setattr(bench_ladder, "names", RUNGS.__getitem__)
     points = Points(tmp_path / "points", {})
-    bench_ladder.run(BenchRun(Bench(tmp_path, 1, 1.0, False, "cpu", Progress(disable=True)), points))
+    bench_ladder.run(BenchRun(tmp_path, points, 1, 1.0, False, "cpu", Progress(disable=True)))
     measured = points.of("ladder")
     assert [point.error for point in measured if point.error] == []
     assert {(point.key["ask"], point.key["rung"]) for point in measured} == {

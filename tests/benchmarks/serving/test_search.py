@@ -1,22 +1,17 @@
-"""Settings go through Triton's own configuration, and the best is chosen by the rule that is written down."""
+"""The section `search`: settings in Triton's configuration, and the rule that chooses the best of them."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from benchmarks.rig.perf_analyzer import Outcome
+from benchmarks.rig.points import Point
+from benchmarks.serving.search import SECTION, Setting, apart, choose, median, read_config, rewrite, settings
 from ncf.export.model_configs import score_config, topk_config
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-from bench_points import Point
-from bench_search import SECTION, Setting, apart, choose, median, read_config, rewrite, settings
-from bench_sweep import keys
-from perf_analyzer import Outcome
-
 from ncf.export.serving_settings import PartSettings
 
 
@@ -67,20 +62,9 @@ def test_rounds_that_agree_are_a_point_whatever_their_windows_say() -> None:
     assert median([Outcome(error="a")], "requests_per_s").error == "a"
 
 
-def test_the_settings_searched_differ_and_begin_from_those_of_today() -> None:
-    today = Setting(16_384, 100, 1)
-    found = settings(today, "score", quick=False)
+def test_the_settings_that_are_searched_differ_and_include_the_default() -> None:
+    default = Setting(16_384, 100, 1)
+    found = settings(default, "score", quick=False)
     assert len(found) == len(set(found)) == 10
-    assert {today, Setting(16_384, 2000, 2), Setting(256, 100, 1)} <= set(found)
-    assert len(settings(today, "score", quick=True)) == 5
-
-
-def test_a_sweep_measures_the_closed_loop_before_its_shares() -> None:
-    for quick in (True, False):
-        seen = set()
-        for key in keys(quick):
-            same = (key["model"], key["protocol"], key["batch"])
-            assert key["load"] == "closed" or same in seen
-            seen.add(same)
-    assert len(list(keys(True))) == 9
-    assert len(list(keys(False))) == 78
+    assert {default, Setting(16_384, 2000, 2), Setting(256, 100, 1)} <= set(found)
+    assert len(settings(default, "score", quick=True)) == 5

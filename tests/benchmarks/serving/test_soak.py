@@ -1,19 +1,16 @@
+"""The section `soak`: growth of memory, its standard error, and the mix of requests."""
+
 from __future__ import annotations
 
 import json
 import random
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-
-from bench_soak import growth, line, mix, unexpected
-
+from benchmarks.serving.soak import growth, line, mix, unexpected
 from ncf.data.interactions import IdIndex
 
 

@@ -1,0 +1,37 @@
+"""The client of Triton that ranks in three ways, and the loads of `catalogue` and `device`, on a real tritonserver."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from rich.progress import Progress
+
+from benchmarks.ranking import catalogue, device
+from benchmarks.ranking.client import Client
+from benchmarks.rig.points import Points
+from benchmarks.rig.run import BenchRun
+from benchmarks.rig.tritonserver import tritonserver
+
+pytestmark = pytest.mark.e2e
+
+
+def test_the_three_ways_agree_and_are_measured(tmp_path: Path) -> None:
+    run = BenchRun(tmp_path, Points(tmp_path / "points", {}), 1, 0.05, True, "cpu", Progress(disable=True))
+    recommender = run.random("gmf", 8, 50, 600)
+    name = recommender.name
+    with tritonserver(run, recommender.repository, name, f"{name}_topk", f"{name}_query") as triton:
+        client = Client(triton, recommender)
+        missing = catalogue.keys("small", 1)
+        asyncio.run(catalogue.measure(run, triton, client, missing))  # checks that the ways agree
+        one_user = asyncio.run(device.one_user(client, 0.05))
+        full = asyncio.run(device.full_batches(client, 0.05))
+    points = run.points.of("catalogue")
+    assert [point.key for point in points] == missing
+    for point in points:
+        assert point.figures["requests_per_s"] > 0
+        assert 0 < point.figures["p50_ms"] <= point.figures["p99_ms"]
+        assert point.figures["cpu_us"]["model"] > 0
+    assert 0 < one_user["model_ms"] <= one_user["triton_ms"] <= one_user["client_ms"]
+    assert full["users_per_s"] > 0

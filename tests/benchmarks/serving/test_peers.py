@@ -1,0 +1,39 @@
+"""The section `peers`: the order of its points, one-line errors, and the check of scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from benchmarks.peers.launch import PEERS
+from benchmarks.rig.points import Points
+from benchmarks.serving.peers import LOAD, compare, load_keys, one_line, start_keys
+
+
+def test_a_run_goes_on_after_what_is_measured(tmp_path: Path) -> None:
+    keys = load_keys(quick=True, rounds=2)
+    assert len(keys) == len(PEERS) * 2 * 2 * 2
+    points = Points(tmp_path, {})
+    points.add(LOAD, keys[0], {"requests_per_s": 1.0})
+    points.add(LOAD, keys[1], {}, error="no answer")
+    assert Points(tmp_path, {}).missing(LOAD, keys) == keys[1:]  # what gave no answer is tried again
+
+
+def test_starts_go_from_server_to_server() -> None:
+    assert [key["peer"] for key in start_keys(2)] == ["serve", *PEERS] * 2
+
+
+def test_an_error_is_one_line() -> None:
+    error = click.ClickException("python ended with 1:\nTraceback:\nValueError: bad\nmore")
+    assert one_line(error) == "python ended with 1: ValueError: bad"
+    assert one_line(KeyError("scores")) == "KeyError: 'scores'"
+
+
+def test_other_scores_are_refused() -> None:
+    compare("x", [0.5, 1.0], [0.500001, 1.0])
+    with pytest.raises(click.ClickException, match=r"other scores than the exported module, by up to 0\.5"):
+        compare("x", [0.5], [1.0])
+    with pytest.raises(click.ClickException, match="1 scores to 2 pairs"):
+        compare("x", [0.5], [1.0, 2.0])
