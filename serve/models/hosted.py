@@ -50,6 +50,10 @@ class Hosted(Protocol):
     def folder(self) -> Path:
         """The folder that Triton sees."""
 
+    @property
+    def only_recommenders(self) -> bool:
+        """Whether Triton loads nothing but models that `ncf export` wrote, now and later."""
+
 
 class HostedRepository(Rollout):
     """A single-model endpoint: what is in the repository."""
@@ -77,6 +81,10 @@ class HostedRepository(Rollout):
     @property
     def folder(self) -> Path:
         return self.view.folder
+
+    @property
+    def only_recommenders(self) -> bool:
+        return not self.plain
 
     def check(self, backends: Path) -> int:
         # With words of the user's own on backends nobody knows what they come to.
@@ -128,6 +136,10 @@ class HostedArchives(MultiModel):
     @property
     def folder(self) -> Path:
         return self.view.folder
+
+    @property
+    def only_recommenders(self) -> bool:
+        return False
 
     def check(self, backends: Path) -> int:
         return 0  # nothing is loaded yet; POST /models will say what cannot be

@@ -160,6 +160,7 @@ class Supervisor:
             gpus=len([*Path("/dev").glob("nvidia[0-9]*")]),
             exit_seconds=TRITON_SECONDS - 1,
             instances=instances,
+            complete=models.only_recommenders,
         )
         if runtime.knows(INPUT_SIZE):  # newer releases have a limit of their own; ours is the one that counts
             arguments.insert(0, f"{INPUT_SIZE}={max(2**26, self.settings.max_body_bytes)}")

@@ -32,17 +32,20 @@ def triton_arguments(
     gpus: int,
     exit_seconds: int,
     instances: int = 0,
+    complete: bool = False,
 ) -> list[str]:
     """Arguments that make Triton load `models` of the folder `view` and listen at `address`, those of the user last.
 
     `shm_free` is what /dev/shm has left in bytes, `gpus` how many GPUs there are, `instances` how many processes of the
-    Python backend the models take at the least.
+    Python backend the models take at the least, `complete` whether all configurations name every input and output.
     """
     restricted = f"{','.join(RESTRICTED)}:{KEY_HEADER}={address.key}"
     return [
         f"--model-repository={view}",
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in models),
+        # To complete a configuration, Triton starts a model in Python once more and ends it: half the time of a start.
+        *(["--disable-auto-complete-config"] if complete else []),
         "--exit-on-error=false",  # one broken model must not keep the others from answering
         f"--http-address={address.host}",
         f"--http-port={address.http_port}",

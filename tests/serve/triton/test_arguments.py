@@ -93,6 +93,12 @@ def test_c057_what_the_settings_add() -> None:
     assert not any("gpu-limit" in word for word in arguments(MODEL_LOAD_GPU_LIMIT="0.8"))
 
 
+def test_complete_configurations_are_not_completed() -> None:
+    flag, settings = "--disable-auto-complete-config", Settings.from_environment({})
+    assert flag not in arguments()
+    assert flag in triton_arguments(settings, Path("/view"), ["a"], ADDRESS, "prefix_", ROOMY, 0, 5, complete=True)
+
+
 def test_c059_the_users_own_arguments_come_last() -> None:
     words = arguments(
         LOG_INFO="false --load-model=c", LOG_VERBOSE="0 --load-model=d", ADDITIONAL_ARGS="--log-info=true --id 'my own'"
