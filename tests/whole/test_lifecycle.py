@@ -11,13 +11,13 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ncf.export.export import export
 from ncf.training.run_directory import Run
+from tests.support.eventually import eventually
 from tests.support.serving import SERVE, Server, children_of, free_port
 
 pytestmark = pytest.mark.e2e
@@ -30,13 +30,6 @@ def one_model(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("one")
     export(tiny_run, path, "tiny")
     return path
-
-
-def eventually(what: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def run_serve(repository: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -279,5 +272,6 @@ def test_c008_a_read_only_repository_and_c016_ports_in_the_safe_range(one_model:
         words = Path(f"/proc/{triton}/cmdline").read_text().split("\0")
         ports = [int(word.partition("=")[2]) for word in words if "-port=" in word]
         assert len(ports) == 2
+        assert "--disable-auto-complete-config" in words  # an exported configuration is complete
         assert all(first <= port <= first + 50 for port in ports)
         assert [path for path in one_model.rglob("*") if path.stat().st_mtime > server.log.stat().st_ctime] == []

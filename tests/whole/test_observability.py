@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.eventually import eventually
 from tests.support.serving import Server, children_of, free_port
 
 pytestmark = pytest.mark.e2e
@@ -96,15 +97,6 @@ class Observed(Server):
             if parent == gunicorn:
                 found.append(int(folder.name))
         return found
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """What a worker counts is seen about a second later."""
-    for _ in range(300):
-        if condition():
-            return
-        time.sleep(0.1)
-    assert condition()
 
 
 @pytest.fixture(scope="module")
