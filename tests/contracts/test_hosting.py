@@ -102,6 +102,7 @@ def test_c014_why_it_ends(summing: Path, tmp_path: Path) -> None:
         assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.clock
 def test_c017_c020_c022_from_the_first_connection_to_the_last_ping(tmp_path: Path) -> None:
     """While a model loads connections are accepted and pings are refused; then they are answered, every time."""
     slow_model(tmp_path, load_seconds=2)
@@ -122,6 +123,7 @@ def test_c017_c020_c022_from_the_first_connection_to_the_last_ping(tmp_path: Pat
         assert server.invoke(slow_body(0, 1)).status == 200
 
 
+@pytest.mark.clock
 def test_c017_c021_connections_and_pings_under_full_load(slow: Server) -> None:
     """100 requests on one instance of a model; each of them is answered in the end."""
     body = json.dumps(slow_body(0.01, 1)).encode()
