@@ -103,6 +103,12 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="session")
+def one_model(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one small recommender, `tiny`: a server of it starts soonest."""
+    return made_once(tmp_path_factory, "one-model", lambda folder: export(tiny_run, folder, "tiny"))
+
+
+@pytest.fixture(scope="session")
 def food_items(food_run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[ItemColumn]:
     """Of an item such as sushi-07 the title 'Sushi 7', the kind 'sushi', the number 7; nothing is known of pizza-01."""
     parts = [str(item).split("-") for item in food_run.items.ids]

@@ -25,13 +25,6 @@ pytestmark = pytest.mark.e2e
 ASK = {"user_id": "user 0", "k": 2}
 
 
-@pytest.fixture(scope="module")
-def one_model(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("one")
-    export(tiny_run, path, "tiny")
-    return path
-
-
 def run_serve(repository: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """`serve` expected to end by itself."""
     mine = {

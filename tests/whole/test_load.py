@@ -71,7 +71,7 @@ class Clients:
             thread.join(60)
 
 
-def test_c005_sigterm_loses_no_request(repository: Path) -> None:
+def test_c005_sigterm_loses_no_request(one_model: Path) -> None:
     """200 clients at once, recommendations, pairs and pass-through; each is answered, then the port is closed.
 
     Workers do not share their clients equally, so one of them may have more than it has places for: that answer is 503.
@@ -80,11 +80,11 @@ def test_c005_sigterm_loses_no_request(repository: Path) -> None:
         {"name": name, "datatype": "INT64", "shape": [1, 1], "data": [1]} for name in ("user_index", "item_index")
     ]
     bodies: list[dict[str, Any]] = [
-        {"model": "ncf_food_model", "user_id": "u17"},
-        {"model": "ncf_food_model", "pairs": [{"user_id": "u17", "item_id": "soup-02"}]},
-        {"model": "ncf_food_model", "inputs": inputs},
+        {"user_id": "user 0"},
+        {"pairs": [{"user_id": "user 0", "item_id": "7"}]},
+        {"inputs": inputs},
     ]
-    with Server(repository, SERVE_WORKERS="2") as server:
+    with Server(one_model, SERVE_WORKERS="2") as server:
         server.wait_until_ready()
         clients = Clients(server, bodies, 200)
         eventually(lambda: clients.lost or clients.statuses[200] > 400)
