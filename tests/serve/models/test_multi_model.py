@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from serve.processes import claim
 from serve.settings import Settings
 from serve.triton.admin import LoadFailed, ModelState, TritonAdmin
 from serve.worker.control_plane import create_control_plane
+from tests.support.eventually import eventually
 
 ENSEMBLE = 'platform: "ensemble"\nensemble_scheduling { step [ { model_name: "part" model_version: -1 } ] }\n'
 
@@ -98,13 +98,6 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)
-
-
-def eventually(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def test_c065_c075_a_model_comes_and_goes_and_leaves_nothing(house: House) -> None:
