@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.core
+
 ROOT = Path(__file__).parents[2]
 # Triton's stub runs these in a process of its own; nothing of `serve` imports them.
 BACKENDS = ROOT / "serve" / "triton" / "backends"

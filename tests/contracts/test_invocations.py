@@ -16,7 +16,7 @@ from tests.contracts.oracle import BINARY
 from tests.support.serving import Answer, Server
 from tests.support.small_models import words_model
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.core]
 
 AMZN = "X-Amzn-SageMaker-"
 MIB = 2**20

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.core
+
 TESTS = Path(__file__).parent.parent
 # `c054`, and `c054_to_c056` for all of them.
 NUMBER = re.compile(r"_c(\d{3})([a-d]?)(?:_to_c(\d{3}))?(?=_|$)")

@@ -16,6 +16,8 @@ from serve.worker.batch_transform import execution_parameters
 from tests.conftest import BIN
 from tests.support.serving import free_port
 
+pytestmark = pytest.mark.core
+
 TRITON = "SAGEMAKER_TRITON_"
 SAFE = {"SAGEMAKER_SAFE_PORT_RANGE": "9000-9010"}
 OPEN = {f"{TRITON}ALLOW_GRPC": "true", f"{TRITON}ALLOW_METRICS": "true"}

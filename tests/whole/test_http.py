@@ -15,7 +15,7 @@ import pytest
 from tests.support.serving import Server
 from tests.support.small_models import slow_body, slow_model
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.core]
 
 LIMIT = 300_000
 BODY = json.dumps(slow_body(0, 1)).encode()

@@ -48,6 +48,7 @@ def scratch(server: Server) -> list[Path]:
     return [Path(view[1]), *Path("/dev/shm").glob(f"{prefix[1]}*")]
 
 
+@pytest.mark.core
 def test_ready_pings_answers_and_a_clean_stop(one_model: Path) -> None:
     with Server(one_model) as server:
         eventually(lambda: server.ping() in (503, 200))  # the port is open long before the models are ready
@@ -70,6 +71,7 @@ def test_ready_pings_answers_and_a_clean_stop(one_model: Path) -> None:
         assert not any(path.exists() for path in kept)
 
 
+@pytest.mark.core
 def test_sigterm_lets_requests_in_flight_finish(one_model: Path) -> None:
     with Server(one_model, SERVE_WORKERS="1") as server:
         server.wait_until_ready()
@@ -122,6 +124,7 @@ def test_no_answer_is_lost_at_sigterm_under_load(one_model: Path) -> None:
     assert answered > 50
 
 
+@pytest.mark.core
 def test_tritonserver_that_dies_is_started_again(one_model: Path) -> None:
     with Server(one_model) as server:
         server.wait_until_ready()

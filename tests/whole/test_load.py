@@ -132,6 +132,7 @@ def test_c003_c004_as_process_1_serve_obeys_sigterm(slow_repository: Path) -> No
         assert server.process.wait(60) == 0
 
 
+@pytest.mark.core
 def test_c037_overload_is_503_at_once_and_the_accepted_are_answered(slow_repository: Path) -> None:
     """Ten places, 50 requests, the first of which takes four seconds: forty are turned away before it is answered."""
     with Server(slow_repository, SERVE_MAX_IN_FLIGHT="10", SERVE_WORKERS="1") as server:
@@ -152,6 +153,7 @@ def test_c037_overload_is_503_at_once_and_the_accepted_are_answered(slow_reposit
         assert server.invoke(slow_body(0, 1)).status == 200  # and it is over
 
 
+@pytest.mark.core
 def test_c028_a_request_that_takes_too_long_is_504(slow_repository: Path) -> None:
     with Server(slow_repository, SERVE_TIMEOUT_SECONDS="1") as server:
         server.wait_until_ready()

@@ -21,7 +21,7 @@ import tritonclient.http
 from ncf.training.run_directory import Run
 from tests.support.serving import Server, children_of
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.core]
 
 FOOD = "ncf_food_model"
 

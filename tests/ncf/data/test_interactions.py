@@ -11,6 +11,8 @@ import pytest
 from ncf.data.interactions import Columns, IdIndex, read_interactions
 from ncf.errors import InputError
 
+pytestmark = pytest.mark.core
+
 ROWS = "user_id,item_id,weight,timestamp\nbob,x,1,30\namy,y,2.5,10\namy,x,1,20\n"
 
 

@@ -12,6 +12,8 @@ from ncf.data.k_core import core_of, k_core
 from ncf.data.splits import HeldOut, Split, leave_one_out, load_split, random_order, read_paper_folder
 from ncf.errors import InputError
 
+pytestmark = pytest.mark.core
+
 
 def paper_folder(folder: Path, **files: str) -> Path:
     texts = {

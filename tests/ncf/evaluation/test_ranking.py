@@ -24,6 +24,8 @@ from ncf.evaluation.ranking import (
 from ncf.models.neural import build_model
 from ncf.models.seen import SeenItems
 
+pytestmark = pytest.mark.core
+
 CPU = torch.device("cpu")
 
 

@@ -35,6 +35,7 @@ def pbtxt(path: Path) -> model_config_pb2.ModelConfig:
     return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
 
 
+@pytest.mark.core
 def test_config_is_what_triton_reads(food_run: Run, tmp_path: Path) -> None:
     exported = export(food_run, tmp_path, "m", device="cpu")
     score, topk, query = (pbtxt(path / "config.pbtxt") for path in (exported.score, exported.topk, exported.query))
@@ -120,6 +121,7 @@ def test_inputs_are_the_arguments_of_forward_and_no_device_is_baked_in(food_run:
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.core
 def test_exported_modules_are_total_and_equal_eager(name: str) -> None:
     torch.manual_seed(1)
     num_users, num_items, k = 9, 30, 12
@@ -267,6 +269,7 @@ def test_a_module_that_differs_from_eager_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.core
 def test_a_killed_export_leaves_no_half_model(food_run: Run, tmp_path: Path) -> None:
     """Killed while it publishes; the next export clears what it left and succeeds."""
     script = f"""
