@@ -11,10 +11,20 @@ from typing import Any
 
 import pytest
 
-from tests.contracts.models import SHARED, asked, left, one, output, raw_tensor, sums, tensor, write_model
 from tests.contracts.oracle import BINARY
 from tests.support.serving import Answer, Server
-from tests.support.small_models import words_model
+from tests.support.small_models import (
+    SHARED,
+    asked,
+    left,
+    one,
+    output,
+    raw_tensor,
+    sums,
+    tensor,
+    words_model,
+    write_model,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.core]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.models import asked, left, one, raw_tensor, sums, write_model
 from tests.contracts.oracle import Allowed, Native, Pair, Request, assert_alike, assert_ours, binary, send
 from tests.support.eventually import eventually
 from tests.support.serving import Server
+from tests.support.small_models import asked, left, one, raw_tensor, sums, write_model
 
 pytestmark = pytest.mark.e2e
 

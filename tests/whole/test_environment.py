@@ -24,9 +24,9 @@ from serve.triton.address import KEY_HEADER, TritonAddress
 from serve.triton.admin import GRPC_KEY_HEADER
 from serve.triton.arguments import triton_arguments
 from serve.triton.runtime import find_runtime
-from tests.contracts.models import write_model
 from tests.support.eventually import eventually
 from tests.support.serving import Answer, Server, children_of, free_port
+from tests.support.small_models import write_model
 from tests.whole.test_lifecycle import run_serve
 
 pytestmark = pytest.mark.e2e
