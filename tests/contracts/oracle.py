@@ -270,7 +270,7 @@ class Native:
             self.process.wait(5)
         with suppress(ProcessLookupError):  # its stubs are in its session
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(5)
+        self.process.wait(60)
         self._scratch.cleanup()
         for left in Path("/dev/shm").glob(f"{self.prefix}*"):  # a killed server leaves its regions
             left.unlink(missing_ok=True)

@@ -146,7 +146,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(container: MakeContainer, models: Path) -> Iterator[Container]:
     """With no setting at all; SageMaker's local mode waits so long for it."""
     with container(models / "sums") as running:
-        running.wait_until_ready(120)
+        running.wait_until_ready()
         yield running
 
 
@@ -157,7 +157,7 @@ def recommender(
     path = tmp_path_factory.mktemp("recommender")
     export(tiny_run, path, "tiny")
     with container(path, user=AS_NOBODY) as running:
-        running.wait_until_ready(120)
+        running.wait_until_ready()
         yield running
 
 

@@ -143,7 +143,7 @@ def triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             process.wait(5)
         with suppress(ProcessLookupError):  # its stubs are in its session
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(5)
+        process.wait(60)
         for left in Path("/dev/shm").glob(f"{prefix}*"):
             left.unlink(missing_ok=True)
 

@@ -68,7 +68,8 @@ class Clients:
 
     def join(self) -> None:
         for thread in self.threads:
-            thread.join(60)
+            thread.join(120)
+            assert not thread.is_alive()
 
 
 def test_c005_sigterm_loses_no_request(one_model: Path) -> None:

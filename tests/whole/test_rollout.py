@@ -136,7 +136,8 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self.stopped.set()
         for thread in self.threads:
-            thread.join(40)
+            thread.join(120)
+            assert not thread.is_alive()
 
 
 def answers(server: Server) -> list[Any]:

@@ -104,5 +104,5 @@ def test_c063_a_decoupled_model_on_plain_infer_is_501(words: Path) -> None:
 
 def test_c060_another_inference_type_is_refused(words: Path) -> None:
     with Server(words, SAGEMAKER_TRITON_INFERENCE_TYPE="chat") as server:
-        assert server.process.wait(30) == 1
+        assert server.process.wait(120) == 1
         assert "Invalid SAGEMAKER_TRITON_INFERENCE_TYPE" in server.log.read_text()

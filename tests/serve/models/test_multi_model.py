@@ -48,7 +48,7 @@ class FakeTriton(TritonAdmin):
     def load(self, name: str) -> None:
         self.loads.append(name)
         self.states[name] = "LOADING"
-        assert self.gate.wait(20)
+        assert self.gate.wait(120)
         if name in self.fails:
             self.states[name] = "UNAVAILABLE"
             raise self.fails[name]
@@ -293,7 +293,7 @@ def test_the_claims_of_a_process_that_died_are_void(house: House) -> None:
     house.archive("a2")
     died = multiprocessing.get_context("spawn").Process(target=_claim_and_die, args=(house.models.file, "a"))
     died.start()
-    died.join(30)
+    died.join(120)
     assert set(house.served.loading) == {"a"}
     house.load("a")
     house.load("a2")
