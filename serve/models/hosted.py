@@ -84,7 +84,7 @@ class HostedRepository(Rollout):
 
     @property
     def only_recommenders(self) -> bool:
-        return not self.plain
+        return not self.plain and not any("load-model" in word for word in further_arguments(self.settings))
 
     def check(self, backends: Path) -> int:
         # With words of the user's own on backends nobody knows what they come to.
