@@ -35,6 +35,12 @@ BIN = Path(sys.executable).parent
 QUICK = TrainConfig(epochs=1, num_factors=8)
 
 
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """A test draws the same numbers whichever tests its process has run before it."""
+    torch.manual_seed(0)
+
+
 def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that the first test process that needs it makes, and that all of them read."""
     base = tmp_path_factory.getbasetemp()
