@@ -269,7 +269,6 @@ def test_a_module_that_differs_from_eager_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.core
 def test_a_killed_export_leaves_no_half_model(food_run: Run, tmp_path: Path) -> None:
     """Killed while it publishes; the next export clears what it left and succeeds."""
     script = f"""
@@ -289,6 +288,7 @@ def test_a_killed_export_leaves_no_half_model(food_run: Run, tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "m_query", "m_topk"]
 
 
+@pytest.mark.core
 def test_rollback_withdraws_what_is_newer_and_deletes_nothing(food_run: Run, tmp_path: Path) -> None:
     for _ in range(3):
         export(food_run, tmp_path, "m")

@@ -10,8 +10,6 @@ from serve.errors import NotAcceptable, UnsupportedMediaType
 from serve.formats import registry as codec
 from serve.formats.registry import CSV, FORMATS, JSON, JSON_LINES, NPY, answer_format, request_format
 
-pytestmark = pytest.mark.core
-
 BOM = b"\xef\xbb\xbf"
 anything = settings(deadline=None, database=None)
 

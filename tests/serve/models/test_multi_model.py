@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from serve.processes import claim
 from serve.settings import Settings
 from serve.triton.admin import LoadFailed, ModelState, TritonAdmin
 from serve.worker.control_plane import create_control_plane
-from tests.support.eventually import eventually
 
 ENSEMBLE = 'platform: "ensemble"\nensemble_scheduling { step [ { model_name: "part" model_version: -1 } ] }\n'
 
@@ -48,7 +48,7 @@ class FakeTriton(TritonAdmin):
     def load(self, name: str) -> None:
         self.loads.append(name)
         self.states[name] = "LOADING"
-        assert self.gate.wait(120)
+        assert self.gate.wait(20)
         if name in self.fails:
             self.states[name] = "UNAVAILABLE"
             raise self.fails[name]
@@ -98,6 +98,13 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
 
 
 def test_c065_c075_a_model_comes_and_goes_and_leaves_nothing(house: House) -> None:
@@ -293,7 +300,7 @@ def test_the_claims_of_a_process_that_died_are_void(house: House) -> None:
     house.archive("a2")
     died = multiprocessing.get_context("spawn").Process(target=_claim_and_die, args=(house.models.file, "a"))
     died.start()
-    died.join(120)
+    died.join(30)
     assert set(house.served.loading) == {"a"}
     house.load("a")
     house.load("a2")
