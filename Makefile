@@ -22,7 +22,7 @@ test: .venv/ready-dev  ## all tests but those of the image and of the benchmarks
 	$(PYTEST) $(TWO) -m "not clock" $(TESTS)
 	$(PYTEST) -m clock $(TESTS)
 
-test-quick: .venv/ready-dev  ## the tests that a change is most likely to break, in a minute and a half
+test-quick: .venv/ready-dev  ## the tests that find most mistakes for their time, in a minute and a half
 	$(PYTEST) $(TWO) -m "core and not clock" $(TESTS)
 
 test-bench: .venv/ready-dev  ## the tests of the benchmarks
