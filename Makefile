@@ -7,7 +7,6 @@ VERSION := $(shell git describe --tags --always 2>/dev/null || echo 0.0.0)
 export DOCKER_BUILDKIT := 1
 PYTEST := $(BIN)/python -m pytest -q
 TWO := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
-TESTS := tests/whole tests/contracts tests/scripts tests/ncf tests/serve
 
 .PHONY: demo serve test test-quick test-image test-bench lint image image-gpu bench bench-quick bench-report bench-tools bench-clients bench-topk bench-train clean
 
@@ -17,13 +16,13 @@ demo: .venv/ready  ## set up, train two models, serve them, ask, print, stop
 serve: .venv/ready  ## the same, kept running until Ctrl-C
 	$(BIN)/python scripts/demo.py --keep-running
 
-# Two files at a time, the longest first; then, alone, the tests that measure time.
+# Two files at a time, the longest first (tests/conftest.py); then, alone, the tests that measure time.
 test: .venv/ready-dev  ## all tests but those of the image and of the benchmarks, in about ten minutes
-	$(PYTEST) $(TWO) -m "not clock" $(TESTS)
-	$(PYTEST) -m clock $(TESTS)
+	$(PYTEST) $(TWO) -m "not clock" --ignore=tests/benchmarks
+	$(PYTEST) -m clock --ignore=tests/benchmarks
 
 test-quick: .venv/ready-dev  ## the tests that find most mistakes for their time, in a minute and a half
-	$(PYTEST) $(TWO) -m "core and not clock" $(TESTS)
+	$(PYTEST) $(TWO) -m "core and not clock" --ignore=tests/benchmarks
 
 test-bench: .venv/ready-dev  ## the tests of the benchmarks
 	$(PYTEST) tests/benchmarks
