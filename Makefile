@@ -5,8 +5,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 VERSION := $(shell git describe --tags --always 2>/dev/null || echo 0.0.0)
 export DOCKER_BUILDKIT := 1
+PYTEST := $(BIN)/python -m pytest -q
+TWO := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: demo serve test test-units test-image lint image image-gpu bench bench-quick bench-report bench-tools bench-clients bench-topk bench-train clean
+.PHONY: demo serve test test-quick test-image test-bench lint image image-gpu bench bench-quick bench-report bench-tools bench-clients bench-topk bench-train clean
 
 demo: .venv/ready  ## set up, train two models, serve them, ask both, print the answers, stop
 	$(BIN)/python scripts/demo.py
@@ -14,13 +16,16 @@ demo: .venv/ready  ## set up, train two models, serve them, ask both, print the 
 serve: .venv/ready  ## as `make demo`, but serve until Ctrl-C
 	$(BIN)/python scripts/demo.py --keep-running
 
-test: .venv/ready-dev  ## set up and pass all tests, those of the image too where a Docker engine runs or can be started
-	$(BIN)/python -m pytest tests/contracts tests/whole
-	$(MAKE) -j2 test-units test-image
+# Two files at a time, the longest first (tests/conftest.py); then, alone, the tests that measure time.
+test: .venv/ready-dev  ## all tests but those of the image and of the benchmarks, in about ten minutes
+	$(PYTEST) $(TWO) -m "not clock" --ignore=tests/benchmarks
+	$(PYTEST) -m clock --ignore=tests/benchmarks
 
-# These two look at no clock, so they may share the machine.
-test-units: .venv/ready-dev  ## the tests of single modules
-	$(BIN)/python -m pytest -q --ignore=tests/contracts --ignore=tests/whole
+test-quick: .venv/ready-dev  ## the tests that find most mistakes for their time, in a minute and a half
+	$(PYTEST) $(TWO) -m "core and not clock" --ignore=tests/benchmarks
+
+test-bench: .venv/ready-dev  ## the tests of the benchmarks
+	$(PYTEST) tests/benchmarks
 
 test-image: .venv/ready-dev  ## build the image and test it (.ci/image.sh --help)
 	.ci/image.sh

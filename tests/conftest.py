@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
@@ -34,45 +35,88 @@ BIN = Path(sys.executable).parent
 QUICK = TrainConfig(epochs=1, num_factors=8)
 
 
-@pytest.fixture(scope="session")
-def food_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "food.csv"
-    generate(CATALOGUES["food"]).write_csv(path)
-    return path
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first, so that two processes end at the same time."""
+    items.sort(key=lambda item: "whole" not in item.path.parts)
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """A test draws the same numbers whichever tests its process has run before it."""
+    torch.manual_seed(0)
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first test process that needs it makes, and that all of them read."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # each worker has a folder of its own in it
+    folder, ready = base / name, base / f"{name}.ready"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.exists():
+            folder.mkdir()
+            make(folder)
+            ready.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
-def fashion_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "fashion.csv"
-    generate(CATALOGUES["fashion"]).write_csv(path)
-    return path
+def catalogues(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The generated data, as <name>.csv."""
+
+    def make(folder: Path) -> None:
+        for name in ("food", "fashion"):
+            generate(CATALOGUES[name]).write_csv(folder / f"{name}.csv")
+
+    return made_once(tmp_path_factory, "catalogues", make)
+
+
+@pytest.fixture(scope="session")
+def food_csv(catalogues: Path) -> Path:
+    return catalogues / "food.csv"
+
+
+@pytest.fixture(scope="session")
+def fashion_csv(catalogues: Path) -> Path:
+    return catalogues / "fashion.csv"
 
 
 @pytest.fixture(scope="session")
 def food_run(food_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    path = tmp_path_factory.mktemp("runs") / "food"
-    train_run(food_csv, path, QUICK, torch.device("cpu"))
-    return load_run(path)
+    def make(folder: Path) -> None:
+        train_run(food_csv, folder / "run", QUICK, torch.device("cpu"))
+
+    return load_run(made_once(tmp_path_factory, "food", make) / "run")
 
 
 @pytest.fixture(scope="session")
 def fashion_run(fashion_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    path = tmp_path_factory.mktemp("runs") / "fashion"
-    train_run(fashion_csv, path, TrainConfig(model="gmf", epochs=1, num_factors=8), torch.device("cpu"))
-    return load_run(path)
+    def make(folder: Path) -> None:
+        train_run(fashion_csv, folder / "run", TrainConfig(model="gmf", epochs=1, num_factors=8), torch.device("cpu"))
+
+    return load_run(made_once(tmp_path_factory, "fashion", make) / "run")
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Awkward ids, a catalogue smaller than K, and a user ('all') who has seen every item."""
-    folder = tmp_path_factory.mktemp("tiny")
-    items = ["a b", "c,d", "é—☃", "x" * 300, "7", '"quoted"']
-    rows = [("all", item) for item in items]
-    rows += [(f"user {n}", items[(n + step) % len(items)]) for n in range(8) for step in range(3)]
-    path = folder / "tiny.csv"
-    pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row").write_csv(path)
-    train_run(path, folder / "run", TrainConfig(epochs=1, num_factors=4), torch.device("cpu"))
-    return load_run(folder / "run")
+
+    def make(folder: Path) -> None:
+        items = ["a b", "c,d", "é—☃", "x" * 300, "7", '"quoted"']
+        rows = [("all", item) for item in items]
+        rows += [(f"user {n}", items[(n + step) % len(items)]) for n in range(8) for step in range(3)]
+        path = folder / "tiny.csv"
+        pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row").write_csv(path)
+        train_run(path, folder / "run", TrainConfig(epochs=1, num_factors=4), torch.device("cpu"))
+
+    return load_run(made_once(tmp_path_factory, "tiny", make) / "run")
+
+
+@pytest.fixture(scope="session")
+def one_model(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one small recommender, `tiny`: a server of it starts soonest."""
+    return made_once(tmp_path_factory, "one-model", lambda folder: export(tiny_run, folder, "tiny"))
 
 
 @pytest.fixture(scope="session")
@@ -101,13 +145,15 @@ def repository(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Three recommenders, the first with metadata, and one model that is broken."""
-    path = tmp_path_factory.mktemp("repository")
-    export(food_run, path, "ncf_food_model", columns=food_items)
-    for name, run in (("ncf_fashion_model", fashion_run), ("tiny", tiny_run)):
-        export(run, path, name)
-    export(tiny_run, path, "broken")
-    (path / "broken" / "1" / "model.pt").write_bytes(b"this is no TorchScript")
-    return path
+
+    def make(folder: Path) -> None:
+        export(food_run, folder, "ncf_food_model", columns=food_items)
+        for name, run in (("ncf_fashion_model", fashion_run), ("tiny", tiny_run)):
+            export(run, folder, name)
+        export(tiny_run, folder, "broken")
+        (folder / "broken" / "1" / "model.pt").write_bytes(b"this is no TorchScript")
+
+    return made_once(tmp_path_factory, "repository", make)
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,6 @@ class Hosted(Protocol):
     def folder(self) -> Path:
         """The folder that Triton sees."""
 
-    @property
-    def only_recommenders(self) -> bool:
-        """Whether Triton loads nothing but models that `ncf export` wrote, now and later."""
-
     def check(self, backends: Path) -> int:
         """Before the first start of Triton, whose backends are in that folder: log which models it cannot load; -> how
         many processes of its Python backend the other models need at least.

@@ -34,7 +34,6 @@ class MultiModelCare:
         self.file, self.folder = self.models.file, self.models.view.folder
         self.folder.mkdir(exist_ok=True)
         Served().write(self.file)
-        self.only_recommenders = False
         # Models that could not be loaded again, and how many models were loaded then.
         self._no_room: dict[str, int] = {}
 

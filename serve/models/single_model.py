@@ -43,10 +43,6 @@ class SingleModel:
         self.rollout = Rollout(View(path, self.folder), scratch / SERVED_FILE, default=settings.default_model_name)
         self.rollout.lay_out(models)
 
-    @property
-    def only_recommenders(self) -> bool:
-        return not self.rollout.plain and not any("load-model" in word for word in further_arguments(self.settings))
-
     def to_load(self) -> list[str]:
         return self.rollout.to_load()
 

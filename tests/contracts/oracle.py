@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -21,6 +20,7 @@ from typing import Any
 
 from serve.supervisor.child import tied_to_us
 from serve.triton.runtime import find_runtime
+from tests.support.eventually import eventually
 from tests.support.serving import free_port
 
 BINARY = "application/vnd.sagemaker-triton.binary+json"
@@ -264,16 +264,14 @@ class Native:
             self.process.wait(5)
         with suppress(ProcessLookupError):  # its stubs are in its session
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(5)
+        self.process.wait(60)
         self._scratch.cleanup()
         for left in Path("/dev/shm").glob(f"{self.prefix}*"):  # a killed server leaves its regions
             left.unlink(missing_ok=True)
 
-    def wait_until_ready(self, seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+    def wait_until_ready(self) -> None:
+        def ready() -> bool:
             assert self.process.poll() is None, self.log.read_text()
-            if send(self.port, Request("ready", "GET", "/ping"), 2).status == 200:
-                return
-            time.sleep(0.1)
-        raise AssertionError(f"not ready within {seconds} s:\n{self.log.read_text()}")
+            return send(self.port, Request("ready", "GET", "/ping"), 2).status == 200
+
+        eventually(ready, about=self.log.read_text)

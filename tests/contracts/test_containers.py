@@ -7,7 +7,6 @@ import io
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,9 +18,9 @@ import pytest
 
 from ncf.export.export import export
 from ncf.training.run_directory import Run
-from tests.contracts.models import one, sums, write_model
-from tests.contracts.test_hosting import Brief
+from tests.support.eventually import eventually
 from tests.support.serving import Answer, Server
+from tests.support.small_models import one, sums, write_model
 
 pytestmark = pytest.mark.e2e
 
@@ -47,7 +46,7 @@ READS = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search"]
 AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *READS]
 
 
-class Container(Brief):
+class Container(Server):
     """A server with nothing in its environment but what is given, and with folders and a network of its own.
 
     `beside` is another container whose network it shares, as those of one endpoint do.
@@ -70,11 +69,12 @@ class Container(Brief):
     def __enter__(self) -> Container:
         super().__enter__()
         own, there = Path("/proc/self/ns/net").readlink(), Path(f"/proc/{self.process.pid}/ns/net")
-        deadline = time.monotonic() + 20
-        while there.readlink() == own:
+
+        def has_its_own() -> bool:
             assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, "it got no network of its own"
-            time.sleep(0.01)
+            return there.readlink() != own
+
+        eventually(has_its_own)
         self.inside = ThreadPoolExecutor(1, initializer=enter_network, initargs=(there,))
         return self
 
@@ -146,7 +146,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(container: MakeContainer, models: Path) -> Iterator[Container]:
     """With no setting at all; SageMaker's local mode waits so long for it."""
     with container(models / "sums") as running:
-        running.wait_until_ready(120)
+        running.wait_until_ready()
         yield running
 
 
@@ -157,7 +157,7 @@ def recommender(
     path = tmp_path_factory.mktemp("recommender")
     export(tiny_run, path, "tiny")
     with container(path, user=AS_NOBODY) as running:
-        running.wait_until_ready(120)
+        running.wait_until_ready()
         yield running
 
 

@@ -6,18 +6,16 @@ import json
 import os
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 
-from tests.contracts.models import sums, write_model
+from tests.support.eventually import eventually
 from tests.support.serving import Server, children_of
-from tests.support.small_models import slow_body, slow_model
+from tests.support.small_models import slow_body, slow_model, sums, write_model
 from tests.whole.test_lifecycle import run_serve
 
 pytestmark = pytest.mark.e2e
@@ -40,16 +38,6 @@ TAKEN_FOR_THEIRS = {
 }
 
 
-class Brief(Server):
-    """A server that ends while the next test runs: Triton takes two seconds for it."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.terminate()
-        threading.Thread(target=super().__exit__, args=(kind, error, trace)).start()
-
-
 @pytest.fixture(scope="module")
 def summing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("summing")
@@ -61,16 +49,9 @@ def summing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     repository = tmp_path_factory.mktemp("slow")
     slow_model(repository)
-    with Brief(repository) as server:
+    with Server(repository) as server:
         server.wait_until_ready()
         yield server
-
-
-def until(happened: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def accepted(server: Server) -> float:
@@ -86,15 +67,15 @@ def is_open(server: Server) -> bool:
 
 
 def test_c007_what_means_nothing_to_serve_changes_nothing(summing: Path) -> None:
-    with Brief(summing, **UNKNOWN) as server:
+    with Server(summing, **UNKNOWN) as server:
         server.wait_until_ready()
         assert server.invoke(sums()).status == 200
 
 
 @pytest.mark.parametrize("whose", TAKEN_FOR_THEIRS)
 def test_c007_libraries_do_not_read_the_containers_environment(summing: Path, whose: str) -> None:
-    with Brief(summing, **TAKEN_FOR_THEIRS[whose]) as server:
-        server.wait_until_ready(10)
+    with Server(summing, **TAKEN_FOR_THEIRS[whose]) as server:
+        server.wait_until_ready()
         assert server.invoke(sums()).status == 200
 
 
@@ -120,11 +101,12 @@ def test_c014_why_it_ends(summing: Path, tmp_path: Path) -> None:
         assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.clock
 def test_c017_c020_c022_from_the_first_connection_to_the_last_ping(tmp_path: Path) -> None:
     """While a model loads connections are accepted and pings are refused; then they are answered, every time."""
     slow_model(tmp_path, load_seconds=2)
-    with Brief(tmp_path) as server:
-        until(lambda: is_open(server))
+    with Server(tmp_path) as server:
+        eventually(lambda: is_open(server))
         pings, waits = [], []
         while 200 not in pings:
             waits.append(accepted(server))
@@ -140,6 +122,7 @@ def test_c017_c020_c022_from_the_first_connection_to_the_last_ping(tmp_path: Pat
         assert server.invoke(slow_body(0, 1)).status == 200
 
 
+@pytest.mark.clock
 def test_c017_c021_connections_and_pings_under_full_load(slow: Server) -> None:
     """100 requests on one instance of a model; each of them is answered in the end."""
     body = json.dumps(slow_body(0.01, 1)).encode()
@@ -167,7 +150,7 @@ def test_c020_c025_pings(slow: Server, method: str, path: str) -> None:
 
 def test_c023_a_model_that_does_not_load_is_never_well(tmp_path: Path) -> None:
     write_model("broken", tmp_path / "broken")
-    with Brief(tmp_path) as server:
+    with Server(tmp_path) as server:
         pings = set()
         while server.process.poll() is None:
             pings.add(server.ping())
@@ -178,13 +161,13 @@ def test_c023_a_model_that_does_not_load_is_never_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize("victim", ["tritonserver", STUB])
 def test_c023_without_its_backend_it_is_not_well_and_it_recovers(summing: Path, victim: str) -> None:
     """The kernel, short of memory, kills the one or the other; pings tell, and do not lie when they are 200 again."""
-    with Brief(summing) as server:
+    with Server(summing) as server:
         server.wait_until_ready()
-        until(lambda: "ready after" in server.log.read_text())
+        eventually(lambda: "ready after" in server.log.read_text())
         triton = children_of(server.process.pid)["tritonserver"]
         os.kill(triton if victim == "tritonserver" else children_of(triton)[STUB], signal.SIGKILL)
-        until(lambda: server.ping() == 503, 12)
-        server.wait_until_ready(30)
+        eventually(lambda: server.ping() == 503)
+        server.wait_until_ready()
         assert server.invoke(sums()).status == 200
 
 
@@ -194,7 +177,7 @@ def test_c026_the_mode_of_the_ping(tmp_path: Path, mode: str, pings: list[int]) 
     for name in ("broken", "sums"):
         write_model(name, tmp_path / name / "model" / name)
     multi = {"SAGEMAKER_MULTI_MODEL": "true", "SERVE_MULTI_MODEL_ROOT": str(tmp_path)}
-    with Brief(tmp_path, **multi, SAGEMAKER_TRITON_OVERRIDE_PING_MODE=mode) as server:
+    with Server(tmp_path, **multi, SAGEMAKER_TRITON_OVERRIDE_PING_MODE=mode) as server:
         server.wait_until_ready()
         found = [server.ping()]
         for name, status in (("broken", 400), ("sums", 200)):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.core
 
 ROOT = Path(__file__).parents[2]
 # Triton's stub runs these in a process of its own; nothing of `serve` imports them.
@@ -116,6 +119,7 @@ PURE = {
 OUTSIDE_WORLDS = {"os", "asyncio", "socket", "http", "urllib", "flask", "httptools", "tritonclient", "subprocess"}
 
 
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for package in ("ncf", "serve"):
@@ -125,6 +129,7 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
 def imports(path: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):

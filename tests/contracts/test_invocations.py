@@ -11,13 +11,22 @@ from typing import Any
 
 import pytest
 
-from tests.contracts.models import SHARED, asked, left, one, output, raw_tensor, sums, tensor, write_model
 from tests.contracts.oracle import BINARY
-from tests.contracts.test_hosting import Brief
 from tests.support.serving import Answer, Server
-from tests.support.small_models import words_model
+from tests.support.small_models import (
+    SHARED,
+    asked,
+    left,
+    one,
+    output,
+    raw_tensor,
+    sums,
+    tensor,
+    words_model,
+    write_model,
+)
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.core]
 
 AMZN = "X-Amzn-SageMaker-"
 MIB = 2**20
@@ -52,7 +61,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Serves `sums`."""
     repository = tmp_path_factory.mktemp("sums")
     write_model("sums", repository / "sums")
-    with Brief(repository) as running:
+    with Server(repository) as running:
         running.wait_until_ready()
         yield running
 
@@ -67,7 +76,7 @@ def doubling(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def doubler(doubling: Path) -> Iterator[Server]:
-    with Brief(doubling) as running:
+    with Server(doubling) as running:
         running.wait_until_ready()
         yield running
 
@@ -270,7 +279,7 @@ def test_c029_25_mb_and_not_a_byte_more(server: Server, doubler: Server) -> None
 
 
 def test_c029_100_mb_in_a_batch_transform(doubling: Path) -> None:
-    with Brief(doubling, SAGEMAKER_BATCH="true") as batch:
+    with Server(doubling, SAGEMAKER_BATCH="true") as batch:
         batch.wait_until_ready()
         assert doubled(batch, 100 * MIB).status == 200
         assert is_error(doubled(batch, 100 * MIB + 1), 413)
@@ -279,7 +288,7 @@ def test_c029_100_mb_in_a_batch_transform(doubling: Path) -> None:
 def test_c029_c090_an_asynchronous_call_under_raised_limits(doubling: Path) -> None:
     """Larger than Triton itself may take; the type of the answer, which is kept beside it, tells how to read it."""
     limits = {"SERVE_MAX_BODY_BYTES": str(2**30), "SERVE_TIMEOUT_SECONDS": "3600"}
-    with Brief(doubling, **limits) as asynchronous:
+    with Server(doubling, **limits) as asynchronous:
         asynchronous.wait_until_ready()
         assert doubled(asynchronous, 64 * MIB + 1024, **{f"{AMZN}Inference-Id": "async-1"}).status == 200
 
@@ -287,7 +296,7 @@ def test_c029_c090_an_asynchronous_call_under_raised_limits(doubling: Path) -> N
 def test_c028_a_stream_may_last_longer_than_a_request(tmp_path: Path) -> None:
     words_model(tmp_path)
     settings = {"SAGEMAKER_TRITON_INFERENCE_TYPE": "generate_stream", "SERVE_TIMEOUT_SECONDS": "1"}
-    with Brief(tmp_path, **settings) as streaming:
+    with Server(tmp_path, **settings) as streaming:
         streaming.wait_until_ready()
         answer = streaming.invoke({"PROMPT": "first wait wait last"})
         assert (answer.status, b"last" in answer.body) == (200, True)

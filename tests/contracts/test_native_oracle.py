@@ -9,22 +9,14 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.contracts.models import (
+from tests.contracts.bodies import (
     CLASSES,
     ECHO_ASKED,
     ECHO_OF_WRONG_FORM,
     LINES,
     NOT_JSON,
-    SHARED,
     SUMS_ASKED,
     SUMS_OF_WRONG_FORM,
-    asked,
-    left,
-    one,
-    output,
-    raw_tensor,
-    sums,
-    write_model,
 )
 from tests.contracts.oracle import (
     BINARY,
@@ -39,6 +31,7 @@ from tests.contracts.oracle import (
     on_the_wire,
 )
 from tests.support.serving import Server
+from tests.support.small_models import SHARED, asked, left, one, output, raw_tensor, sums, write_model
 
 pytestmark = pytest.mark.e2e
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.models import asked, left, one, raw_tensor, sums, write_model
 from tests.contracts.oracle import Allowed, Native, Pair, Request, assert_alike, assert_ours, binary, send
+from tests.support.eventually import eventually
 from tests.support.serving import Server
+from tests.support.small_models import asked, left, one, raw_tensor, sums, write_model
 
 pytestmark = pytest.mark.e2e
 
@@ -250,9 +250,7 @@ def test_e7_an_unload_waits_for_the_call_in_flight(both: Endpoints) -> None:
     send(ours, both.load("busy"))
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(send, ours, invoke("busy", left(data=[670, 2, 3])))
-        deadline = time.monotonic() + 20
-        while not marker.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        eventually(marker.exists)
         unloaded = send(ours, about("DELETE", "busy"))
         assert (unloaded.kind, call.result().kind) == (f"200 {EMPTY}", f"200 {CONTENT}")
 

@@ -1,4 +1,4 @@
-"""Every requirement of SageMaker's contract on the running container has a test that is named after its number."""
+"""Every requirement of the contract on the container has a test with its number in the name and an assertion."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.core
 
 TESTS = Path(__file__).parent.parent
 # `c054`, and `c054_to_c056` for all of them.
@@ -118,8 +122,10 @@ SHOULD = {
 
 
 def test_every_number_has_a_test() -> None:
-    named = {number for name in names_of_tests() for number in numbers(name)}
-    missing = {number: words for number, words in (MUST | SHOULD).items() if number not in named}
+    modules = {path: ast.parse(path.read_text(), str(path)) for path in sorted(TESTS.rglob("*.py"))}
+    named = (test.name for path, test in functions_of(modules) if checks(test, path, modules))
+    found = {number for name in named for number in numbers(name)}
+    missing = {number: words for number, words in (MUST | SHOULD).items() if number not in found}
     assert missing == {}
 
 
@@ -128,12 +134,74 @@ def test_numbers_are_read_from_names() -> None:
     assert numbers("test_ping_is_200") == set()
 
 
-def names_of_tests() -> Iterator[str]:
-    """The names of all test functions."""
-    for path in sorted(TESTS.rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text(), str(path))):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                yield node.name
+@pytest.mark.parametrize(
+    ("code", "counts"),
+    [
+        ("def test(): assert f()", True),
+        ("def test():\n with pytest.raises(ValueError): f()", True),
+        ("def looks(): assert f()\ndef test(): looks()", True),
+        ("def looks(): assert f()\ndef more(): looks()\ndef test(): more()", True),
+        ("def test(): f()", False),
+        ("def looks(): looks()\ndef test(): looks()", False),
+        ("@pytest.mark.skip\ndef test(): assert f()", False),
+        ("@pytest.mark.xfail(reason='later')\ndef test(): assert f()", False),
+        ("def test():\n pytest.skip()\n assert f()", False),
+        ("@pytest.mark.skipif(f())\ndef test(): assert f()", True),
+        ("def test():\n if f():\n  pytest.skip()\n assert f()", True),
+        ("def test(server): server.wait_until_ready()", False),
+    ],
+)
+def test_a_name_alone_is_no_test(code: str, counts: bool) -> None:
+    module = ast.parse(code)
+    (test,) = (node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == "test")
+    assert checks(test, TESTS / "x.py", {TESTS / "x.py": module}) is counts
+
+
+Modules = dict[Path, ast.Module]
+
+
+def functions_of(modules: Modules) -> Iterator[tuple[Path, ast.FunctionDef]]:
+    """The test functions with their files."""
+    for path, module in modules.items():
+        if path.name.startswith("test_"):
+            for node in ast.walk(module):
+                if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                    yield path, node
+
+
+def checks(test: ast.FunctionDef, path: Path, modules: Modules) -> bool:
+    """Whether a test is run, and asserts something, itself or in a function of the tests that it calls."""
+    marks = {ast.unparse(mark).partition("(")[0] for mark in test.decorator_list}
+    first = {ast.unparse(line).partition("(")[0] for line in test.body}
+    if marks & {"pytest.mark.skip", "pytest.mark.xfail"} or first & {"pytest.skip", "pytest.xfail"}:
+        return False
+    seen, waiting = set[str](), [(test, path)]
+    while waiting:
+        function, where = waiting.pop()
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assert) or (isinstance(node, ast.Call) and ast.unparse(node.func) in RAISES):
+                return True
+            # Methods do not count: almost every test calls one that asserts that the server has started.
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in seen:
+                seen.add(node.func.id)
+                waiting += definitions(node.func.id, where, modules)
+    return False
+
+
+RAISES = ("pytest.raises", "pytest.fail")
+
+
+def definitions(name: str, path: Path, modules: Modules) -> list[tuple[ast.FunctionDef, Path]]:
+    """The function of a file that has a name, defined there or imported from another file of the tests."""
+    found = []
+    for node in modules[path].body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            found.append((node, path))
+        elif isinstance(node, ast.ImportFrom) and name in {alias.asname or alias.name for alias in node.names}:
+            source = TESTS.parent / Path(*str(node.module).split(".")).with_suffix(".py")
+            if source in modules:
+                found += definitions(name, source, modules)
+    return found
 
 
 def numbers(name: str) -> set[str]:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.image.conftest import Job
 from tests.image.docker import CPU, GPU, docker, inspect
+from tests.support.eventually import eventually
 from tests.support.serving import HARDENED, Server, free_port, in_container
 
 
@@ -81,10 +82,7 @@ def test_c103_a_job_that_is_stopped_leaves_its_best_epoch(job: Job) -> None:
         "train",
     )
     try:
-        deadline = time.monotonic() + 60
-        while "HR=" not in docker("logs", "ncf-test-job").stderr:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        eventually(lambda: "HR=" in docker("logs", "ncf-test-job").stderr)
         docker("stop", "--time=60", "ncf-test-job")
         assert inspect("ncf-test-job")["State"]["ExitCode"] == 0, docker("logs", "ncf-test-job").stderr
     finally:
@@ -92,12 +90,13 @@ def test_c103_a_job_that_is_stopped_leaves_its_best_epoch(job: Job) -> None:
     assert (job.base / "model" / "ncf_model" / "1" / "model.pt").exists()
 
 
-def wait_for(name: str, status: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while (state := inspect(name)["State"])["Health"]["Status"] != status:
+def wait_for(name: str, status: str) -> None:
+    def reached() -> bool:
+        state = inspect(name)["State"]
         assert state["Running"], docker("logs", name).stderr
-        assert time.monotonic() < deadline, docker("logs", name).stderr
-        time.sleep(0.2)
+        return bool(state["Health"]["Status"] == status)
+
+    eventually(reached, about=lambda: docker("logs", name).stderr)
 
 
 @pytest.mark.parametrize("user", ["0:0", "12345:6789"])

@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "package_model.sh"
 
 def package(*words: object, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [str(SCRIPT), *map(str, words)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 def packed(*words: object, folder: Path) -> tuple[list[str], str]:

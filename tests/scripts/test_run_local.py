@@ -68,7 +68,7 @@ class Machine:
     def run(self, *words: object, **environment: str) -> tuple[int, str, str]:
         """-> exit code, stdout, stderr."""
         with self.start(*words, **environment) as running:
-            output, errors = running.communicate(timeout=60)
+            output, errors = running.communicate(timeout=300)
         return running.returncode, output, errors
 
     def dry_run(self, *words: object) -> list[str]:
@@ -228,7 +228,7 @@ def test_a_signal_stops_the_container_as_sagemaker_does(machine: Machine, number
         assert running.stdout is not None
         assert running.stdout.readline() == "said by serve\n"
         running.send_signal(number)
-        output, _ = running.communicate(timeout=30)
+        output, _ = running.communicate(timeout=120)
     assert running.returncode == 0
     assert "== stopping: SIGTERM, and SIGKILL after 30 s\n" in output
     assert output.endswith("== the container's exit code is 0\n")

@@ -16,6 +16,8 @@ from serve.worker.control_plane import execution_parameters
 from tests.conftest import BIN
 from tests.support.serving import free_port
 
+pytestmark = pytest.mark.core
+
 TRITON = "SAGEMAKER_TRITON_"
 SAFE = {"SAGEMAKER_SAFE_PORT_RANGE": "9000-9010"}
 OPEN = {f"{TRITON}ALLOW_GRPC": "true", f"{TRITON}ALLOW_METRICS": "true"}
@@ -298,12 +300,12 @@ def test_an_open_port_that_is_taken_is_named(free_range: list[int]) -> None:
 )  # fmt: skip
 def test_c060_serve_says_it_in_one_line_and_exits(name: str, value: str, code: int, line: str) -> None:
     environment = {**os.environ, name: value}
-    ended = subprocess.run([BIN / "serve"], env=environment, capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run([BIN / "serve"], env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == code
     assert ended.stderr == f"serve: {line}\n"
 
 
 def test_help_lists_every_variable() -> None:
-    shown = subprocess.run([BIN / "serve", "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
+    shown = subprocess.run([BIN / "serve", "--help"], capture_output=True, text=True, timeout=120, check=True).stdout
     for setting in SETTINGS:
         assert setting.name in shown

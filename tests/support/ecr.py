@@ -1,4 +1,4 @@
-"""An account with ECR for tests: moto's server in AWS' place, a clone of the project, and the real aws command.
+"""An account with ECR for tests: moto's server in AWS' place, a clone of the project, and the aws command.
 
 What moto leaves out: it holds no layers, so an image is in it once somebody has put its manifest there; it does not
 scan on push, so the script asks for a scan, as it does where a repository does not; and a scan says what the test said.
@@ -11,22 +11,34 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import boto3
 
+from tests.support.eventually import eventually
 from tests.support.serving import free_port
 
 ROOT, BIN = Path(__file__).parents[2], Path(sys.executable).parent
 REGION = "eu-central-1"
 REGISTRY = f"123456789012.dkr.ecr.{REGION}.amazonaws.com"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+@contextmanager
+def aws_forks(path: Path) -> Iterator[None]:
+    """A process behind a socket that runs calls of `aws`."""
+    command = [sys.executable, "-m", "tests.support.aws_forks", str(path)]
+    with subprocess.Popen(command, cwd=ROOT) as server:
+        try:
+            eventually(lambda: path.exists() or server.poll() is not None)
+            yield
+        finally:
+            server.terminate()
 
 
 @contextmanager
@@ -44,15 +56,15 @@ def moto() -> Iterator[str]:
 
 def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
     """Until a server that was started answers."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
+
+    def answers() -> bool:
+        assert server.poll() is None, f"the server for {url} has ended"
+        with suppress(urllib.error.URLError):
             urllib.request.urlopen(url, timeout=5).close()
-            return
-        except urllib.error.URLError:
-            assert server.poll() is None, f"the server for {url} has ended"
-            assert time.monotonic() < deadline, f"no answer from {url}"
-            time.sleep(0.2)
+            return True
+        return False
+
+    eventually(answers)
 
 
 class Clone:

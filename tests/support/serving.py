@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from tests.support.eventually import eventually
 
 SERVE = Path(sys.executable).parent / "serve"
 # The name of an image: then `serve` runs in a container of it, hardened, behind a published port.
@@ -37,7 +39,10 @@ class Answer:
 
 
 class Server:
-    """Context manager: starts `serve` on a free port of the loopback interface and stops it by SIGTERM."""
+    """Context manager: starts `serve` on a free port of the loopback interface, and at the end stops it by SIGTERM.
+
+    It stops while the next test runs, because most of that time is waiting. A test of the stop itself calls `stop`.
+    """
 
     def __init__(self, repository: Path, **environment: str) -> None:
         self.port = free_port()
@@ -62,23 +67,28 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
-        self.log.unlink()
+        self.process.send_signal(signal.SIGTERM)  # nothing happens if it has ended
+        # Python waits for this thread at its own end, and pytest reports an exception in it.
+        threading.Thread(target=self._end).start()
+
+    def _end(self) -> None:
+        try:
+            self.process.wait(60)
+        finally:
+            self.process.kill()
+            self.log.unlink()
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(40)
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
 
-    def wait_until_ready(self, seconds: float = 90) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+    def wait_until_ready(self, seconds: float = 300) -> None:
+        def ready() -> bool:
             assert self.process.poll() is None, self.log.read_text()
-            if self.ping() == 200:
-                return
-            time.sleep(0.1)
-        raise AssertionError(f"not ready within {seconds} s:\n{self.log.read_text()}")
+            return self.ping() == 200
+
+        eventually(ready, seconds, self.log.read_text)
 
     def ping(self) -> int:
         """The status of /ping, 0 if nobody answers."""
@@ -90,7 +100,7 @@ class Server:
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()

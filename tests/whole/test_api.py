@@ -19,7 +19,7 @@ from ncf.training.run_directory import Run
 from serve.recommend.asks import ASKS
 from tests.support.serving import Answer, Server, children_of
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.core]
 
 FOOD = "ncf_food_model"
 USER = 17  # index

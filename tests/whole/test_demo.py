@@ -9,13 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.serving import free_port
 
 pytestmark = pytest.mark.e2e
@@ -32,52 +32,65 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run_demo(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(copy / "scripts" / "demo.py"), "--port", str(free_port()), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-
-
-def test_the_demo_trains_serves_asks_and_stops_and_a_second_run_reuses(copy: Path) -> None:
-    first = run_demo(copy)
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert len(re.findall(r"^curl -d .*/invocations$", first.stdout, re.MULTILINE)) == 7
-    for model in ("ncf_food_model", "ncf_fashion_model"):
-        assert f"ncf export --run .demo/run_{model.split('_')[1]}" in first.stdout
-        assert f"{model} for" in first.stdout
-    # The planted taste: most of what u17 is recommended comes from the groups u17 has had most.
-    had = re.search(r"ncf_food_model for u17 \(personal\); has had \d+ × (\w+), \d+ × (\w+)", first.stdout)
-    assert had is not None
-    table = first.stdout.split("has had")[1].split("curl")[0]
-    assert len(re.findall(rf"({had[1]}|{had[2]})-\d\d", table)) >= 4
-    assert "soup-" in first.stdout.split("soups only")[1].split("curl")[0]
-    assert "sushi-" in first.stdout.split("not trained with (history)")[1].split("curl")[0]
-    assert "boots-" in first.stdout.split("items like boots-01 (similar)")[1].split("curl")[0]
-    assert "serve has stopped with exit code 0" in first.stdout
-
-    second = run_demo(copy)
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert "ncf train" not in second.stdout
-    assert second.stdout.count("is there already") == 2
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_kept_running_it_stops_on_a_signal(copy: Path, number: signal.Signals) -> None:
+@contextmanager
+def running_demo(copy: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The demo as a process, and its port."""
     port = free_port()
-    command = [sys.executable, str(copy / "scripts" / "demo.py"), "--keep-running", "--port", str(port)]
+    command = [sys.executable, str(copy / "scripts" / "demo.py"), "--port", str(port), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        yield running, port
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_the_demo_trains_serves_asks_and_is_stopped_by_ctrl_c(copy: Path) -> None:
+    with running_demo(copy, "--keep-running") as (running, port):
         assert running.stdout is not None
+        text = ""
         for line in running.stdout:
+            text += line
             if "still serving" in line:
                 break
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5) as answer:
-            assert answer.status == 200
-        time.sleep(0.5)
-        running.send_signal(number)
-        rest = running.stdout.read()
-        assert running.wait(30) == 0
-    assert "serve has stopped with exit code 0" in rest
-    with pytest.raises(urllib.error.URLError, match="refused"):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2)
+        assert listens(port), text
+        running.send_signal(signal.SIGINT)
+        text += running.stdout.read()
+    assert running.returncode == 0, text
+    assert not listens(port)
+    assert len(re.findall(r"^curl -d .*/invocations$", text, re.MULTILINE)) == 7
+    for model in ("ncf_food_model", "ncf_fashion_model"):
+        assert f"ncf export --run .demo/run_{model.split('_')[1]}" in text
+        assert f"{model} for" in text
+    # The planted taste: most of what u17 is recommended comes from the groups u17 has had most.
+    had = re.search(r"ncf_food_model for u17 \(personal\); has had \d+ × (\w+), \d+ × (\w+)", text)
+    assert had is not None
+    table = text.split("has had")[1].split("curl")[0]
+    assert len(re.findall(rf"({had[1]}|{had[2]})-\d\d", table)) >= 4
+    assert "soup-" in text.split("soups only")[1].split("curl")[0]
+    assert "sushi-" in text.split("not trained with (history)")[1].split("curl")[0]
+    assert "boots-" in text.split("items like boots-01 (similar)")[1].split("curl")[0]
+    assert "serve has stopped with exit code 0" in text
+
+
+def test_a_second_run_uses_what_is_there_and_ends_by_itself(copy: Path) -> None:
+    with running_demo(copy) as (running, _):
+        text, _ = running.communicate(timeout=300)
+    assert running.returncode == 0, text
+    assert "ncf train" not in text
+    assert text.count("is there already") == 2
+    assert "serve has stopped with exit code 0" in text
+
+
+def test_sigterm_while_serve_starts_stops_it(copy: Path) -> None:
+    with running_demo(copy) as (running, port):
+        eventually(lambda: listens(port))
+        running.send_signal(signal.SIGTERM)
+        text, _ = running.communicate(timeout=60)
+    assert running.returncode == 0, text
+    assert "serve has stopped with exit code 0" in text
+    assert not listens(port)
 
 
 def test_a_port_in_use_is_said_before_anything_else(copy: Path) -> None:

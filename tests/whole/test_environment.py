@@ -24,9 +24,10 @@ from serve.triton.address import KEY_HEADER, TritonAddress
 from serve.triton.admin import GRPC_KEY_HEADER
 from serve.triton.arguments import triton_arguments
 from serve.triton.runtime import find_runtime
-from tests.contracts.models import write_model
+from tests.support.eventually import eventually
 from tests.support.serving import Answer, Server, children_of, free_port
-from tests.whole.test_lifecycle import eventually, run_serve
+from tests.support.small_models import write_model
+from tests.whole.test_lifecycle import run_serve
 
 pytestmark = pytest.mark.e2e
 
@@ -142,7 +143,7 @@ def triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             process.wait(5)
         with suppress(ProcessLookupError):  # its stubs are in its session
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(5)
+        process.wait(60)
         for left in Path("/dev/shm").glob(f"{prefix}*"):
             left.unlink(missing_ok=True)
 

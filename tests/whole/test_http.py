@@ -18,7 +18,7 @@ from tests.support.front import read_all, read_until
 from tests.support.serving import Server
 from tests.support.small_models import slow_body, slow_model
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.core]
 
 LIMIT = 300_000
 BODY = json.dumps(slow_body(0, 1)).encode()
@@ -197,6 +197,7 @@ def test_slow_and_half_open_clients_cost_nothing_but_a_socket(slow: Server) -> N
         assert clients[2].recv(100).startswith(b"HTTP/1.1 200 OK")
 
 
+@pytest.mark.clock
 def test_c021_pings_are_answered_while_slow_requests_are_under_way(slow: Server) -> None:
     """The bound is the contract's own, two seconds; how long it really takes is measured elsewhere."""
     threads = [threading.Thread(target=slow.invoke, args=(slow_body(0.3, 0),)) for _ in range(24)]

@@ -12,33 +12,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ncf.export.export import export
 from ncf.training.run_directory import Run
-from tests.contracts.models import one, write_model
+from tests.support.eventually import eventually
 from tests.support.serving import SERVE, Server, children_of, free_port
+from tests.support.small_models import one, write_model
 
 pytestmark = pytest.mark.e2e
 
 ASK = {"user_id": "user 0", "k": 2}
-
-
-@pytest.fixture(scope="module")
-def one_model(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("one")
-    export(tiny_run, path, "tiny")
-    return path
-
-
-def eventually(what: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def run_serve(repository: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -49,7 +35,7 @@ def run_serve(repository: Path, **environment: str) -> subprocess.CompletedProce
         "SAGEMAKER_BIND_TO_PORT": str(free_port()),
     }
     return subprocess.run(
-        [SERVE], env={**os.environ, **mine, **environment}, capture_output=True, text=True, timeout=60, check=False
+        [SERVE], env={**os.environ, **mine, **environment}, capture_output=True, text=True, timeout=300, check=False
     )
 
 
@@ -64,9 +50,10 @@ def scratch(server: Server) -> list[Path]:
     return [Path(view[1]), *Path("/dev/shm").glob(f"{prefix[1]}*")]
 
 
+@pytest.mark.core
 def test_ready_pings_answers_and_a_clean_stop(one_model: Path) -> None:
     with Server(one_model) as server:
-        eventually(lambda: server.ping() in (503, 200), 10)  # the port is open long before the models are ready
+        eventually(lambda: server.ping() in (503, 200))  # the port is open long before the models are ready
         assert server.ping() == 503
         assert server.invoke(ASK).status == 503
         server.wait_until_ready()
@@ -79,27 +66,28 @@ def test_ready_pings_answers_and_a_clean_stop(one_model: Path) -> None:
         assert all(path.exists() for path in kept)
         began = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 30
         log = server.log.read_text()
         assert "Traceback" not in log
-        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 5)
+        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
         assert not any(path.exists() for path in kept)
 
 
+@pytest.mark.core
 def test_sigterm_lets_requests_in_flight_finish(one_model: Path) -> None:
-    with Server(one_model) as server:
+    with Server(one_model, SERVE_WORKERS="1") as server:
         server.wait_until_ready()
         body = json.dumps(ASK).encode()
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as slow:
             # A request whose body is still on its way when SIGTERM comes.
             slow.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
             slow.sendall(body[:4])
-            time.sleep(0.3)
+            assert server.ping() == 200  # one worker takes connections in their order, so it has taken that one
             server.process.send_signal(signal.SIGTERM)
-            time.sleep(0.7)
+            eventually(lambda: server.ping() == 0)
             slow.sendall(body[4:])
             assert slow.recv(4096).startswith(b"HTTP/1.1 200")
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
 
 
 def test_no_answer_is_lost_at_sigterm_under_load(one_model: Path) -> None:
@@ -128,22 +116,23 @@ def test_no_answer_is_lost_at_sigterm_under_load(one_model: Path) -> None:
         threads = [threading.Thread(target=load, args=(server,)) for _ in range(8)]
         for thread in threads:
             thread.start()
-        time.sleep(1)
+        eventually(lambda: answered > 50)
         stopping.set()
         assert server.stop() == 0
         for thread in threads:
-            thread.join(20)
+            thread.join(120)
             assert not thread.is_alive()
     assert problems == []
     assert answered > 50
 
 
+@pytest.mark.core
 def test_tritonserver_that_dies_is_started_again(one_model: Path) -> None:
     with Server(one_model) as server:
         server.wait_until_ready()
         eventually(lambda: "ready after" in server.log.read_text())
         os.kill(children_of(server.process.pid)["tritonserver"], signal.SIGKILL)
-        eventually(lambda: server.ping() == 503, 5)
+        eventually(lambda: server.ping() == 503)
         refused = server.invoke(ASK)
         assert refused.status == 503
         server.wait_until_ready()
@@ -166,6 +155,7 @@ def test_tritonserver_may_die_again_while_it_loads(one_model: Path) -> None:
         assert server.invoke(ASK).status == 200
 
 
+@pytest.mark.clock
 def test_ping_says_503_while_tritonserver_hangs(one_model: Path) -> None:
     with Server(one_model) as server:
         server.wait_until_ready()
@@ -175,7 +165,7 @@ def test_ping_says_503_while_tritonserver_hangs(one_model: Path) -> None:
         assert server.ping() == 503
         assert time.monotonic() - began < 2
         os.kill(triton, signal.SIGCONT)
-        eventually(lambda: server.ping() == 200, 5)
+        eventually(lambda: server.ping() == 200)
 
 
 # `serve` with little patience for a tritonserver that hangs while it starts.
@@ -285,7 +275,7 @@ def test_what_dies_again_and_again_ends_everything(one_model: Path) -> None:
             os.kill(gunicorn, signal.SIGKILL)
             eventually(lambda last=gunicorn: server.process.poll() is not None
                        or children_of(server.process.pid).get("gunicorn", last) != last)  # fmt: skip
-        assert server.process.wait(20) == 1
+        assert server.process.wait(60) == 1
         assert "giving up" in server.log.read_text()
 
 
@@ -295,7 +285,7 @@ def test_when_serve_is_killed_nothing_is_left_running(one_model: Path) -> None:
         pids = list(children_of(server.process.pid).values())
         server.process.kill()
         server.process.wait()
-        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20)
+        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 def test_odd_paths_and_a_folder_with_an_odd_name(one_model: Path, tmp_path: Path) -> None:

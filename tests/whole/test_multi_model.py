@@ -18,9 +18,9 @@ import pytest
 
 from ncf.export.export import export
 from ncf.training.run_directory import Run
-from tests.contracts.models import DOUBLE, one, write_model
+from tests.support.eventually import eventually
 from tests.support.serving import Answer, Server, children_of
-from tests.whole.test_lifecycle import eventually
+from tests.support.small_models import DOUBLE, one, write_model
 
 pytestmark = pytest.mark.e2e
 

@@ -1,4 +1,4 @@
-"""Failures at a multi-model endpoint, and that nothing is left of them, nor of a hundred loads."""
+"""What can go wrong at a multi-model endpoint, and what is left of it, also after many loads."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from typing import Any
 
 import pytest
 
-from tests.contracts.models import one, write_model
+from tests.support.eventually import eventually
 from tests.support.serving import children_of
-from tests.whole.test_lifecycle import eventually, scratch
+from tests.support.small_models import one, write_model
+from tests.whole.test_lifecycle import scratch
 from tests.whole.test_multi_model import Endpoint, ask, begun, held, outputs
 
 pytestmark = pytest.mark.e2e
 
-LOADS = 100
+LOADS = 25
 
 
 def memory(pid: int) -> float:
@@ -153,7 +154,7 @@ def test_a_model_whose_process_died_comes_back(endpoint: Endpoint) -> None:
     assert endpoint.stubs("fragile") == set()
 
 
-def test_a_hundred_loads_and_one_that_is_cut_off_leave_nothing(endpoint: Endpoint) -> None:
+def test_many_loads_and_one_that_is_cut_off_leave_nothing(endpoint: Endpoint) -> None:
     def come_and_go(number: int) -> tuple[int, int, int]:
         name = f"n{number % 24}"
         with busy[number % 24]:
@@ -182,7 +183,7 @@ def test_a_hundred_loads_and_one_that_is_cut_off_leave_nothing(endpoint: Endpoin
         with ThreadPoolExecutor(16) as many:
             for number, statuses in enumerate(many.map(come_and_go, range(LOADS)), 1):
                 assert statuses == (200, 200, 200)
-                if number % 20 == 0:
+                if number % 5 == 0:
                     sizes.append([memory(pid) for pid in (triton, *endpoint.workers)])
         print("resident MB of tritonserver and the workers:", sizes)
         assert all(last < first + 30 for first, last in zip(sizes[0], sizes[-1], strict=True))
@@ -222,9 +223,9 @@ def test_sigterm_while_a_load_hangs(endpoint: Endpoint) -> None:
         processes += endpoint.stubs()
         began = time.monotonic()
         assert endpoint.server.stop() == 0
-        assert time.monotonic() - began < 25
+        assert time.monotonic() - began < 30
         with suppress(OSError, http.client.HTTPException):
             assert load.result().status == 503
-        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes), 5)
+        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
     assert not folder.exists()
     assert "Traceback" not in endpoint.server.log.read_text()

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.eventually import eventually
 from tests.support.serving import Server, children_of, free_port
 
 pytestmark = pytest.mark.e2e
@@ -96,15 +97,6 @@ class Observed(Server):
             if parent == gunicorn:
                 found.append(int(folder.name))
         return found
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """What a worker counts is seen about a second later."""
-    for _ in range(300):
-        if condition():
-            return
-        time.sleep(0.1)
-    assert condition()
 
 
 @pytest.fixture(scope="module")
@@ -226,37 +218,12 @@ def test_a_worker_that_dies_takes_no_counts_along(observed: Observed) -> None:
     eventually(lambda: (observed.counts() - before)[FOOD, 200] == 21)
 
 
-def test_the_figures_for_cloudwatch_are_those_of_what_was_sent(repository: Path) -> None:
-    """The last ones, from just before the end, too."""
-    with Observed(repository) as server:
-        server.wait_until_ready()
-        for number in range(30):
-            assert server.invoke({"model": FOOD, "user_id": f"u{number}"}).status == 200
-        assert server.invoke({"model": FASHION, "user_id": "u1", "k": 0}).status == 400
-        assert server.stop() == 0
-        documents = [line for line in server.lines() if "_aws" in line]
-        requests = [line for line in server.lines() if "request_id" in line]
-    sums: Counter[str] = Counter()
-    for document in documents:
-        [directive] = document["_aws"]["CloudWatchMetrics"]
-        assert directive["Namespace"] == "ncf-triton"
-        assert directive["Dimensions"] == [["model"]]
-        assert {metric["Name"] for metric in directive["Metrics"]} <= document.keys()
-        assert sum(document["Latency"]["Counts"]) == document["Requests"]
-        assert document["Errors"] == 0
-        sums[document["model"]] += document["Requests"]
-    assert sums[FOOD] == 30
-    assert sum(sums.values()) == 31
-    assert Counter(line["status"] for line in requests if line["model"]) >= Counter({200: 30})
-    assert len(requests) == 31
-
-
-def test_without_being_asked_nothing_is_written_and_no_port_is_open(repository: Path) -> None:
+def test_without_being_asked_nothing_is_written_and_no_port_is_open(one_model: Path) -> None:
     quiet = {"SAGEMAKER_TRITON_ALLOW_METRICS": "", "SERVE_ACCESS_LOG": "", "SERVE_EMF_SECONDS": ""}
-    with Observed(repository, **quiet) as server:
+    with Observed(one_model, **quiet) as server:
         server.wait_until_ready()
-        assert server.invoke({"model": FOOD, "user_id": "u17"}).status == 200
-        assert server.invoke({"model": FOOD, "user_id": "u17", "k": 0}).status == 400
+        assert server.invoke({"user_id": "user 0"}).status == 200
+        assert server.invoke({"user_id": "user 0", "k": 0}).status == 400
         with pytest.raises(ConnectionRefusedError):
             server.page()
         assert server.stop() == 0
@@ -271,3 +238,35 @@ def test_a_port_that_is_taken_is_one_line_and_exit_code_2(repository: Path) -> N
             [line] = [line for line in server.log.read_text().splitlines() if port in line]
             assert "Traceback" not in server.log.read_text()
             assert "SAGEMAKER_TRITON_METRICS_PORT" in line
+
+
+def test_the_figures_for_cloudwatch_are_those_of_what_was_sent(observed: Observed) -> None:
+    """The last test: it stops the server, because the figures from just before the end count too."""
+
+    def documents() -> list[dict[str, Any]]:
+        return [line for line in observed.lines() if "_aws" in line]
+
+    def requests() -> Counter[str]:
+        counted: Counter[str] = Counter()
+        for document in documents():
+            counted[document["model"]] += document["Requests"]
+        return counted
+
+    eventually(lambda: sum(requests().values()) == sum(observed.counts().values()))
+    before, lines = requests(), len(observed.lines())
+    for number in range(30):
+        assert observed.invoke({"model": FOOD, "user_id": f"u{number}"}).status == 200
+    assert observed.invoke({"model": FASHION, "user_id": "u1", "k": 0}).status == 400
+    assert observed.stop() == 0
+    for document in documents():
+        [directive] = document["_aws"]["CloudWatchMetrics"]
+        assert directive["Namespace"] == "ncf-triton"
+        assert directive["Dimensions"] == [["model"]]
+        assert {metric["Name"] for metric in directive["Metrics"]} <= document.keys()
+        assert sum(document["Latency"]["Counts"]) == document["Requests"]
+        assert document["Errors"] == 0
+    sent = requests() - before
+    assert sent[FOOD] == 30
+    assert sum(sent.values()) == 31
+    statuses = [line["status"] for line in observed.lines()[lines:] if "request_id" in line]
+    assert Counter(statuses) == {200: 30, 400: 1}

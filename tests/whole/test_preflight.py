@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,9 +14,10 @@ import pytest
 
 from serve.triton.gpus import count_gpus
 from serve.triton.runtime import NGC_SERVER
+from tests.support.eventually import eventually
 from tests.support.serving import Server, children_of
 from tests.support.small_models import slow_body, slow_model
-from tests.whole.test_lifecycle import eventually, run_serve
+from tests.whole.test_lifecycle import run_serve
 
 pytestmark = pytest.mark.e2e
 
@@ -59,8 +59,8 @@ def on(tmp: str, shm: str, folder: Path, *command: object) -> list[str]:
 
 
 def log_of(server: Server) -> str:
-    """Of a `serve` that ends by itself, within ten seconds and without a traceback."""
-    assert server.process.wait(10) == 1
+    """Of a `serve` that ends by itself, without a traceback."""
+    assert server.process.wait(120) == 1
     log = server.log.read_text()
     assert "Traceback" not in log
     return log
@@ -93,12 +93,11 @@ def test_a_repository_that_cannot_be_served_here(tmp_path: Path, path: str, conf
     model = slow_model((tmp_path / path).parent)
     if config:
         (model / "config.pbtxt").write_text(config)
-    began = time.monotonic()
     ended = run_serve(tmp_path)
-    assert time.monotonic() - began < 10
     assert ended.returncode == 1
     assert message.format(path=tmp_path) in ended.stderr
     assert "Traceback" not in ended.stderr
+    assert "server.cc" not in ended.stderr  # Triton, which writes this at every start here, has not been started
 
 
 def test_a_broken_model_among_others_is_said_and_costs_only_itself(server: Server, repository: Path) -> None:
@@ -156,7 +155,7 @@ def test_process_1_buries_what_its_children_leave_behind(tmp_path: Path) -> None
         os.kill(children_of(server.process.pid)["tritonserver"], signal.SIGKILL)
         eventually(lambda: "(1 of 3)" in server.log.read_text())
         server.wait_until_ready()
-        eventually(lambda: zombies_of(server.process.pid) == [], 5)
+        eventually(lambda: zombies_of(server.process.pid) == [])
         assert server.invoke(slow_body(0, 7)).status == 200
 
 
@@ -184,5 +183,5 @@ def test_another_configuration_than_the_one_read_here_is_not_judged(tmp_path: Pa
     shutil.copy(usual, tmp_path / "slow" / "configs" / "cpu.pbtxt")
     usual.write_text(usual.read_text().replace("KIND_CPU", "KIND_GPU"))
     with Server(tmp_path, SAGEMAKER_TRITON_ADDITIONAL_ARGS="--model-config-name=cpu") as server:
-        server.wait_until_ready(30)
+        server.wait_until_ready()
         assert server.invoke(slow_body(0, 1)).status == 200

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,12 @@ from ncf.training.run import train_run
 from ncf.training.run_directory import Run, load_run
 from tests.support.eventually import eventually
 from tests.support.serving import Server, children_of
+from tests.whole.test_lifecycle import scratch
 
 pytestmark = pytest.mark.e2e
 
 NAME = "shop"
-LOAD_SECONDS = 30
+ENOUGH = 500  # answers of a version, before the next change
 
 
 def train(folder: Path, users: range, items: range) -> Run:
@@ -117,6 +117,12 @@ class Load:
             else:
                 self.asked[min(version)] = self.asked.get(min(version), 0) + 1
 
+    def go_on(self, version: str) -> None:
+        """Until the clients have got `ENOUGH` more answers of a version."""
+        before = self.asked.get(version, 0)
+        eventually(lambda: self.wrong or self.asked.get(version, 0) >= before + ENOUGH)
+        assert self.wrong == []
+
     def ping(self) -> None:
         while not self.stopped.wait(0.2):
             if (status := self.server.ping()) != 200:
@@ -130,28 +136,16 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self.stopped.set()
         for thread in self.threads:
-            thread.join(40)
+            thread.join(120)
+            assert not thread.is_alive()
 
 
 def answers(server: Server) -> list[Any]:
     return [rounded(server.invoke(ask).json) for ask in ASKS]
 
 
-def expected_of(run: Run, folder: Path, version: str) -> list[Any]:
-    """What a server that only ever had this run answers."""
-    export(run, folder, NAME)
-    with Server(folder) as server:
-        server.wait_until_ready()
-        found = answers(server)
-    text = json.dumps(found).replace('"model_version": "1"', f'"model_version": "{version}"')
-    return list(json.loads(text))
-
-
-def wait_for_log(server: Server, text: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while text not in server.log.read_text():
-        assert time.monotonic() < deadline, server.log.read_text()
-        time.sleep(0.05)
+def wait_for_log(server: Server, text: str, seconds: float = 120, *, times: int = 1) -> None:
+    eventually(lambda: server.log.read_text().count(text) >= times, seconds, server.log.read_text)
 
 
 def loaded(server: Server, name: str) -> list[str]:
@@ -164,37 +158,40 @@ def version_of(server: Server) -> str:
     return str(server.invoke(ASKS[0]).json["model_version"])
 
 
-def wait_for_version(server: Server, version: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for_version(server: Server, version: str, seconds: float = 120) -> None:
     # A worker that found its files changed refuses until then, and has no version to name.
-    while server.invoke(ASKS[0]).json.get("model_version") != version:
-        assert time.monotonic() < deadline, server.log.read_text()
-        time.sleep(0.1)
+    eventually(lambda: server.invoke(ASKS[0]).json.get("model_version") == version, seconds, server.log.read_text)
+
+
+def loaded_versions(server: Server) -> set[str]:
+    """The versions that Triton is shown."""
+    folder, *_ = scratch(server)
+    return {path.name for path in (folder / "models" / NAME).iterdir() if path.name.isdecimal()}
 
 
 def test_versions_change_under_load_without_a_failed_or_mixed_answer(first: Run, second: Run, tmp_path: Path) -> None:
-    expected = {"1": expected_of(first, tmp_path / "a", "1"), "2": expected_of(second, tmp_path / "b", "2")}
-    assert all(one != other for one, other in zip(expected["1"], expected["2"], strict=True))
     repository = tmp_path / "served"
     export(first, repository, NAME)
-    with Server(repository, SERVE_WORKERS="2") as server:
+    export(second, tmp_path / "alone", NAME, version=2)
+    with Server(repository, SERVE_WORKERS="2") as server, Server(tmp_path / "alone") as alone:
+        alone.wait_until_ready()
         server.wait_until_ready()
-        began = time.monotonic()
+        # What a server answers that has only this version.
+        expected = {"1": answers(server), "2": answers(alone)}
+        assert all(one != other for one, other in zip(expected["1"], expected["2"], strict=True))
         with Load(server, expected) as load:
-            time.sleep(2)
+            load.go_on("1")
             export(second, repository, NAME)
-            wait_for_version(server, "2")
+            load.go_on("2")
             export(first, repository, NAME)  # version 3, and broken before anybody could load it whole
             (repository / f"{NAME}_query" / "3" / "model.pt").write_bytes(b"this is no TorchScript")
-            time.sleep(12)  # the broken one is tried, and version 1 is unloaded
-            assert version_of(server) == "2"
+            wait_for_log(server, f"{NAME}: version 2 stays")
+            eventually(lambda: loaded_versions(server) == {"2"})  # version 1 is unloaded
+            load.go_on("2")
             rollback(repository, NAME, 1)
-            wait_for_version(server, "1")
+            load.go_on("1")
             assert server.ping() == 200
-            time.sleep(max(2.0, LOAD_SECONDS - (time.monotonic() - began)))
         assert load.wrong == []
-        assert load.asked["1"] > 500
-        assert load.asked["2"] > 500
         log = server.log.read_text()
         assert f"{NAME}: version 2 is live after" in log
         assert f"{NAME}: version 3 is not served:" in log
@@ -236,10 +233,7 @@ def test_a_new_recommender_and_a_mended_version_go_live(first: Run, second: Run,
         shutil.copy(aside / NAME / "2" / "users.ids", repository / NAME / "2" / "users.ids")
         wait_for_version(server, "2")
         export(first, repository, "other")
-        deadline = time.monotonic() + 60
-        while server.invoke({"model": "other", **ASKS[0]}).status != 200:
-            assert time.monotonic() < deadline, server.log.read_text()
-            time.sleep(0.1)
+        eventually(lambda: server.invoke({"model": "other", **ASKS[0]}).status == 200, about=server.log.read_text)
         # A second recommender does not change which model answers requests that name none.
         assert (version_of(server), server.invoke(ASKS[0]).status) == ("2", 200)
         wait_for_log(server, f"requests that name no model still go to {NAME}; SAGEMAKER_TRITON_DEFAULT_MODEL_NAME")
@@ -274,10 +268,7 @@ def test_what_was_broken_at_the_start_and_what_came_later_survive_a_restart_of_t
         assert (tmp_path / "late_topk" / "config.pbtxt").read_text() == config  # the repository is only read
 
         os.kill(children_of(server.process.pid)["tritonserver"], signal.SIGKILL)
-        deadline = time.monotonic() + 60
-        while server.log.read_text().count("ready after") < 2:
-            assert time.monotonic() < deadline, server.log.read_text()
-            time.sleep(0.1)
+        wait_for_log(server, "ready after", times=2)
         assert rounded(server.invoke({**ask, "model": "late"}).json) == rounded(late)
         assert server.invoke(ask).json["model_version"] == "1"
         assert "Traceback" not in server.log.read_text()
@@ -289,10 +280,7 @@ def test_a_version_that_kills_triton_does_not_end_the_service(first: Run, second
         server.wait_until_ready()
         export(second, tmp_path, NAME)
         for attempt in (1, 2):
-            deadline = time.monotonic() + 60
-            while server.log.read_text().count("loading version 2") < attempt:
-                assert time.monotonic() < deadline, server.log.read_text()
-                time.sleep(0.01)
+            wait_for_log(server, "loading version 2", times=attempt)
             os.kill(children_of(server.process.pid)["tritonserver"], signal.SIGKILL)
         wait_for_log(server, "version 2 is not served: Triton went away while it was loaded")
         server.wait_until_ready()

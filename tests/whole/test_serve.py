@@ -21,7 +21,7 @@ import tritonclient.http
 from ncf.training.run_directory import Run
 from tests.support.serving import Server, children_of
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.core]
 
 FOOD = "ncf_food_model"
 
@@ -297,6 +297,7 @@ def test_chunked_bodies_and_kept_alive_connections(server: Server) -> None:
     connection.close()
 
 
+@pytest.mark.clock
 def test_c039_gzip_in_and_out(server: Server) -> None:
     headers = {"Content-Encoding": "gzip", "Accept-Encoding": "gzip"}
     asked = {"model": FOOD, "user_id": "u1", "k": 100}
@@ -409,6 +410,7 @@ def test_triton_listens_on_the_loopback_interface_only(server: Server) -> None:
     assert all(address.partition(":")[0].endswith("0100007F") for address in listening)
 
 
+@pytest.mark.clock
 def test_requests_and_pings_at_once(server: Server) -> None:
     stop = threading.Event()
     worst = 0.0

@@ -26,6 +26,7 @@ def invoke(*arguments: object) -> str:
     return result.stdout
 
 
+@pytest.mark.core
 def test_train_evaluate_export(food_csv: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     trained = run_ncf("train", "--data", food_csv, "--output", run, "--model", "gmf", "--epochs", 2, "--seed", 3)

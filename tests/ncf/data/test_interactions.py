@@ -12,6 +12,8 @@ from ncf.data.interactions import Columns, IdIndex
 from ncf.data.tables import read_interactions
 from ncf.errors import InputError
 
+pytestmark = pytest.mark.core
+
 ROWS = "user_id,item_id,weight,timestamp\nbob,x,1,30\namy,y,2.5,10\namy,x,1,20\n"
 
 

@@ -15,6 +15,8 @@ from ncf.data.splits import HeldOut, Split, SplitOptions, leave_one_out, random_
 from ncf.data.tables import read_interactions
 from ncf.errors import InputError
 
+pytestmark = pytest.mark.core
+
 
 def paper_folder(folder: Path, **files: str) -> Path:
     texts = {

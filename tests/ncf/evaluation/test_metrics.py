@@ -16,6 +16,8 @@ from ncf.evaluation.metrics import (
     summarise,
 )
 
+pytestmark = pytest.mark.core
+
 NONE = torch.zeros(1, 3, dtype=torch.bool)
 
 

@@ -12,6 +12,8 @@ from ncf.evaluation.ranking import Candidates, evaluate_full, evaluate_sampled, 
 from ncf.models.scorers import Popularity
 from ncf.models.seen import SeenItems, known_items
 
+pytestmark = pytest.mark.core
+
 CPU = torch.device("cpu")
 
 

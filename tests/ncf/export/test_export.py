@@ -36,6 +36,7 @@ def pbtxt(path: Path) -> model_config_pb2.ModelConfig:
     return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
 
 
+@pytest.mark.core
 def test_config_is_what_triton_reads(food_run: Run, tmp_path: Path) -> None:
     exported = export(food_run, tmp_path, "m", device="cpu")
     score, topk, query = (pbtxt(path / "config.pbtxt") for path in (exported.score, exported.topk, exported.query))
@@ -121,6 +122,7 @@ def test_inputs_are_the_arguments_of_forward_and_no_device_is_baked_in(food_run:
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.core
 def test_exported_modules_are_total_and_equal_eager(name: str) -> None:
     torch.manual_seed(1)
     num_users, num_items, k = 9, 30, 12
@@ -290,6 +292,7 @@ def test_a_killed_export_leaves_no_half_model(food_run: Run, tmp_path: Path, cap
     assert sorted(path.name for path in tmp_path.iterdir()) == [*left, "m", "m_query", "m_topk"]
 
 
+@pytest.mark.core
 def test_rollback_withdraws_what_is_newer_and_deletes_nothing(food_run: Run, tmp_path: Path) -> None:
     for _ in range(3):
         export(food_run, tmp_path, "m")

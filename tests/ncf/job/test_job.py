@@ -28,6 +28,7 @@ OWN = {r"epoch +\d+ .*NDCG=(.*?);": 2, "best epoch .*NDCG=(.*?);": 1, "test: .*N
 GUIDE = (Path(__file__).parents[3] / "docs" / "training-jobs.md").read_text()
 
 
+@pytest.mark.core
 def test_c097_to_c100_and_c104_to_c106_a_job_trains_and_leaves_a_repository(tmp_path: Path) -> None:
     """As a process, with nothing under /opt/ml; the archive of what it leaves is a repository elsewhere, too."""
     job = small_job(tmp_path / "ml", model_name="trained", sagemaker_program="x")

@@ -11,6 +11,8 @@ from ncf.models.neural import build_model
 from ncf.training.config import MODEL_NAMES, TrainConfig
 from tests.support.training import train
 
+pytestmark = pytest.mark.core
+
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
 @pytest.mark.parametrize("num_layers", [1, 3])

@@ -9,6 +9,8 @@ import ncf.models.seen
 from ncf.data.interactions import IdIndex, Interactions
 from ncf.models.seen import SeenItems
 
+pytestmark = pytest.mark.core
+
 # User 0 has seen 1, 3, 4 of 6; user 1 nothing; user 2 everything; user 3 the first and last
 USERS = torch.tensor([0, 0, 0, 2, 2, 2, 2, 2, 2, 3, 3])
 ITEMS = torch.tensor([4, 1, 3, 0, 1, 2, 3, 4, 5, 5, 0])

@@ -42,6 +42,7 @@ def test_an_epoch_holds_every_positive_once_with_fresh_negatives(food_csv: Path)
     assert seen.indptr.equal(positives.seen.indptr)
 
 
+@pytest.mark.core
 def test_the_model_beats_popularity_by_a_wide_margin(food_csv: Path) -> None:
     """The planted taste: popularity ranks among all groups, a model that found the groups among one in twelve."""
     split = load_split(food_csv)
@@ -62,6 +63,7 @@ def test_the_best_epoch_is_kept_and_training_stops(food_csv: Path) -> None:
     assert "no better epoch in 2" in result.stopped
 
 
+@pytest.mark.core
 def test_the_same_seed_gives_the_same_run(food_csv: Path) -> None:
     split = load_split(food_csv)
     losses = [train(split, QUICK, seed=seed).epochs[0].loss for seed in (5, 5, 6)]

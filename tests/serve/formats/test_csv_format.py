@@ -15,6 +15,8 @@ from serve.errors import BadRequest
 from serve.formats.csv_format import decode_csv, encode_csv
 from serve.formats.json_format import Decoded
 
+pytestmark = pytest.mark.core
+
 BOM = b"\xef\xbb\xbf"
 anything = settings(deadline=None, database=None)
 # What CSV can carry: no NUL, no carriage return without a line feed, and of line ends only \n is kept apart from \r\n.

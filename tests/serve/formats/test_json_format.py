@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from serve.errors import BadRequest
 from serve.formats.registry import JSON, JSON_LINES, parse_json
 
+pytestmark = pytest.mark.core
+
 BOM = b"\xef\xbb\xbf"
 anything = settings(deadline=None, database=None)
 values = st.recursive(

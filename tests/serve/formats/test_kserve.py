@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from serve.errors import BadRequest
 from serve.formats.kserve import binary_header_length, check_kserve, is_plain
 
+pytestmark = pytest.mark.core
+
 BINARY = b"application/vnd.sagemaker-triton.binary+json"
 
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from serve.errors import BadRequest, NotAcceptable
 from serve.formats.npy_format import decode_npy, encode_npy
 
+pytestmark = pytest.mark.core
+
 anything = settings(deadline=None, database=None)
 WHOLE = ["<i1", "<u1", "<i2", ">i2", "<u2", "<i4", ">i4", "<u4", "<i8", ">i8", "<u8", ">u8"]
 scores = st.none() | st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -16,6 +16,8 @@ from serve.formats.registry import CSV, JSON, JSON_LINES, NPY, Format
 from serve.formats.slices import MAX_JSON_LINE, LineSlices, Slice, SliceAnswers
 from serve.recommend.parse import parse_request, work
 
+pytestmark = pytest.mark.core
+
 BOM = b"\xef\xbb\xbf"
 anything = settings(deadline=None, database=None)
 

@@ -9,6 +9,8 @@ import pytest
 from serve.models.repository import Release, Repository, RepositoryError
 from serve.recommend.recommender import part_names
 
+pytestmark = pytest.mark.core
+
 
 def model(folder: Path, name: str, recommender: bool = False, version: int = 1) -> None:
     (folder / name / str(version)).mkdir(parents=True)

@@ -12,6 +12,8 @@ import pytest
 from serve.models.repository import Release
 from serve.models.served import Served, ServedFile, changing
 
+pytestmark = pytest.mark.core
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:

@@ -13,6 +13,8 @@ from serve.recommend.plan import Answer, Plan
 from serve.recommend.recommender import Part
 from serve.triton.tensors import TensorRequest
 
+pytestmark = pytest.mark.core
+
 SCORE, QUERY = Part("m", 4), Part("m_query", 2)
 
 

@@ -6,6 +6,8 @@ from serve.errors import BadRequest
 from serve.recommend.asks import ASKS, FIELDS
 from serve.recommend.parse import CandidatesRequest, RankRequest, ScoreRequest, parse_request
 
+pytestmark = pytest.mark.core
+
 MOST = 20
 
 

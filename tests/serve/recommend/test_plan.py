@@ -18,6 +18,8 @@ from serve.recommend.parse import parse_request
 from serve.recommend.plan import Plan, plan
 from serve.recommend.recommender import Recommender
 
+pytestmark = pytest.mark.core
+
 
 @pytest.fixture
 def recommender(tmp_path: Path) -> Recommender:

@@ -1,180 +1,12 @@
-"""Small models for Triton's Python backend, and what they are asked: well, oddly and wrongly."""
+"""Bodies of requests to the small models: well, oddly and wrongly formed."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-# `sums`: two inputs, batches; its first number says what goes wrong. The texts of errors decide about 507 (C70).
-SUMS = """
-import pathlib
-import time
+from tests.support.small_models import LEFT, RIGHT, SHARED, asked, left, one, output, sums, tensor
 
-import triton_python_backend_utils as triton
-
-FAILURES = {666: "refused on demand", 667: "CUDA out of memory", 668: "No space left on device"}
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [self.answer(request) for request in requests]
-
-    def answer(self, request):
-        left, right = (triton.get_input_tensor_by_name(request, name).as_numpy() for name in ("LEFT", "RIGHT"))
-        if left.size and int(left.flat[0]) in FAILURES:
-            return triton.InferenceResponse(error=triton.TritonError(FAILURES[int(left.flat[0])]))
-        if left.size and left.flat[0] == 669:
-            raise RuntimeError("raised on demand")
-        if left.size and left.flat[0] == 670:
-            pathlib.Path(__file__).with_name("busy").touch()
-            time.sleep(1)
-        sums, differences = triton.Tensor("SUM", left + right), triton.Tensor("DIFFERENCE", left - right)
-        return triton.InferenceResponse([sums, differences])
-"""
-SUMS_CONFIG = """
-backend: "python"
-max_batch_size: 4
-input [ { name: "LEFT" data_type: TYPE_INT32 dims: [ 3 ] }, { name: "RIGHT" data_type: TYPE_INT32 dims: [ 3 ] } ]
-output [ { name: "SUM" data_type: TYPE_INT32 dims: [ 3 ] }, { name: "DIFFERENCE" data_type: TYPE_INT32 dims: [ 3 ] } ]
-dynamic_batching { }
-instance_group [ { kind: KIND_CPU } ]
-"""
-
-# `echo`: any of its inputs, in shapes of the caller's choice, and no batches.
-ECHO = """
-import triton_python_backend_utils as triton
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [
-            triton.InferenceResponse([triton.Tensor(f"{t.name()}_OUT", t.as_numpy()) for t in request.inputs()])
-            for request in requests
-        ]
-"""
-ECHO_TYPES = {"TEXT": "STRING", "REAL": "FP64", "SINGLE": "FP32", "HALF": "FP16", "FLAG": "BOOL", "BIG": "UINT64"}
-ECHO_INPUTS = ", ".join(
-    f'{{ name: "{n}" data_type: TYPE_{t} dims: [ -1 ] optional: true }}' for n, t in ECHO_TYPES.items()
-)
-ECHO_OUTPUTS = ", ".join(f'{{ name: "{n}_OUT" data_type: TYPE_{t} dims: [ -1 ] }}' for n, t in ECHO_TYPES.items())
-ECHO_CONFIG = f"""
-backend: "python"
-input [ {ECHO_INPUTS} ]
-output [ {ECHO_OUTPUTS} ]
-instance_group [ {{ kind: KIND_CPU }} ]
-"""
-
-# `double`: the one input that a raw request needs (C49).
-DOUBLE = """
-import triton_python_backend_utils as triton
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [
-            triton.InferenceResponse([triton.Tensor("DOUBLE", 2 * request.inputs()[0].as_numpy())])
-            for request in requests
-        ]
-"""
-DOUBLE_CONFIG = """
-backend: "python"
-max_batch_size: 4
-input [ { name: "NUMBER" data_type: TYPE_INT32 dims: [ -1 ] } ]
-output [ { name: "DOUBLE" data_type: TYPE_INT32 dims: [ -1 ] } ]
-instance_group [ { kind: KIND_CPU } ]
-"""
-
-# `repeat`: decoupled, two responses to one request (C63).
-REPEAT = """
-import triton_python_backend_utils as triton
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        for request in requests:
-            sender = request.get_response_sender()
-            for _ in range(2):
-                sender.send(triton.InferenceResponse([triton.Tensor("OUT", request.inputs()[0].as_numpy())]))
-            sender.send(flags=triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-"""
-REPEAT_CONFIG = """
-backend: "python"
-input [ { name: "IN" data_type: TYPE_INT32 dims: [ -1 ] } ]
-output [ { name: "OUT" data_type: TYPE_INT32 dims: [ -1 ] } ]
-model_transaction_policy { decoupled: true }
-instance_group [ { kind: KIND_CPU } ]
-"""
-
-# `chain`: an ensemble of one step, `double`.
-CHAIN_CONFIG = """
-platform: "ensemble"
-max_batch_size: 4
-input [ { name: "IN" data_type: TYPE_INT32 dims: [ -1 ] } ]
-output [ { name: "OUT" data_type: TYPE_INT32 dims: [ -1 ] } ]
-ensemble_scheduling { step [ {
-  model_name: "double" model_version: -1
-  input_map { key: "NUMBER" value: "IN" } output_map { key: "DOUBLE" value: "OUT" }
-} ] }
-"""
-
-# `broken` and `starved` cannot be loaded, the second for want of memory (C68).
-BROKEN = 'raise ImportError("broken on purpose")\n'
-STARVED = 'raise MemoryError("out of memory on purpose")\n'
-
-MODELS = {
-    "sums": (SUMS_CONFIG, SUMS),
-    "echo": (ECHO_CONFIG, ECHO),
-    "double": (DOUBLE_CONFIG, DOUBLE),
-    "repeat": (REPEAT_CONFIG, REPEAT),
-    "chain": (CHAIN_CONFIG, ""),
-    "broken": (DOUBLE_CONFIG, BROKEN),
-    "starved": (DOUBLE_CONFIG, STARVED),
-}
-
-
-def write_model(kind: str, folder: Path) -> None:
-    """Version 1 of one of `MODELS` with its configuration; `folder` is the model's own and does not exist yet."""
-    config, source = MODELS[kind]
-    (folder / "1").mkdir(parents=True)
-    (folder / "config.pbtxt").write_text(config)
-    (folder / "1" / "model.py").write_text(source)
-
-
-def tensor(name: str, data: Any, shape: Any = (1, 3), datatype: Any = "INT32", **more: Any) -> dict[str, Any]:
-    return {"name": name, "shape": shape, "datatype": datatype, "data": data, **more}
-
-
-def raw_tensor(name: str, size: Any = 12, shape: Any = (1, 3), datatype: str = "INT32", **more: Any) -> dict[str, Any]:
-    """A tensor whose `size` bytes stand behind the JSON part."""
-    return {
-        "name": name, "shape": shape, "datatype": datatype, "parameters": {"binary_data_size": size}, **more
-    }  # fmt: skip
-
-
-def asked(*tensors: dict[str, Any], **more: Any) -> bytes:
-    """A KServe-v2 request."""
-    return json.dumps({"inputs": tensors, **more}).encode()
-
-
-LEFT, RIGHT = tensor("LEFT", [[1, 2, 3]]), tensor("RIGHT", [4, 5, 6])
-
-
-def sums(left: dict[str, Any] = LEFT, right: dict[str, Any] = RIGHT, **more: Any) -> bytes:
-    """A request to `sums`."""
-    return asked(left, right, **more)
-
-
-def left(**changes: Any) -> bytes:
-    """A request to `sums` with another first input."""
-    return sums({**LEFT, **changes})
-
-
-def output(name: Any = "SUM", **parameters: Any) -> dict[str, Any]:
-    return {"name": name, "parameters": parameters}
-
-
-SHARED = {"shared_memory_region": "r", "shared_memory_byte_size": 12}
 ONE_TO_SIX, TWELVE = list(range(6)), list(range(12))
 
 # Requests to `sums` by name: those that are answered or refused for what they ask …
@@ -252,12 +84,6 @@ NOT_JSON = {
     "single quotes": sums().replace(b'"', b"'"), "lone surrogate": b'{"id": "\\ud800", ' + sums()[1:],
     "NaN for a whole number": left(data=[float("nan"), 2, 3]),
 }  # fmt: skip
-
-
-def one(name: str, datatype: str, *values: Any, shape: Any = None) -> bytes:
-    """A request with one input."""
-    return asked(tensor(name, values, [len(values)] if shape is None else shape, datatype))
-
 
 ECHO_ASKED = {
     "text": one("TEXT", "BYTES", "a", "", "é☃", "\u0000", 'q"\\'), "no text": one("TEXT", "BYTES"),
