@@ -1,8 +1,9 @@
 """Finds a tritonserver and makes it runnable: the NGC image's, else the one in the nvidia-pytriton wheel.
 
-The wheel's server has no libtorch backend, so `backends/pytorch` stands in for it under the same name: a model
-repository runs on either without a change. `python3 -m serve.triton.runtime` lays the wheel's backends out for good,
-as an image does: then a start copies nothing, and nothing in /tmp needs to be executable.
+The wheel's server has no libtorch backend. Ours in C++ (native.py) takes its place under the same name, so a model
+repository runs on either server without a change; where it could not be built, `backends/pytorch/model.py` does, in
+one slower Python process an instance. `python3 -m serve.triton.runtime` builds it and lays the backends out for good,
+as `make` and the image do: then a start copies nothing, and nothing in /tmp needs to be executable.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
+
+from serve.triton import native
 
 log = logging.getLogger("serve")
 
@@ -71,6 +74,11 @@ def find_runtime(scratch: Path) -> TritonRuntime:
         _lay_out(files, backends)
     environment = _wheel_environment(server.parents[1] / "nvidia_pytriton.libs")
     _check_stub(backends / "python" / STUB, environment)
+    if (backends / "pytorch" / "model.py").exists():
+        log.warning(
+            "the native pytorch backend is not built here, so TorchScript runs in slower Python processes; install g++ "
+            "and run python3 -m serve.triton.runtime"
+        )
     flags = [f"--backend-directory={backends}"]
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         log.info("no GPU here: models run on the CPU (Triton's own error about CudaDriverHelper means the same)")
@@ -138,8 +146,16 @@ def _backend_files(server: Path) -> dict[str, Path]:
     python = [path for path in (server / "backends" / "python").iterdir() if path.is_file()]
     return {
         **{f"python/{path.name}": path for path in (*python, stub)},
-        "pytorch/model.py": LOCAL_BACKENDS / "pytorch" / "model.py",
+        **_pytorch_files(),
     }
+
+
+def _pytorch_files() -> dict[str, Path]:
+    """The native backend where it is built, else the stand-in in Python."""
+    built = LAID_OUT / "pytorch"
+    if native.is_built(built):
+        return {f"pytorch/{name}": built / name for name in (native.LIBRARY, native.STAMP)}
+    return {"pytorch/model.py": LOCAL_BACKENDS / "pytorch" / "model.py"}
 
 
 def _are_laid_out(files: dict[str, Path], folder: Path) -> bool:
@@ -153,6 +169,8 @@ def _are_laid_out(files: dict[str, Path], folder: Path) -> bool:
 def _lay_out(files: dict[str, Path], target: Path) -> None:
     """Copies, not links: Triton refuses a backend library that leads out of its directory."""
     for name, source in files.items():
+        if source == target / name:
+            continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target / name)
     (target / "python" / STUB).chmod(0o755)
@@ -180,11 +198,17 @@ def _check_stub(stub: Path, environment: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Lay the wheel's backends out where `find_runtime` looks for them."""
+    """Build the native backend and lay the wheel's backends out where `find_runtime` looks for them."""
     if not is_plain(LAID_OUT):
         sys.exit(
             f"serve: Triton cannot take the path {LAID_OUT}: it has more than letters, digits, '.', '_', '/' and '-'"
         )
+    if not native.is_built(LAID_OUT / "pytorch"):
+        print("building the pytorch backend with g++; this takes a minute")
+        try:
+            native.build(LAID_OUT / "pytorch")
+        except native.NotBuiltError as error:
+            print(f"the pytorch backend is not built: {error}; TorchScript will run in slower Python processes")
     try:
         _lay_out(_backend_files(_wheel()), LAID_OUT)
     except (OSError, RuntimeNotFoundError) as error:

@@ -1,8 +1,6 @@
 // One execution: the requests that Triton's batcher put together -> a response for each.
 #pragma once
 
-#include <c10/core/Stream.h>
-
 #include "model.h"
 
 namespace pytorch_backend {

@@ -162,7 +162,7 @@ const torch::jit::Module& Model::on(c10::Device device) {
   auto found = modules_.find(device.str());
   if (found == modules_.end()) {
     torch::jit::Module module = load(device);
-    signature_ = read_signature(module.get_method("forward").function().getSchema(), config);
+    if (modules_.empty()) signature_ = read_signature(module.get_method("forward").function().getSchema(), config);
     found = modules_.emplace(device.str(), std::move(module)).first;
     probe(found->second, device);
   }
