@@ -13,7 +13,7 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN apt-get update \
  && apt-get upgrade -y \
  && apt-get install -y --no-install-recommends \
-    binutils ca-certificates libpython3.11 media-types netbase python3-pip python3-venv tzdata \
+    ca-certificates g++ libpython3.11 media-types netbase python3-pip python3-venv tzdata \
  && rm -rf /var/lib/apt/lists/*
 COPY scripts/image/root.sh scripts/image/install.sh /build/image/
 RUN /build/image/root.sh /root-of-image

@@ -85,13 +85,15 @@ bench-train: .venv/ready  ## compare training with its products and gathers alon
 	benchmarks/tools/get_wrk.sh
 	mkdir -p $(@D) && touch $@
 
-.venv/ready: requirements.txt pyproject.toml scripts/ensure_libpython.sh
+NATIVE := $(wildcard serve/triton/backends/pytorch/native/*)
+.venv/ready: requirements.txt pyproject.toml scripts/ensure_libpython.sh $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
 	  || { echo "this needs Python 3.10, 3.11 or 3.12, and $(PYTHON) is not one: make PYTHON=python3.11 …"; exit 1; }
 	$(PYTHON) -m venv .venv
 	scripts/ensure_libpython.sh $(BIN)/python
 	@echo "installing what requirements.txt names; the first time this downloads for a minute or more"
 	$(BIN)/pip install --quiet --requirement requirements.txt --editable .
+	$(BIN)/python -m serve.triton.runtime
 	touch $@
 
 .venv/ready-dev: .venv/ready requirements-dev.txt

@@ -23,8 +23,10 @@ if grep '^nvidia-pytriton==' "$folder/chosen.txt" > "$folder/files-only.txt"; th
 fi
 
 site=$("$venv/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-# Headers, test programs, tests of libraries, stubs for other Pythons; torch_shm_manager is a part of torch itself.
-rm -rf "$site"/torch/{include,test} "$site"/setuptools "$site"/setuptools-*.dist-info "$site"/_distutils_hack "$site"/distutils-precedence.pth "$site"/pkg_resources
+# The app's stage compiles the pytorch backend against torch's headers; no image holds them.
+if [ -d "$site/torch/include" ]; then mv "$site/torch/include" /build/torch-include; fi
+# Test programs, tests of libraries, stubs for other Pythons; torch_shm_manager is a part of torch itself.
+rm -rf "$site"/torch/test "$site"/setuptools "$site"/setuptools-*.dist-info "$site"/_distutils_hack "$site"/distutils-precedence.pth "$site"/pkg_resources
 find "$site/torch/bin" -type f ! -name torch_shm_manager -delete 2> /dev/null || true
 find "$site"/{numpy,sympy,networkx,mpmath} -type d -name tests -prune -exec rm -rf {} + 2> /dev/null || true
 version=$("$venv/bin/python3" -c 'import sys; print("%d.%d" % sys.version_info[:2])')

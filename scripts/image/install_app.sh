@@ -7,7 +7,11 @@ python3 -m pip --python "$python" install --no-cache-dir --no-deps --find-links 
 export PATH=/opt/ncf-triton/bin:$PATH
 # Triton loads its backends from here. Laid out at each start instead, they would need a /tmp without noexec.
 if "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("pytriton") is None)'; then
+  headers=$(echo /opt/venv/lib/python3*/site-packages/torch)/include
+  ln -s /build/torch-include "$headers"
   "$python" -m serve.triton.runtime
+  rm "$headers"
+  [ -e /opt/venv/share/ncf-triton/backends/pytorch/libtriton_pytorch.so ] || { echo "the pytorch backend was not built" >&2; exit 1; }
   "$python" -m compileall -q --invalidation-mode unchecked-hash /opt/venv/share/ncf-triton
 fi
 for verb in serve train ncf; do

@@ -13,6 +13,7 @@ from typing import Any
 
 from serve.triton.gpus import count_gpus
 from serve.triton.model_config import read_config
+from serve.triton.native import is_ours
 
 PLATFORMS = {
     "onnxruntime_onnx": "onnxruntime",
@@ -63,8 +64,8 @@ def _problem(model: Path, backends: Path | None) -> str | None:
     versions = sorted((path for path in model.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
     if not versions:
         return f"{model} has no version; put the files of the first version into {model / '1'}"
-    # The libtorch backend may read other formats, too; the backend in Python that replaces it reads TorchScript only.
-    ours = backend == "pytorch" and backends is not None and _in_python(backend, backends)
+    # NVIDIA's libtorch backend may read other formats, too; those of `serve` read TorchScript only.
+    ours = backend == "pytorch" and backends is not None and is_ours(backends)
     if (ours or config.platform == "pytorch_libtorch") and not config.cc_model_filenames:
         reasons = [_unreadable(version / (config.default_model_filename or "model.pt")) for version in versions]
         return reasons[-1] if all(reasons) else None

@@ -1,8 +1,9 @@
 """Finds a tritonserver and prepares its start: that of NVIDIA's image, or else that of the nvidia-pytriton wheel.
 
-The wheel's server has no libtorch backend, so `backends/pytorch` takes its place under the same name: a model
-repository runs on either server without a change. `python3 -m serve.triton.runtime` copies the wheel's backends to
-their permanent place, as an image does; then a start copies nothing, and /tmp may be mounted noexec.
+The wheel's server has no libtorch backend. Our own in C++ (native.py) takes its place under the same name: a model
+repository runs on either server without a change. If it could not be built, `backends/pytorch/model.py` is used, in a
+slower Python process for each instance. `python3 -m serve.triton.runtime` builds it and copies the backends to
+their permanent place, as `make` and the image do; then a start copies nothing, and /tmp may be mounted noexec.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from serve.triton import native
 from serve.triton.gpus import count_gpus
 
 log = logging.getLogger("serve")
@@ -73,6 +75,11 @@ def find_runtime(scratch: Path) -> TritonRuntime:
         _lay_out(files, backends)
     environment = _wheel_environment(server.parents[1] / "nvidia_pytriton.libs")
     _check_stub(backends / "python" / STUB, environment)
+    if (backends / "pytorch" / "model.py").exists():
+        log.warning(
+            "the native pytorch backend is not built here, so TorchScript runs in slower Python processes; install g++ "
+            "and run python3 -m serve.triton.runtime"
+        )
     flags = [f"--backend-directory={backends}"]
     if not count_gpus():
         log.info("no GPU here: models run on the CPU (Triton's own error about CudaDriverHelper means the same)")
@@ -141,8 +148,16 @@ def _backend_files(server: Path) -> dict[str, Path]:
     python = [path for path in (server / "backends" / "python").iterdir() if path.is_file()]
     return {
         **{f"python/{path.name}": path for path in (*python, stub)},
-        "pytorch/model.py": LOCAL_BACKENDS / "pytorch" / "model.py",
+        **_pytorch_files(),
     }
+
+
+def _pytorch_files() -> dict[str, Path]:
+    """The native backend where it is built, else the stand-in in Python."""
+    built = LAID_OUT / "pytorch"
+    if native.is_built(built):
+        return {f"pytorch/{name}": built / name for name in (native.LIBRARY, native.STAMP)}
+    return {"pytorch/model.py": LOCAL_BACKENDS / "pytorch" / "model.py"}
 
 
 def _are_laid_out(files: dict[str, Path], folder: Path) -> bool:
@@ -156,6 +171,8 @@ def _are_laid_out(files: dict[str, Path], folder: Path) -> bool:
 def _lay_out(files: dict[str, Path], target: Path) -> None:
     """Copy the files into a folder; links would not do, because Triton refuses libraries outside a backend's folder."""
     for name, source in files.items():
+        if source == target / name:
+            continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target / name)
     (target / "python" / STUB).chmod(0o755)
@@ -186,12 +203,19 @@ def _check_stub(stub: Path, environment: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Copy the wheel's backends to their permanent place, where `find_runtime` looks for them."""
+    """Build the native backend and copy all backends to their permanent place, where `find_runtime` looks for them."""
     if not is_plain(LAID_OUT):
         sys.exit(
             f"serve: Triton cannot take the path {LAID_OUT}; it may have only letters, digits, '.', '_', '/' and '-'"
         )
     try:
+        if not native.is_built(LAID_OUT / "pytorch"):
+            print("building the pytorch backend with g++; this takes a minute", flush=True)
+            LAID_OUT.mkdir(parents=True, exist_ok=True)
+            try:
+                native.build(LAID_OUT / "pytorch")
+            except native.NotBuiltError as error:
+                print(f"the pytorch backend is not built: {error}; TorchScript will run in slower Python processes")
         _lay_out(_backend_files(_wheel()), LAID_OUT)
     except (OSError, RuntimeNotFoundError) as error:
         sys.exit(f"serve: {error}")

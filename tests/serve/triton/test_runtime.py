@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from serve.triton import native
 from serve.triton import runtime as triton_runtime
 from serve.triton.runtime import STUB, RuntimeNotFoundError, find_runtime
 
@@ -18,6 +19,10 @@ wheel_only = pytest.mark.skipif(triton_runtime.NGC_SERVER.exists(), reason="this
 def laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Backends as an image lays them out."""
     folder = tmp_path / "share" / "backends"
+    if native.is_built(triton_runtime.LAID_OUT / "pytorch"):  # compiling it takes a minute
+        shutil.copytree(triton_runtime.LAID_OUT / "pytorch", folder / "pytorch")
+    else:
+        monkeypatch.setattr(native, "COMPILER", "no-compiler-for-this-test")
     monkeypatch.setattr(triton_runtime, "LAID_OUT", folder)
     triton_runtime.main()
     return folder
@@ -32,7 +37,7 @@ def test_backends_that_are_laid_out_are_used_where_they_are(laid_out: Path, tmp_
 
 
 @wheel_only
-@pytest.mark.parametrize("file", [f"python/{STUB}", "python/libtriton_python.so", "pytorch/model.py"])
+@pytest.mark.parametrize("file", [f"python/{STUB}", "python/libtriton_python.so"])
 def test_backends_of_another_wheel_or_half_of_them_are_not(laid_out: Path, tmp_path: Path, file: str) -> None:
     (laid_out / file).write_bytes(b"of another version")
     assert find_runtime(tmp_path).backends == tmp_path / "backends"
@@ -41,6 +46,17 @@ def test_backends_of_another_wheel_or_half_of_them_are_not(laid_out: Path, tmp_p
     assert find_runtime(tmp_path).backends == tmp_path / "backends"
     triton_runtime.main()  # mends it
     assert find_runtime(tmp_path).backends == laid_out
+
+
+@wheel_only
+def test_a_native_backend_of_other_sources_is_not_loaded(laid_out: Path, tmp_path: Path) -> None:
+    """The backend in Python takes its place."""
+    (laid_out / "pytorch").mkdir(exist_ok=True)
+    (laid_out / "pytorch" / native.LIBRARY).touch()
+    (laid_out / "pytorch" / native.STAMP).write_text("other sources")
+    runtime = find_runtime(tmp_path)
+    assert runtime.backends == tmp_path / "backends"
+    assert [path.name for path in (runtime.backends / "pytorch").iterdir()] == ["model.py"]
 
 
 @wheel_only

@@ -1,0 +1,63 @@
+// A TorchScript module that a configuration was checked against, and what runs it.
+#pragma once
+
+#include <torch/csrc/jit/api/module.h>
+
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config.h"
+
+namespace pytorch_backend {
+
+// The words of a failure that a caller can use: the last line, without PyTorch's C++ stack.
+Failure failure_of(const std::exception& error);
+
+at::ScalarType scalar_type(TRITONSERVER_DataType datatype);
+
+// How the tensors of a configuration meet the arguments and the results of `forward`.
+struct Signature {
+  // For each argument of `forward` the position of its input in the configuration, or -1: the argument's own default.
+  std::vector<int> arguments;
+  std::vector<c10::IValue> defaults;  // as many as `arguments`
+  bool dictionary = false;            // `forward` takes one Dict[str, Tensor] of all inputs
+  std::vector<size_t> results;        // for each output of the configuration its position in what `forward` returns
+  bool results_by_index = false;
+};
+
+class Model {
+ public:
+  Model(std::string name, const std::string& folder, uint64_t version, Config config);
+
+  // The module on a device. All instances on one device share it, and with it the weights.
+  const torch::jit::Module& on(c10::Device device);
+
+  // One call of `forward`: a value per input of the configuration -> a value per output. Throws Failure.
+  std::vector<c10::IValue> forward(const torch::jit::Module& module, const std::vector<c10::IValue>& inputs) const;
+
+  // Run the module on zeros, so that a configuration which does not fit is refused at load and not at every request.
+  void probe(const torch::jit::Module& module, c10::Device device) const;
+
+  // The thread settings of a configuration hold for the thread that calls, so every instance's thread calls this.
+  void prepare_thread() const;
+
+  const Config config;
+  const std::string name;
+
+ private:
+  torch::jit::Module load(std::optional<c10::Device> device) const;
+  void set_process_options() const;
+
+  const std::string path_;
+  Signature signature_;
+  std::mutex loading_;
+  std::map<std::string, torch::jit::Module> modules_;
+};
+
+// Throw Failure if a value is not what the configuration promises for an output. `rows` is the batch, 0 without one.
+void check_output(const c10::IValue& value, const TensorConfig& output, int64_t rows);
+
+}  // namespace pytorch_backend
