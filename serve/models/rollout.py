@@ -224,15 +224,17 @@ class Rollout:
         return now if self._place(now) else release
 
     def _has_other_weights(self, release: Release) -> bool:
-        """Whether the weights of a loaded version were changed in the repository."""
+        """Whether the weights of a loaded version were changed or deleted in the repository."""
+        for part in release.parts:
+            self.view.mend(part)
         try:
             return weights_stamp(self.view.folder, release.parts, release.version) != release.weights
-        except OSError:  # deleted, or just being withdrawn
-            return False
+        except OSError:
+            return True
 
     def _stop_if_changed(self, name: str) -> None:
-        """Stop serving a live version whose weights were changed: when Triton loads or unloads another version, it also
-        loads the changed weights, and they must not be used with the old ids. The next looks load it anew."""
+        """Stop serving a live version whose weights were changed. When Triton loads or unloads another version, it also
+        loads the changed weights, which must not be used with the old ids. The next looks load the version anew."""
         live = self.live.get(name)
         if live and self._has_other_weights(live):
             log.error("%s: version %d is loaded anew, because its weights were changed", name, live.version)

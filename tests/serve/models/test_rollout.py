@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -139,6 +140,22 @@ def test_changed_weights_are_not_used_with_the_old_ids(shelf: Shelf) -> None:
     shelf.look_twice()
     assert shelf.rollout.served.recommenders == {"a": 1}
     assert shelf.rollout.live["a"] != first
+
+
+def test_a_live_version_that_was_deleted_and_exported_again_comes_back(shelf: Shelf) -> None:
+    """When another version is loaded, Triton unloads the deleted one."""
+    shelf.start()
+    for part in part_names("a"):
+        shutil.rmtree(shelf.repository / part / "1")
+    shelf.look_twice()
+    assert shelf.rollout.served.recommenders == {"a": 1}  # it is still loaded
+    export(shelf.run, shelf.repository, "a", version=1)
+    export(shelf.run, shelf.repository, "a", version=2)
+    shelf.triton.fails = {"2"}
+    shelf.look_twice()
+    shelf.look_twice()
+    assert shelf.rollout.served.recommenders == {"a": 1}
+    assert shelf.triton.loaded["a"] == {"1"}
 
 
 def test_a_restart_of_triton_keeps_the_ids_unless_the_weights_are_others(shelf: Shelf) -> None:
