@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import orjson
 
 from benchmarks import ROOT
 from benchmarks.peers.torchserve import BATCH_DELAY_MS, BATCH_SIZE, torchserve
+from benchmarks.rig.machine import package_folders
 from benchmarks.rig.recommender import Recommender
 from benchmarks.rig.run import BenchRun
 from benchmarks.rig.starting import free_ports, process
@@ -189,7 +189,7 @@ def install(run: BenchRun, peer: Peer) -> None:
             if ended.returncode:
                 raise click.ClickException(f"{name}: {telling(ended.stderr or ended.stdout)}")
     # The torch of this environment. It comes after the peer's own packages, which are used where both have a package.
-    (peer.site / "project.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (peer.site / "project.pth").write_text("".join(f"{folder}\n" for folder in package_folders()))
     ready.write_text(pins.read_text())
 
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import sysconfig
 import tempfile
 import urllib.request
 import zipfile
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks.rig.machine import package_folders
 from benchmarks.rig.run import BenchRun
 from benchmarks.rig.starting import free_ports, process, wait_for
 from serve.supervisor.ports import LOOPBACK
@@ -58,7 +58,7 @@ def torchserve(run: BenchRun, environment_folder: Path, model: Path) -> Iterator
     environment = {
         **os.environ,
         "PATH": f"{programs}:{os.environ['PATH']}",
-        "PYTHONPATH": sysconfig.get_path("purelib"),  # for the torch of this environment
+        "PYTHONPATH": ":".join(package_folders()),  # for the torch of this environment
         "LOG_LOCATION": str(folder),
         "METRICS_LOCATION": str(folder),
         "TEMP": str(folder),

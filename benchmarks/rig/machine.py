@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sysconfig
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,11 @@ def triton_version() -> str:
     if NGC_SERVER.exists():
         return f"{NGC_SERVER}, release {os.environ.get('NVIDIA_TRITON_SERVER_VERSION', 'unknown')}, libtorch backend"
     return f"of nvidia-pytriton {version('nvidia-pytriton')}, stand-in for the libtorch backend"
+
+
+def package_folders() -> list[str]:
+    """The folders with this environment's packages; torch may be in the environment of another Python."""
+    return list(dict.fromkeys([sysconfig.get_path("purelib"), str(Path(torch.__file__).resolve().parents[1])]))
 
 
 def commit() -> str:

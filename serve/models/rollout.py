@@ -86,10 +86,10 @@ class Rollout:
         with self._lock:
             repository = Repository.scan(self.view.repository)
             for name, release in [*self.live.items()]:
+                self.live[name] = None
                 if release and self._answers(admin, release := self._again(release)):
                     self.live[name] = release
                     continue
-                self.live[name] = None
                 for older in self.refused.candidates(repository, name):
                     if self._load(admin, older):
                         self.live[name] = older
@@ -154,7 +154,7 @@ class Rollout:
         log.info("%s: loading version %d", new.name, new.version)
         if not self._load(admin, new):
             self._write(ready=True)
-            if old:
+            if old and self.live[new.name]:
                 log.error("%s: version %d stays", new.name, old.version)
             return
         self.live[new.name] = new
@@ -177,6 +177,7 @@ class Rollout:
         if not self._place(release):
             return False
         self.refused.begin(release)
+        self._stop_if_changed(release.name)
         try:
             with ThreadPoolExecutor(len(release.parts)) as pool:
                 list(pool.map(lambda part: self._reload(admin, part), release.parts))
@@ -214,13 +215,31 @@ class Rollout:
     def _again(self, release: Release) -> Release:
         """A live version after another start of Triton. If its weights were changed in the repository, Triton has
         loaded the new ones, so the ids are copied from there again, too."""
+        if not self._has_other_weights(release):
+            return release
         try:
-            if weights_stamp(self.view.folder, release.parts, release.version) == release.weights:
-                return release
             now = Release.read(self.view.repository, release.name, release.version)
-        except (RepositoryError, OSError):  # it was deleted, so Triton could not load it either
+        except RepositoryError:  # it is not whole any more
             return release
         return now if self._place(now) else release
+
+    def _has_other_weights(self, release: Release) -> bool:
+        """Whether the weights of a loaded version were changed or deleted in the repository."""
+        for part in release.parts:
+            self.view.mend(part)
+        try:
+            return weights_stamp(self.view.folder, release.parts, release.version) != release.weights
+        except OSError:
+            return True
+
+    def _stop_if_changed(self, name: str) -> None:
+        """Stop serving a live version whose weights were changed. When Triton loads or unloads another version, it also
+        loads the changed weights, which must not be used with the old ids. The next looks load the version anew."""
+        live = self.live.get(name)
+        if live and self._has_other_weights(live):
+            log.error("%s: version %d is loaded anew, because its weights were changed", name, live.version)
+            self.live[name] = None
+            self._write(ready=True)
 
     def _give_up(self, admin: TritonAdmin, release: Release, reason: str) -> None:
         """Unload a version that cannot answer, and do not load it again until its files change."""
@@ -237,6 +256,7 @@ class Rollout:
 
     def _unload(self, admin: TritonAdmin, release: Release) -> None:
         """Have Triton unload one version; other versions of the same models stay loaded."""
+        self._stop_if_changed(release.name)
         self.view.unlink(release)
         for part in release.parts:
             try:

@@ -111,5 +111,6 @@ def test_ids_and_weights_belong_together_when_a_new_version_fails_beside_changed
         (tmp_path / "aside" / f"{NAME}_query" / "2" / "model.pt").write_bytes(b"this is no TorchScript")
         for name in (f"{NAME}_topk", f"{NAME}_query", NAME):
             shutil.move(tmp_path / "aside" / name / "2", tmp_path / name / "2")
-        eventually(lambda: f"{NAME}: version 1 stays" in server.log.read_text(), about=server.log.read_text)
-        assert belongs_to_run() in {(True, True), (False, False)}
+        eventually(lambda: f"{NAME}: version 2 is not served" in server.log.read_text(), about=server.log.read_text)
+        eventually(lambda: server.invoke({"user_id": "u95"}).status == 200, about=server.log.read_text)
+        assert belongs_to_run() == (False, False)

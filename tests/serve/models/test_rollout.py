@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from serve.worker.target_model import target_model
 
 
 class FakeTriton(TritonAdmin):
-    """Every version in a model's folder is ready after a load."""
+    """Every version in a model's folder is ready after a load, but for those that fail."""
 
     def __init__(self, view: Path) -> None:
         self.view = view
         self.loaded: dict[str, set[str]] = {}
+        self.fails: set[str] = set()
 
     def load(self, name: str) -> None:
         self.loaded[name] = {path.name for path in (self.view / name).iterdir() if path.name.isdecimal()}
@@ -32,7 +34,11 @@ class FakeTriton(TritonAdmin):
         self.loaded.pop(name, None)
 
     def index(self) -> list[ModelState]:
-        return [ModelState(name, version, "READY", "") for name, found in self.loaded.items() for version in found]
+        return [
+            ModelState(name, version, "UNAVAILABLE" if version in self.fails else "READY", "")
+            for name, found in self.loaded.items()
+            for version in found
+        ]
 
 
 class Shelf:
@@ -117,6 +123,39 @@ def test_a_version_that_comes_back_before_its_time_stays_loaded(shelf: Shelf, mo
         assert time.monotonic() < deadline, shelf.triton.loaded
         shelf.rollout.look(shelf.triton)
         time.sleep(0.02)
+
+
+def test_changed_weights_are_not_used_with_the_old_ids(shelf: Shelf) -> None:
+    """To load another version, Triton looks at all versions' files, and loads those again that were changed."""
+    shelf.start()
+    first = shelf.rollout.live["a"]
+    (shelf.repository / "a_topk" / "1" / "model.pt").touch()
+    shelf.look_twice()
+    assert shelf.rollout.live["a"] == first  # Triton has not been asked to look
+    shelf.export("a")
+    (shelf.repository / "a_query" / "2" / "model.pt").write_bytes(b"")
+    shelf.triton.fails = {"2"}
+    shelf.look_twice()
+    assert shelf.rollout.served.recommenders == {"a": None}
+    shelf.look_twice()
+    assert shelf.rollout.served.recommenders == {"a": 1}
+    assert shelf.rollout.live["a"] != first
+
+
+def test_a_live_version_that_was_deleted_and_exported_again_comes_back(shelf: Shelf) -> None:
+    """When another version is loaded, Triton unloads the deleted one."""
+    shelf.start()
+    for part in part_names("a"):
+        shutil.rmtree(shelf.repository / part / "1")
+    shelf.look_twice()
+    assert shelf.rollout.served.recommenders == {"a": 1}  # it is still loaded
+    export(shelf.run, shelf.repository, "a", version=1)
+    export(shelf.run, shelf.repository, "a", version=2)
+    shelf.triton.fails = {"2"}
+    shelf.look_twice()
+    shelf.look_twice()
+    assert shelf.rollout.served.recommenders == {"a": 1}
+    assert shelf.triton.loaded["a"] == {"1"}
 
 
 def test_a_restart_of_triton_keeps_the_ids_unless_the_weights_are_others(shelf: Shelf) -> None:
