@@ -30,10 +30,11 @@ test-bench: .venv/ready-dev  ## the tests of the benchmarks
 test-image: .venv/ready-dev  ## build the image and test it (.ci/image.sh --help)
 	.ci/image.sh
 
-lint: .venv/ready-dev  ## ruff, mypy --strict, hadolint and shellcheck
+lint: .venv/ready-dev  ## ruff, mypy --strict, import-linter, hadolint and shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile tests/image/ngc_stand_in/Dockerfile
 	$(BIN)/shellcheck --external-sources $$(git ls-files '*.sh') .ci/run tests/image/ngc_stand_in/serve tests/image/ngc_stand_in/tritonserver
 
