@@ -60,7 +60,6 @@ def test_c081_csv_gets_one_line_each_in_order(batch: Server) -> None:
     assert re.fullmatch(r"([a-z]+-\d\d,-?[\d.e-]+,?)+", lines[5])
 
 
-@pytest.mark.core
 def test_c086_a_bad_line_costs_only_its_line(batch: Server) -> None:
     documents = [{"user_id": "u1"}, b"{broken", {"user": "u1"}, {"user_id": "u1", "k": 0}, {"user_id": "u1"}]
     lines = [json.loads(line) for line in post(batch, json_lines(documents), "application/jsonlines").body.splitlines()]
