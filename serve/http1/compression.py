@@ -69,8 +69,13 @@ def _gunzip(body: bytes, limit: int) -> bytes:
 
 def pack(body: bytes) -> bytes:
     """gzip at the quickest level; no time of day in it, so equal answers are equal bytes."""
-    packer = zlib.compressobj(1, zlib.DEFLATED, GZIP_WINDOW)
-    return packer.compress(body) + packer.flush()
+    made = packer()
+    return made.compress(body) + made.flush()
+
+
+def packer() -> zlib._Compress:
+    """Compresses a body in parts: `compress` each, then `flush`."""
+    return zlib.compressobj(1, zlib.DEFLATED, GZIP_WINDOW)
 
 
 def accepts_gzip(accept_encoding: bytes | None) -> bool:

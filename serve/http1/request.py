@@ -30,8 +30,8 @@ class Request:
     """One request and its answer: `respond`, or `start`, `write` and `end`."""
 
     __slots__ = (
-        "ahead", "cancel", "chunked", "chunks", "complete", "connection", "entered", "error", "expect", "fault",
-        "headers", "held", "http_1_0", "id", "keep_alive", "kind", "method", "model", "passing", "path",
+        "ahead", "cancel", "chunked", "chunks", "complete", "connection", "expect", "fault",
+        "headers", "held", "http_1_0", "keep_alive", "method", "passing", "path",
         "pieces", "query", "size", "started", "status", "task", "waiter",
     )  # fmt: skip
 
@@ -55,10 +55,6 @@ class Request:
         self.cancel = False  # whether nothing is lost if the task is cancelled when the client goes
         self.status = 0  # of the answer, once it has begun
         self.task: asyncio.Task[None] | None = None
-        # What is known of it for figures and logs: the model it went to, what kind of request it is, its id,
-        # what went wrong.
-        self.model = self.kind = self.id = self.error = ""
-        self.entered: tuple[str, ...] = ()  # the models it counts for as under way
 
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises BodyTooLarge as soon as the limit is known to be passed, or ClientGone."""
@@ -156,18 +152,20 @@ class Request:
                 self.connection.transport.write(b"0\r\n\r\n")
             self.connection.answered(self)
 
-    async def peek(self, limit: int) -> bytes:
-        """The beginning of the body, which stays to be read; empty for an empty body.
+    async def peek(self, size: int, limit: int) -> bytes:
+        """The first `size` bytes of the body, or all bytes of a shorter body; they stay to be read.
 
-        Raises BodyTooLarge if its length is known to be more than `limit`, or ClientGone.
+        Raises BodyTooLarge if the body's length is known to be more than `limit`, or ClientGone.
         """
         self._check_length(limit)
-        if not self.chunks and not self.complete:
-            chunk = await self._next()
-            if chunk:
-                self.chunks.appendleft(chunk)
-                self.ahead += len(chunk)
-        return self.chunks[0] if self.chunks else b""
+        parts: list[bytes] = []
+        while (length := sum(map(len, parts))) < size and (chunk := await self._next()):
+            parts.append(chunk)
+        begin = parts[0] if len(parts) == 1 else b"".join(parts)
+        if begin:
+            self.chunks.appendleft(begin)
+            self.ahead += length
+        return begin if length <= size else begin[:size]
 
     def gone(self) -> None:
         """The client has gone. What Triton computes goes on: it would not notice, and the place it takes is taken."""

@@ -23,9 +23,10 @@ from serve.telemetry.request_log import RequestLog
 from serve.triton.address import ADDRESS_FILE
 from serve.triton.admin import TritonAdmin
 from serve.triton.pool import TritonPool
+from serve.worker.call import Call
 from serve.worker.control_plane import create_control_plane
 from serve.worker.invocations import DataPlane
-from serve.worker.pass_through import Answered, echoed
+from serve.worker.sagemaker_headers import echoed
 
 log = logging.getLogger("serve")
 
@@ -52,11 +53,12 @@ class Application:
         self.data_plane = DataPlane(settings, served, TritonPool(address), TritonPool(address), self.tally)
         self.flask = create_control_plane(settings, served, TritonAdmin(address))
         self.changes, self.reads = ThreadPoolExecutor(CHANGES, "change"), ThreadPoolExecutor(READS, "read")
-        self.at_work: set[Future[Answered]] = set()  # what these threads have to do
+        self.at_work: set[Future[tuple[int, Headers, bytes]]] = set()  # what these threads have to do
+        self.calls: dict[Request, Call] = {}  # requests for the data plane that are not answered yet
         self.stopping: asyncio.Future[None]
 
     def start(self, server: Server) -> None:
-        self.data_plane.server = server
+        self.data_plane.ping.server = server
         self.stopping = asyncio.get_running_loop().create_future()
 
     def drain(self) -> None:
@@ -84,7 +86,8 @@ class Application:
         try:
             path = request.path
             if path in DataPlane.PATHS or (path[:8] == b"/models/" and path[8:].endswith(b"/invoke")):
-                await self.data_plane(request)
+                call = self.calls[request] = self.data_plane.call(request)
+                await self.data_plane(request, call)
             else:
                 await self.control(request)
         except (ClientGone, asyncio.CancelledError):
@@ -96,24 +99,25 @@ class Application:
             self.fail(request, ServeError("internal error; the server's log says more"))
         finally:
             request.let_go(request.held)
-            self.data_plane.leave(request)
-            if request.kind:
-                self.note(request)
+            if (done := self.calls.pop(request, None)) is not None:
+                done.leave()
+                if done.kind:
+                    self.note(request, done)
 
-    def note(self, request: Request) -> None:
+    def note(self, request: Request, call: Call) -> None:
         """Count and log a request for inference that is over."""
         status = request.status or CLIENT_GONE
         seconds = time.monotonic() - request.started
-        self.tally.end(request.model, request.kind, status, seconds)
+        self.tally.end(call.model, call.kind, status, seconds)
         if status >= 500 or self.settings.access_log:
             trace = TRACE_ID.match(request.headers.get(b"traceparent", b""))
             trace_id = trace[1].decode() if trace else ""
-            request_id = self.data_plane.request_id(request)
-            self.log.add(request_id, request.model, request.kind, status, seconds, request.error, trace_id)
+            self.log.add(call.id, call.model, call.kind, status, seconds, call.error, trace_id)
 
     def fail(self, request: Request, error: ServeError) -> None:
         """Answer with an error; an answer that was begun is broken off instead."""
-        request.error = str(error)
+        if (call := self.calls.get(request)) is not None:
+            call.error = str(error)
         if request.status:
             if request.connection.current is request:
                 request.abort()
@@ -128,11 +132,12 @@ class Application:
     def expire(self, request: Request) -> None:
         """Answer a request that is too old, or break its stream off; loads and unloads have times of their own."""
         limit = f"{self.settings.timeout_seconds:g} s (SERVE_TIMEOUT_SECONDS)"
+        inference = request in self.calls and self.calls[request].kind
         if not request.complete:
             self.fail(request, RequestTimeout(f"the request's body did not come within {limit}"))
-        elif request.kind:
+        elif inference:
             self.fail(request, DeadlineExceeded(f"the request was not answered within {limit}"))
-        if request.kind:
+        if inference:
             request.give_up_after(0 if request.cancel or not request.complete else self.settings.timeout_seconds)
 
     async def control(self, request: Request) -> None:
