@@ -18,7 +18,7 @@ NO_LINES = f"the body is empty; send one JSON object a line, such as {EXAMPLE}"
 MAX_TO_NAME = 65_536
 # The largest request for recommendations (SERVE_MAX_WORK) has half as many of each. Parsing blocks the event loop, and
 # an object of three bytes of JSON takes 64 bytes of memory or more.
-MAX_CONTAINERS, MAX_VALUES = 500_000, 2_000_000
+MAX_CONTAINERS, MAX_VALUES = 500_000, 1_000_000
 # botocore's model of InvokeEndpoint has no room for a longer message.
 MAX_ERROR = 2048
 
