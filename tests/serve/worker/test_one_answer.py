@@ -209,3 +209,45 @@ def test_a_line_out_for_every_line_in(running: Running, body: bytes, expected: l
         assert line.strip('"').startswith(begin), line
     documents = running.ask(body, CSV, Accept=LINES)[2].splitlines()
     assert ["error" in json.loads(line) for line in documents] == [line.startswith("ERROR") for line in expected]
+
+
+def test_an_id_that_would_be_repeated_without_end_is_replaced(running: Running) -> None:
+    """At most 1,024 visible characters of the caller's id come back, in the header and in every line of the answer."""
+    body = b'{"user_id": "u1"}\n' * 400
+    for bad in ("x" * 1025, "x" * 61_000, "caf\u00e9"):
+        request = request_bytes(body, {"Content-Type": LINES}).replace(b": one\r\n", b": " + bad.encode() + b"\r\n")
+        status, headers, answer = running.send([request])
+        assert status == 200
+        assert b"x-amzn-sagemaker-inference-id" not in headers
+        ids = {json.loads(line)["request_id"] for line in answer.splitlines()}
+        assert len(ids) == 1
+        assert len(ids.pop()) < 30
+        assert len(answer) < 400 * 300
+    request = request_bytes(body, {"Content-Type": LINES}).replace(b": one\r\n", b": " + b"x" * 1024 + b"\r\n")
+    status, headers, answer = running.send([request])
+    assert headers[b"x-amzn-sagemaker-inference-id"] == b"x" * 1024
+    assert answer.count(b"x" * 1024) == 400
+
+
+def test_a_place_is_given_back_however_a_request_ends(tmp_path: Path) -> None:
+    running = Running(tmp_path, SERVE_MAX_IN_FLIGHT="1")
+    try:
+        for body, content_type, status in (
+            (b'{"user_id": "u1"}', JSON, 200),
+            (b'{"user_id": "u1", "k": 50}', JSON, 400),
+            (b"u1,7\nu2,8\n", CSV, 200),
+            (npy(np.array([[1, 2]])), NPY, 200),
+            (KSERVE, JSON, 200),
+            (b'{"user_id": "u1"}\n{"model": "plain", "inputs": []}\n', LINES, 200),
+        ) * 2:
+            assert running.ask(body, content_type)[0] == status
+        places = running.worker.application.data_plane.places
+        places.take("m")
+        refused = running.ask(b"u1,7\nu2,8\n", CSV)
+        assert (refused[0], refused[1][b"retry-after"]) == (503, b"1")
+        assert b"m has 1 requests under way (SERVE_MAX_IN_FLIGHT)" in refused[2]
+        places.give_back("m")
+        assert running.ask(b"u1,7\nu2,8\n", CSV)[0] == 200
+        assert running.worker.application.calls == {}
+    finally:
+        running.close()
