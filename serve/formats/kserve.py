@@ -33,14 +33,23 @@ SHAPE = re.compile(rb'"shape"\s*:(?:\s*\[([0-9,\s]+)\])?')
 LENGTH_HEADER = b"inference-header-content-length"
 
 
+def is_binary(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether the headers announce a body in Triton's binary form, even if they do so wrongly."""
+    return LENGTH_HEADER in headers or _names_binary(headers.get(b"content-type", b""))
+
+
+def _names_binary(content_type: bytes) -> bool:
+    lowered = content_type.lower()
+    return BINARY in lowered and not (lowered.startswith(BINARY) and b"json-header-size" not in lowered)
+
+
 def binary_header_length(headers: Mapping[bytes, bytes], size: int) -> int | None:
     """Length of the JSON part of a body of `size` bytes in binary form, None for a body in another form.
 
     Raises BadRequest for a length that cannot be.
     """
     content_type = headers.get(b"content-type", b"")
-    lowered = content_type.lower()
-    if BINARY in lowered and not (lowered.startswith(BINARY) and b"json-header-size" not in lowered):
+    if _names_binary(content_type):
         match = BINARY_TYPE.fullmatch(content_type.strip())
         if match is None:
             raise BadRequest(
@@ -59,11 +68,6 @@ def binary_header_length(headers: Mapping[bytes, bytes], size: int) -> int | Non
             f"the body's {size:,}"
         )
     return int(digits)
-
-
-def is_binary(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a body is said to be in Triton's binary form."""
-    return LENGTH_HEADER in headers or b"json-header-size" in headers.get(b"content-type", b"").lower()
 
 
 def is_plain(body: bytes) -> bool:

@@ -12,12 +12,15 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from serve.errors import BadRequest, NotAcceptable, show
-from serve.formats.csv_format import MAX_PAIRS, all_columns, cell_text
-from serve.formats.json_format import Answer, Decoded
+from serve.formats.json_format import Decoded
+from serve.formats.tables import all_columns, cell_text
+from serve.recommend.asks import Answer
 
 MAGIC = b"\x93NUMPY"
 # numpy's own writer needs 118 bytes for pairs; the text is parsed as Python, which is not for unbounded input.
 MAX_HEADER = 1024
+# Far beyond any max_batch_size; it bounds the memory of a body of small rows before a model's own limit is known.
+MAX_PAIRS = 1_000_000
 # Every text of a NumPy array takes the room of the longest one.
 MAX_ANSWER = 64 << 20
 OTHER_FORMATS = "send Accept: application/json, application/jsonlines or text/csv"

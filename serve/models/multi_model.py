@@ -23,7 +23,6 @@ from serve.models.view import View
 from serve.processes import claim, end, heal, holds, instances
 from serve.triton.admin import LoadFailed, ModelState, TritonAdmin
 from serve.triton.out_of_memory import is_out_of_memory, oom_kills
-from serve.worker.target_model import check_target
 
 log = logging.getLogger("serve")
 
@@ -91,7 +90,7 @@ class MultiModel:
         with changing(self.file) as served:
             if name not in served.urls:
                 raise unknown(name)
-            check_target(name, target, served)
+            served.check_target(name, target)
             served.withdraw(name)
             served.unloading[name] = claim()
         try:

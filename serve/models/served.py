@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from serve.errors import BadRequest, show
 from serve.models.repository import Recommender, Release, file_stamp
 
 # In the folder that the supervisor and its workers share.
@@ -73,6 +74,14 @@ class Served:
     def choices(self) -> tuple[str, ...]:
         """What a request can name: the recommenders, or the models where there are none."""
         return tuple(self.recommenders) or self.models
+
+    def check_target(self, name: str, asked: str | None) -> None:
+        """Raises BadRequest if a Target-Model header names another model than the one `name` was loaded with."""
+        target = self.targets.get(name)
+        if asked and target and asked != target:
+            raise BadRequest(
+                f"X-Amzn-SageMaker-Target-Model is {show(asked)}, which does not match: {name} is {target}"
+            )
 
     def publish(
         self, name: str, url: str, target: str, parts: Sequence[str], release: Release | None, sizes: dict[str, int]

@@ -15,6 +15,8 @@ DEFAULT_K = 10
 MAX_ID_CHARACTERS = 1024  # `ncf train` takes no longer ones
 
 RawId = int | str
+# The answer to one request, as JSON writes it.
+Answer = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from serve.models.repository import Part
-from serve.recommend.plan import Answer, Plan
+from serve.recommend.asks import Answer
+from serve.recommend.plan import Plan
 from serve.triton.tensors import TensorRequest, encode_int64
 
 Infer = Callable[[Part, TensorRequest], Awaitable["dict[str, array[Any]]"]]

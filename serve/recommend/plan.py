@@ -10,11 +10,10 @@ from typing import Any
 
 from serve.errors import BadRequest, show
 from serve.models.repository import Part, Recommender
-from serve.recommend.asks import DEFAULT_K, RawId
+from serve.recommend.asks import DEFAULT_K, Answer, RawId
 from serve.recommend.parse import CandidatesRequest, RankRequest, Request, ScoreRequest
 
 Outputs = Mapping[str, Sequence[Any]]
-Answer = dict[str, Any]
 
 # Kinds of a query's rows, as `ncf/export/query.py` reads them; a test compares the two.
 USER, HISTORY, SIMILAR, ALLOW, EXCLUDE, INCLUDE_SEEN, WHERE = 1, 2, 3, 4, 5, 6, 16

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from serve.errors import BadRequest, OutOfMemory, Unavailable, UnknownModel
-from serve.models.multi_model import Conflict, MultiModel, check_target
+from serve.models.multi_model import Conflict, MultiModel
 from serve.models.served import SERVED_FILE, VIEW_FOLDER, Served, ServedFile, changing
 from serve.processes import claim
 from serve.settings import Settings
@@ -317,9 +317,9 @@ def test_c080b_e9_target_models(house: House) -> None:
         house.load(name, target)
     served = house.served
     for name, header in (("a", "t.tar.gz"), ("a", ""), ("a", None), ("c", "any")):
-        check_target(name, header, served)
+        served.check_target(name, header)
     with pytest.raises(BadRequest, match="does not match"):
-        check_target("a", "u.tar.gz", served)
+        served.check_target("a", "u.tar.gz")
     with pytest.raises(BadRequest, match="does not match"):
         house.unload("a", "u.tar.gz")
     assert house.served == served

@@ -75,7 +75,7 @@ def test_the_length_that_head_says_is_that_of_get(worker: Worker) -> None:
 def test_a_bug_of_the_control_plane_has_the_same_code_as_any_other(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(settings: Settings) -> None:
+    def broken(*arguments: object) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("serve.worker.control_plane.openapi_document", broken)

@@ -1,0 +1,52 @@
+"""The body of a request as the handlers see it: without its Content-Encoding, whole or in parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from serve.http1 import compression
+from serve.http1.request import Request
+from serve.worker.negotiation import HEAD_BYTES
+
+# gzip unpacks to a thousand times its size at most, so a smaller body is unpacked in a few milliseconds.
+SHORT_BYTES = 4096
+PART_BYTES = 65_536
+
+
+class RequestBody:
+    """Ask for `head` first, then either for `whole` or for `parts`."""
+
+    def __init__(self, request: Request, limit: int) -> None:
+        """`limit` is the most bytes of the body, packed and unpacked; every method raises BodyTooLarge beyond it, and
+        ClientGone."""
+        self._request = request
+        self._limit = limit
+        self._unpacked: bytes | None = None
+
+    async def head(self) -> bytes:
+        """The first HEAD_BYTES bytes, or all bytes of a shorter body, however the body arrives."""
+        encoding = self._request.headers.get(b"content-encoding")
+        if encoding is None:
+            return await self._request.peek(HEAD_BYTES, self._limit)
+        packed = await self._request.body(self._limit)
+        if len(packed) <= SHORT_BYTES:
+            self._unpacked = compression.unpack(packed, encoding, self._limit)
+        else:  # in a thread, for /ping must not wait for it; zlib releases the interpreter's lock
+            self._unpacked = await asyncio.to_thread(compression.unpack, packed, encoding, self._limit)
+        self._request.count_bytes(len(self._unpacked) - self._request.counted_bytes)
+        return self._unpacked[:HEAD_BYTES]
+
+    async def whole(self) -> bytes:
+        return await self._request.body(self._limit) if self._unpacked is None else self._unpacked
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """The body in parts, each of which leaves the memory when the next one is asked for."""
+        if self._unpacked is None:
+            request = self._request
+            request.count_unread_only()
+            async for part in request.stream(self._limit):
+                yield part
+        else:
+            for start in range(0, len(self._unpacked), PART_BYTES):
+                yield self._unpacked[start : start + PART_BYTES]
