@@ -129,5 +129,7 @@ def _head_without_upgrade(request: Request) -> bytes:
     """The head that a request would have if it did not ask for another protocol."""
     target = b"%b?%b" % (request.path, request.query) if request.query else request.path
     version = b"HTTP/1.0" if request.http_1_0 else b"HTTP/1.1"
-    headers = b"".join(b"%b: %b\r\n" % header for header in request.headers.items() if header[0] != b"upgrade")
+    kept = [header for header in request.headers.items() if header[0] not in (b"connection", b"upgrade")]
+    kept.append((b"connection", b"keep-alive" if request.keep_alive else b"close"))
+    headers = b"".join(b"%b: %b\r\n" % header for header in kept)
     return b"%b %b %b\r\n%b\r\n" % (request.method.encode("latin-1"), target, version, headers)

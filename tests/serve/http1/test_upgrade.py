@@ -57,6 +57,8 @@ def test_the_answer_is_that_without_upgrade(
 def test_a_connection_that_is_to_be_closed_is_closed(front: Front) -> None:
     head = b"POST /x HTTP/1.1\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n"
     assert answers(front, head, b"ab").endswith(b"connection: close\r\n\r\nPOST /x? ab")
+    head = b"POST /x HTTP/1.1\r\nConnection: close\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n"
+    assert answers(front, head, b"ab").endswith(b"connection: close\r\n\r\nPOST /x? ab")
     head = b"POST /x HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n"
     assert answers(front, head, b"ab").endswith(b"connection: close\r\n\r\nPOST /x? ab")
 
