@@ -64,8 +64,8 @@ def binary_header_length(headers: Mapping[bytes, bytes], size: int) -> int | Non
     digits = text.strip()
     if not re.fullmatch(rb"[0-9]{1,10}", digits) or int(digits) > size:
         raise BadRequest(
-            f"the JSON part is said to have {show(text.decode('latin-1'))} bytes; it must be a whole number from 0 to "
-            f"the body's {size:,}"
+            f"the length of the JSON part is {show(text.decode('latin-1'))}; it must be a whole number from 0 to the "
+            f"body's {size:,} bytes"
         )
     return int(digits)
 

@@ -143,7 +143,7 @@ def infer_path(name: str, version: int | None) -> str:
 
 
 async def _events(stream: TritonStream) -> AsyncGenerator[bytes, None]:
-    """The events of a stream, which is closed after them, or when nobody reads them any more."""
+    """The events of a stream; it is closed after the last event, or when this generator is closed."""
     try:
         while part := await stream.next():
             yield part
