@@ -61,7 +61,7 @@ def to_json(document: Any) -> bytes:
 
 
 def decode_json(body: bytes, max_requests: int) -> Decoded:
-    """One request; or many in `{"requests": […], "model": …}`, whose model is for those that name none."""
+    """One request, or many in `{"requests": […], "model": …}`; that model is for the requests that name none."""
     document = parse_json(body)
     if type(document) is not dict or "requests" not in document:
         return Decoded([document], False)

@@ -13,13 +13,12 @@ from serve.errors import BadRequest, ServeError
 from serve.formats import csv_format, registry
 from serve.formats.csv_rows import MAX_LINE, Row, RowReader
 from serve.formats.json_format import BOM, NO_LINES, Decoded, json_line, too_long
-from serve.recommend.asks import DEFAULT_K
+from serve.recommend.asks import DEFAULT_K, MAX_K
 
 # A longer line is not kept in memory: an error takes its place.
 MAX_JSON_LINE = 1_048_576
 # A pair is a fraction of the work of a request for recommendations, so a slice may have more of them.
 PAIRS_PER_REQUEST = 10
-MAX_K = 10_000  # the largest k that `recommend.parse.work` counts
 
 
 class Slice(NamedTuple):

@@ -101,8 +101,10 @@ class Request:
         """
         self._check_length(limit)
         parts: list[bytes] = []
-        while (length := sum(map(len, parts))) < size and (chunk := await self._next()):
+        length = 0
+        while length < size and (chunk := await self._next()):
             parts.append(chunk)
+            length += len(chunk)
         begin = parts[0] if len(parts) == 1 else b"".join(parts)
         if begin:
             self.chunks.appendleft(begin)

@@ -1,4 +1,4 @@
-"""What can be asked: every field of a request with its check and its JSON schema, and which fields go together.
+"""All that can be asked: each field of a request with its check and its JSON schema, and which fields go together.
 
 The parser (`serve/recommend/parse.py`), its hints and the OpenAPI document all read these tables.
 """
@@ -12,7 +12,8 @@ from typing import Any
 from serve.errors import BadRequest, show
 
 DEFAULT_K = 10
-MAX_ID_CHARACTERS = 1024  # `ncf train` takes no longer ones
+MAX_K = 10_000  # beyond the k of any export; a larger one is refused, and is counted as this much work
+MAX_ID_CHARACTERS = 1024  # `ncf train` refuses longer ids
 
 RawId = int | str
 # The answer to one request, as JSON writes it.
@@ -21,7 +22,7 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a request: how its value is read, its JSON schema, and what it is for."""
+    """A field of a request: the function that reads and checks its value, its JSON schema, and its purpose."""
 
     read: Callable[[Any, str, int], Any]
     schema: Mapping[str, Any]
@@ -30,7 +31,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Ask:
-    """One kind of request: the field it is known by, those it must have, those it may have, and an example."""
+    """One kind of request: the field that distinguishes it, its required and its optional fields, and an example."""
 
     summary: str
     lead: str

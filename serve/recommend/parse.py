@@ -1,4 +1,4 @@
-"""Requests in raw ids: JSON, checked, as one of the records below; no I/O."""
+"""Checks a request in raw ids, as JSON, and returns it as one of the records below; no I/O."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from serve.errors import BadRequest, show
-from serve.recommend.asks import ASKS, DEFAULT_K, FIELDS, MAX_ID_CHARACTERS, Ask, RawId, raw_id
+from serve.recommend.asks import ASKS, DEFAULT_K, FIELDS, MAX_ID_CHARACTERS, MAX_K, Ask, RawId, raw_id
 
 EXAMPLES = '{"user_id": "u17", "k": 10} or {"pairs": [{"user_id": "u17", "item_id": "pizza-03"}]}'
 
 
 @dataclass(frozen=True)
 class RankRequest:
-    """The k best items of the whole catalogue: for a user, for a history, or like an item; exactly one of the three."""
+    """The k best items of the whole catalogue for a user, for a history, or like an item: one of these three is set."""
 
     user_id: RawId | None = None
     history: tuple[RawId, ...] | None = None
@@ -51,18 +51,18 @@ Request = RankRequest | CandidatesRequest | ScoreRequest
 
 
 def work(request: Request) -> int:
-    """Ids to look up and values to return: what a request costs a worker, in about half a microsecond each."""
+    """How many ids a request looks up and how many values it returns; each costs a worker about half a microsecond."""
     if isinstance(request, ScoreRequest):
         return 2 * len(request.user)
     if isinstance(request, CandidatesRequest):
         return len(request.candidates) * (2 + len(request.columns))
     ids = len(request.exclude) + len(request.allow or ()) + len(request.history or ())
-    k = min(request.k or DEFAULT_K, 10_000)  # a larger one is refused for itself
+    k = min(request.k or DEFAULT_K, MAX_K)
     return 1 + ids + k * (1 + len(request.columns))
 
 
 _ASK_OF = {ask.lead: ask for ask in ASKS}
-# Which ask is meant: the first of these that a request has; the others lead or belong to it.
+# The first of these fields that a request has decides which ask it is.
 _LEADING = sorted(_ASK_OF, key=("pairs", "candidates", "history", "user_id", "item_id").index)
 _KNOWN = {id(ask): frozenset((*ask.required, *ask.optional)) for ask in ASKS}
 
@@ -139,7 +139,7 @@ def _columns(value: Mapping[str, Any]) -> ScoreRequest:
 
 
 def _checked(ids: list[Any], place: str) -> list[RawId]:
-    """The same list, every id looked at; the loop that names the bad one runs only if there is one."""
+    """The same list, after a check of every id; the slow loop, which names the bad id, runs only if there is one."""
     kinds = set(map(type, ids))
     if not (
         kinds == {int}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from tempfile import SpooledTemporaryFile
@@ -11,6 +10,7 @@ from typing import NamedTuple
 from serve.http1 import compression
 from serve.http1.accept import accepts_gzip
 from serve.http1.request import Headers, Request
+from serve.worker.off_loop import off_loop
 from serve.worker.sagemaker_headers import echoed
 
 CHUNK = 262_144
@@ -62,8 +62,7 @@ async def send(request: Request, answer: Whole | Stored | Streamed) -> None:
     body = answer.body
     if packs and len(body) >= compression.MIN_GZIP_BYTES:
         headers.append((b"content-encoding", b"gzip"))
-        # In a thread, for /ping must not wait for it; zlib releases the interpreter's lock.
-        body = compression.pack(body) if len(body) <= CHUNK else await asyncio.to_thread(compression.pack, body)
+        body = await off_loop(len(body), compression.pack, body)
     request.respond(answer.status, headers, body)
 
 
@@ -79,6 +78,6 @@ async def _send_file(
         packer = compression.packer()
         request.start(200, [*headers, (b"content-encoding", b"gzip")])
         while chunk := file.read(CHUNK):
-            await request.write(await asyncio.to_thread(packer.compress, chunk))
+            await request.write(await off_loop(length, packer.compress, chunk))
         await request.write(packer.flush())
     request.end()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from serve.http1 import compression
 from serve.http1.request import Request
 from serve.worker.negotiation import HEAD_BYTES
+from serve.worker.off_loop import off_loop
 
-# gzip unpacks to a thousand times its size at most, so a smaller body is unpacked in a few milliseconds.
-SHORT_BYTES = 4096
+MAX_RATIO = 1032  # a body in gzip unpacks to so many times its size at most
 PART_BYTES = 65_536
 
 
@@ -30,10 +29,8 @@ class RequestBody:
         if encoding is None:
             return await self._request.peek(HEAD_BYTES, self._limit)
         packed = await self._request.body(self._limit)
-        if len(packed) <= SHORT_BYTES:
-            self._unpacked = compression.unpack(packed, encoding, self._limit)
-        else:  # in a thread, for /ping must not wait for it; zlib releases the interpreter's lock
-            self._unpacked = await asyncio.to_thread(compression.unpack, packed, encoding, self._limit)
+        size = min(MAX_RATIO * len(packed), self._limit)
+        self._unpacked = await off_loop(size, compression.unpack, packed, encoding, self._limit)
         self._request.count_bytes(len(self._unpacked) - self._request.counted_bytes)
         return self._unpacked[:HEAD_BYTES]
 

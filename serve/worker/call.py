@@ -14,7 +14,7 @@ class Call:
     __slots__ = ("_id", "_ids", "_models", "_places", "error", "headers", "kind", "model")
 
     def __init__(self, headers: dict[bytes, bytes], places: Places, ids: Iterator[str]) -> None:
-        """`ids` gives the ids of requests whose caller gives none."""
+        """`ids` has an id for a request that comes without one."""
         self.headers = headers
         self.kind = ""  # one of `telemetry.counts.KINDS`; "" for a request that is not counted
         self.model = ""  # the first model that the request went to

@@ -24,6 +24,7 @@ from serve.worker.bodies import RequestBody
 from serve.worker.call import Call
 from serve.worker.line_answers import answer_lines
 from serve.worker.negotiation import answer_format, classify
+from serve.worker.off_loop import off_loop
 from serve.worker.pass_through import PassThrough
 from serve.worker.ping import Ping
 from serve.worker.places import Places
@@ -129,19 +130,20 @@ class DataPlane:
         """The answer to a KServe-v2 body in Triton's binary form."""
         header_length = kserve.binary_header_length(call.headers, len(body))
         assert header_length is not None  # `classify` has seen that the headers announce it
-        document = parse_json(body[:header_length], "the JSON part") if header_length else {}
+        header = body[:header_length]
+        document = await off_loop(header_length, parse_json, header, "the JSON part") if header_length else {}
         model, changed = self.choose(call, name, document)
         return await self.passing.binary(call, model, document, body, header_length, changed)
 
     async def document(self, call: Call, name: str | None, body: bytes, format: Format, refused: str) -> Whole:
         """The answer to a body with one document: KServe-v2, a request, several requests, or an array."""
-        if format is JSON and kserve.is_plain(body):
+        if format is JSON and await off_loop(len(body), kserve.is_plain, body):
             model = name or self.recommenders.choose(None, call.headers)
             call.enter(model)
             call.kind = "kserve"
             return await self.passing.infer(call, model, body, None)
         assert format.decode is not None  # only formats with one record a line have none
-        decoded = format.decode(body, self.settings.max_list_items)
+        decoded = await off_loop(len(body), format.decode, body, self.settings.max_list_items)
         document = decoded.requests[0]
         if not decoded.many and type(document) is dict and "inputs" in document:
             model, changed = self.choose(call, name, document)
@@ -151,7 +153,8 @@ class DataPlane:
         call.kind = "recommend"
         wanted = answer_format(call.headers.get(b"accept"), format)
         answers = await self.answers(call, name, decoded)
-        return Whole(200, [(b"content-type", wanted.header)], wanted.encode(answers, decoded.many))
+        encoded = await off_loop(len(body), wanted.encode, answers, decoded.many)
+        return Whole(200, [(b"content-type", wanted.header)], encoded)
 
     async def answers(self, call: Call, name: str | None, decoded: Decoded) -> list[Answer]:
         """The answers to a body's requests, in order. KServe-v2 documents among many go to Triton one by one."""

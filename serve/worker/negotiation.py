@@ -11,15 +11,7 @@ import orjson
 from serve.errors import NotAcceptable, UnsupportedMediaType, show
 from serve.formats import kserve
 from serve.formats.json_format import BOM
-from serve.formats.registry import (
-    CSV,
-    FORMATS,
-    JSON,
-    JSON_LINES,
-    NPY,
-    TRITON_CONTENT_TYPES,
-    Format,
-)
+from serve.formats.registry import CSV, FORMATS, JSON, JSON_LINES, NPY, TRITON_CONTENT_TYPES, Format
 from serve.http1.accept import weights
 
 # The first bytes of a body from which its kind is decided.

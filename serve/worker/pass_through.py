@@ -18,6 +18,7 @@ from serve.triton.pool import TritonPool, TritonResponse
 from serve.triton.stream import TritonStream
 from serve.worker.answers import Streamed, Whole
 from serve.worker.call import Call
+from serve.worker.off_loop import off_loop
 from serve.worker.recommendations import triton_message
 
 # Triton's words for JSON it cannot read, with which it answers 500.
@@ -38,7 +39,9 @@ class PassThrough:
         """A KServe-v2 body in JSON; if `document` was changed since `body` was read, it is written anew."""
         kserve.check_kserve(document, len(body))
         call.kind = "kserve"
-        return await self.infer(call, model, to_json(document) if changed else body, None)
+        if changed:
+            body = await off_loop(len(body), to_json, document)
+        return await self.infer(call, model, body, None)
 
     async def document(self, call: Call, model: str, document: dict[str, Any]) -> dict[str, Any]:
         """The answer to one of several KServe-v2 documents. Raises ServeError."""
@@ -143,7 +146,7 @@ def infer_path(name: str, version: int | None) -> str:
 
 
 async def _events(stream: TritonStream) -> AsyncGenerator[bytes, None]:
-    """The events of a stream, which is closed after them, or when nobody reads them any more."""
+    """The events of a stream; it is closed after the last event, or when this generator is closed."""
     try:
         while part := await stream.next():
             yield part

@@ -104,13 +104,14 @@ def int64_inputs(body: bytes, length: int) -> tuple[int, dict[str, Sequence[int]
 class Counting(Connection):
     """A connection of the front that counts the bytes it has read."""
 
-    received = 0
-    more: asyncio.Event
+    def __init__(self, worker: OneWorker) -> None:
+        super().__init__(worker.application, worker.application.state, worker.server.connections)
+        self.worker = worker
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        Counting.received += len(data)
-        Counting.more.set()
+        self.worker.received += len(data)
+        self.worker.more.set()
 
 
 class OneWorker:
@@ -127,19 +128,16 @@ class OneWorker:
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        Counting.more = asyncio.Event()
+        self.received, self.more = 0, asyncio.Event()
         self.triton = Server(StandIn(), ServerState(120, 2**30), 1000)
         self.server = Server(self.application, self.application.state, 1000)
         self.listening = [
             await loop.create_server(self.triton.connection, "127.0.0.1", 0),
-            await loop.create_server(self.connection, "127.0.0.1", 0),
+            await loop.create_server(lambda: Counting(self), "127.0.0.1", 0),
         ]
         behind, self.port = (each.sockets[0].getsockname()[1] for each in self.listening)
         TritonAddress("127.0.0.1", behind).write(self.folder / ADDRESS_FILE)
         self.application.start()
-
-    def connection(self) -> Counting:
-        return Counting(self.application, self.application.state, self.server.connections)
 
     async def stop(self) -> None:
         for each in self.listening:
@@ -159,11 +157,11 @@ class OneWorker:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             for segment in filter(None, segments):
-                wanted = Counting.received + len(segment)
+                wanted = self.received + len(segment)
                 writer.write(segment)
-                while Counting.received < wanted:
-                    Counting.more.clear()
-                    await asyncio.wait_for(Counting.more.wait(), 60)
+                while self.received < wanted:
+                    self.more.clear()
+                    await asyncio.wait_for(self.more.wait(), 60)
                 for _ in range(4):  # the application does with it what it can
                     await asyncio.sleep(0)
             return await asyncio.wait_for(read_answer(reader), 60)

@@ -144,8 +144,10 @@ def test_any_table_is_cut_the_same_however_it_arrives(
     found = outcome(sliced, CSV, body, one, **limits)
     assert found == outcome(sliced, CSV, body, other, **limits)
     if isinstance(found, bytes) and b'"' not in body:
-        lines = body.rstrip(b"\r\n").count(b"\n") + 1
-        assert found.count(b"\n") == lines - (b"_" in begin)
+        lines = body.split(b"\n")
+        while lines[-1] in (b"", b"\r"):
+            lines.pop()
+        assert found.count(b"\n") == len(lines) - (b"_" in begin)
     assert isinstance(found, bytes) or found in (EMPTY, HEADER_ONLY)  # no line can refuse the others
 
 

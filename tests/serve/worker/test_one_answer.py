@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import json
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -251,3 +252,13 @@ def test_a_place_is_given_back_however_a_request_ends(tmp_path: Path) -> None:
         assert running.worker.application.calls == {}
     finally:
         running.close()
+
+
+def test_the_first_bytes_of_a_body_in_crumbs_are_gathered_in_linear_time(running: Running) -> None:
+    """60,000 chunks of one byte, which come in a few segments."""
+    head, _, body = request_bytes(b"", {"Content-Type": CSV}, chunked=True).partition(b"\r\n\r\n")
+    crumbs = b"".join(b"1\r\n%c\r\n" % sign for sign in b"u1,7\n" * 12_000)
+    began = time.process_time()
+    status, _, answer = running.send([head + b"\r\n\r\n" + crumbs + body])
+    assert (status, answer) == (200, b"3.0\n" * 12_000)
+    assert time.process_time() - began < 10  # a sum over all chunks for each chunk would take 10^9 steps
