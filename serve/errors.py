@@ -1,6 +1,7 @@
 """The ways in which a request can fail: each class has an HTTP status and a code.
 
 ServeError                500  internal                a fault of this server; its log says more
+├── TritonFailed          500  model_failed            the model failed, or its answer cannot be read
 ├── BadRequest            400  bad_request
 ├── UnknownModel          404  unknown_model
 ├── MethodNotAllowed      405  method_not_allowed
@@ -9,7 +10,6 @@ ServeError                500  internal                a fault of this server; i
 ├── Conflict              409  already_loaded          the model is loaded, or being loaded, already
 ├── BodyTooLarge          413  body_too_large
 ├── UnsupportedMediaType  415  unsupported_media_type  Content-Type, charset or Content-Encoding cannot be read
-├── TritonFailed          500  model_failed            the model failed, or its answer cannot be read
 ├── Unavailable           503  unavailable             Triton, or the model asked for, is not ready
 │   ├── Overloaded        503  overloaded              too many requests or bodies at once; try again shortly
 │   └── VersionGone       503  unavailable             the model's version was just replaced by another

@@ -1,4 +1,4 @@
-"""JSON and JSON Lines, and what every format shares: the form of decoded requests and of answers."""
+"""JSON and JSON Lines, and what every format shares: the form of decoded requests."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from serve.errors import BadRequest, ServeError, show
-
-Answer = dict[str, Any]
+from serve.errors import BadRequest, BodyTooLarge, ServeError, show
+from serve.recommend.asks import Answer
 
 BOM = b"\xef\xbb\xbf"
 EXAMPLE = '{"user_id": "u17", "k": 10}'
 NO_LINES = f"the body is empty; send one JSON object a line, such as {EXAMPLE}"
-# Finding the name that comes twice takes milliseconds in a body of this size, and whole seconds in one of 25 MB.
+# Finding which name comes twice takes milliseconds in a body of this size, and seconds in one of 25 MB.
 MAX_TO_NAME = 65_536
-
-# botocore's model of InvokeEndpoint has no room for more.
+# The largest request for recommendations (SERVE_MAX_WORK) has half as many of each. Parsing blocks the event loop, and
+# an object of three bytes of JSON takes 64 bytes of memory or more.
+MAX_CONTAINERS, MAX_VALUES = 500_000, 1_000_000
+# botocore's model of InvokeEndpoint has no room for a longer message.
 MAX_ERROR = 2048
 
 
 class Decoded(NamedTuple):
-    """The JSON documents of one body; in the place of one that cannot be read stands the error.
+    """The JSON documents of one body, or of some of its lines; a document that cannot be read is replaced by its error.
 
-    `many` says whether the answers are wanted as several, which a body with several places is even if it has one.
-    A tuple, because it is made for every request and a frozen dataclass takes three times as long to make.
+    `many` says whether the answer is a list of answers, as it is for a list with one request.
+    It is a tuple because a frozen dataclass takes three times as long to make, and every request makes one.
     """
 
     requests: list[Any]
@@ -34,8 +35,14 @@ class Decoded(NamedTuple):
 
 
 def parse_json(body: bytes, where: str = "the body") -> Any:
-    """The body as JSON. Raises BadRequest that says where it stops being JSON, or which name an object has twice."""
+    """The body as JSON.
+
+    Raises BadRequest that says where it stops being JSON, or which name an object has twice, and BodyTooLarge for more
+    values than are taken, before any of them takes memory.
+    """
     body = body.removeprefix(BOM)
+    if len(body) > MAX_CONTAINERS:
+        _check_values(body, where)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -49,12 +56,12 @@ def parse_json(body: bytes, where: str = "the body") -> Any:
 def to_json(document: Any) -> bytes:
     try:
         return orjson.dumps(document)
-    except orjson.JSONEncodeError as error:  # nested deeper than it can be written, which only a caller can have sent
+    except orjson.JSONEncodeError as error:  # the caller sent a document that is too deep to be written again
         raise BadRequest(f"the body cannot be passed on: {error}") from error
 
 
 def decode_json(body: bytes, max_requests: int) -> Decoded:
-    """One request; or many in `{"requests": […], "model": …}`, whose model is for those that name none."""
+    """One request, or many in `{"requests": […], "model": …}`; that model is for the requests that name none."""
     document = parse_json(body)
     if type(document) is not dict or "requests" not in document:
         return Decoded([document], False)
@@ -65,22 +72,14 @@ def decode_json(body: bytes, max_requests: int) -> Decoded:
     if not isinstance(requests, list) or not requests:
         what = "empty" if requests == [] else show(requests)
         raise BadRequest(f"requests is {what}; it must be a list such as [{EXAMPLE}]")
-    _check_number(len(requests), max_requests)
+    if len(requests) > max_requests:
+        raise BadRequest(f"the body has {len(requests):,} requests; at most {max_requests:,} are taken at once")
     model = document.get("model")
     if model is not None:
         for request in requests:
             if isinstance(request, dict) and request.get("model") is None:
                 request["model"] = model
     return Decoded(requests, True)
-
-
-def decode_json_lines(body: bytes, max_requests: int) -> Decoded:
-    """One request a line; a line that cannot be read fails alone, and empty ones at the end are none."""
-    body = body.removeprefix(BOM).rstrip()
-    if not body:
-        raise BadRequest(NO_LINES)
-    _check_number(body.count(b"\n") + 1, max_requests)
-    return Decoded([json_line(line, number) for number, line in enumerate(body.split(b"\n"), 1)], True)
 
 
 def json_line(line: bytes, number: int) -> Any:
@@ -95,23 +94,32 @@ def json_line(line: bytes, number: int) -> Any:
 
 
 def too_long(number: int, max_line: int) -> BadRequest:
-    """What is wrong with a line that was not collected."""
+    """The error in the place of a line that is too long to be kept."""
     return BadRequest(f"line {number} has more than {max_line:,} bytes; no line may have more in a body of many")
 
 
 def encode_json(answers: list[Answer], many: bool) -> bytes:
-    """The answer; several as `{"responses": […]}`, in the order of the requests."""
+    """The answer, or `{"responses": […]}` with many answers in the order of their requests."""
     return to_json({"responses": answers} if many else answers[0])
 
 
 def encode_json_lines(answers: list[Answer], many: bool) -> bytes:
-    """One answer a line, every line with its end."""
+    """One answer a line; the last line ends with a newline too."""
     return b"".join([orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE) for answer in answers])
 
 
-def _check_number(number: int, max_requests: int) -> None:
-    if number > max_requests:
-        raise BadRequest(f"the body has {number:,} requests; at most {max_requests:,} are taken at once")
+def _check_values(body: bytes, where: str) -> None:
+    """Raises BodyTooLarge if the body has too many objects and lists, or too many values.
+
+    Signs inside texts are counted too, so a body of long texts could be refused; no request needs so many.
+    """
+    containers, values = body.count(b"[") + body.count(b"{"), body.count(b",")
+    for number, most, name in ((containers, MAX_CONTAINERS, "objects and lists"), (values, MAX_VALUES, "values")):
+        if number > most:
+            raise BodyTooLarge(
+                f"{where} has {number:,} {name}; at most {most:,} are taken in JSON: send it in parts, or tensors in "
+                "Triton's binary form"
+            )
 
 
 def _not_json(body: bytes, where: str, error: orjson.JSONDecodeError) -> str:
@@ -126,8 +134,11 @@ def _not_json(body: bytes, where: str, error: orjson.JSONDecodeError) -> str:
 
 
 def _has_repeats(document: Any, body: bytes, where: str) -> bool:
-    """Whether an object of the body has a name twice: orjson keeps one of the two, so the document written again has
-    fewer colons than the body; those in texts are in both. Raises BadRequest where it is too deep to be written."""
+    """Whether an object of the body has a name twice.
+
+    orjson keeps one of the two, so the document written again has fewer colons than the body; colons in texts are in
+    both. Raises BadRequest if the document is too deep to be written.
+    """
     colons = body.count(b":")
     if b"\\u003" in body:  # a colon in a text may come escaped, and is written as it is
         plain = body.replace(b"\\\\", b"--")
@@ -141,7 +152,7 @@ def _has_repeats(document: Any, body: bytes, where: str) -> bool:
 
 
 def _refuse_repeats(body: bytes, where: str) -> None:
-    """Raises BadRequest with the name that comes twice; Python's own parser shows every pair, but takes its time."""
+    """Raises BadRequest with the name that comes twice. Python's slower parser finds it, for it shows every pair."""
 
     def check(pairs: list[tuple[str, Any]]) -> None:
         if len(dict(pairs)) != len(pairs):
@@ -152,14 +163,14 @@ def _refuse_repeats(body: bytes, where: str) -> None:
                 seen.add(name)
 
     if len(body) <= MAX_TO_NAME:
-        with contextlib.suppress(RecursionError):  # what orjson dropped may have been deeper than what it kept
+        with contextlib.suppress(RecursionError):  # the value that orjson dropped may be deeper than the one it kept
             # Numbers are not looked at, and Python's int would refuse thousands of digits.
             json.loads(body.decode(), object_pairs_hook=check, parse_int=len, parse_float=len)
     raise BadRequest(f"{where} has a field more than once in an object; send every field of an object once")
 
 
 def error_json(message: str, code: str | None = None) -> bytes:
-    """An error as a body that fits into SageMaker's OriginalMessage: of a longer message the middle is left out."""
+    """An error as a body that fits into SageMaker's OriginalMessage; the middle of a longer message is left out."""
     room = len(message)
     while True:
         text = message if room >= len(message) else f"{message[: room // 2]} … {message[-(room // 2) :]}"

@@ -1,6 +1,6 @@
-"""KServe-v2 bodies, JSON or Triton's binary type, on their way through to Triton; no I/O.
+"""Checks KServe-v2 bodies, JSON or Triton's binary type, before they go to Triton; no I/O.
 
-SageMaker forwards no header that could carry the length of a binary body's JSON part, so its type carries it:
+SageMaker forwards no header for the length of a binary body's JSON part, so the Content-Type has it:
 `application/vnd.sagemaker-triton.binary+json;json-header-size=N`. Triton itself has a header for it.
 """
 
@@ -17,13 +17,13 @@ BINARY = b"application/vnd.sagemaker-triton.binary+json"
 BINARY_TYPE = re.compile(
     rb"application/vnd\.sagemaker-triton\.binary\+json\s*;\s*json-header-size\s*=([^;]*)(;.*)?", re.IGNORECASE
 )
-# Of a thousand dimensions even the product takes long.
+# The product of a thousand dimensions would take too long.
 MAX_DIMENSIONS = 32
-# Triton's parser calls itself for every level.
+# Triton's parser is recursive: every level takes a part of its stack.
 MAX_NESTED = 1000
 MAX_SHAPE_BYTES = 200
 MAX_TENSORS = 1000
-# What has to be looked at: our own field, and parameters that are refused.
+# A body with one of these has to be parsed: our own field, and parameters that are refused.
 TO_READ = (b'"model"', b'"shared_memory', b'"classification')
 PLAIN = re.compile(
     rb'\s*\{\s*(?:"(?:id"\s*:\s*"[^"\\]*"|outputs"\s*:\s*\[[^][]*\]|parameters"\s*:\s*\{[^{}]*\})\s*,\s*){0,3}'
@@ -33,14 +33,23 @@ SHAPE = re.compile(rb'"shape"\s*:(?:\s*\[([0-9,\s]+)\])?')
 LENGTH_HEADER = b"inference-header-content-length"
 
 
+def is_binary(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether the headers announce a body in Triton's binary form, even if they do so wrongly."""
+    return LENGTH_HEADER in headers or _names_binary(headers.get(b"content-type", b""))
+
+
+def _names_binary(content_type: bytes) -> bool:
+    lowered = content_type.lower()
+    return BINARY in lowered and not (lowered.startswith(BINARY) and b"json-header-size" not in lowered)
+
+
 def binary_header_length(headers: Mapping[bytes, bytes], size: int) -> int | None:
     """Length of the JSON part of a body of `size` bytes in binary form, None for a body in another form.
 
     Raises BadRequest for a length that cannot be.
     """
     content_type = headers.get(b"content-type", b"")
-    lowered = content_type.lower()
-    if BINARY in lowered and not (lowered.startswith(BINARY) and b"json-header-size" not in lowered):
+    if _names_binary(content_type):
         match = BINARY_TYPE.fullmatch(content_type.strip())
         if match is None:
             raise BadRequest(
@@ -55,22 +64,17 @@ def binary_header_length(headers: Mapping[bytes, bytes], size: int) -> int | Non
     digits = text.strip()
     if not re.fullmatch(rb"[0-9]{1,10}", digits) or int(digits) > size:
         raise BadRequest(
-            f"the JSON part is said to have {show(text.decode('latin-1'))} bytes; it must be a whole number from 0 to "
-            f"the body's {size:,}"
+            f"the length of the JSON part is {show(text.decode('latin-1'))}; it must be a whole number from 0 to the "
+            f"body's {size:,} bytes"
         )
     return int(digits)
 
 
-def is_binary(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a body is said to be in Triton's binary form."""
-    return LENGTH_HEADER in headers or b"json-header-size" in headers.get(b"content-type", b"").lower()
-
-
 def is_plain(body: bytes) -> bool:
-    """Whether a body is KServe-v2 in JSON that can go on to Triton unread: nothing in it is for `serve`, and nothing
-    could hurt others (see `check_kserve`). False says nothing: such a body has to be parsed.
+    """Whether a body is KServe-v2 in JSON that can go to Triton without being parsed: it has no field for `serve`, and
+    nothing that could hurt others (see `check_kserve`). If this is False, the body has to be parsed to know.
 
-    Without a backslash every name stands in the body as it is written, so that looking for it finds it.
+    A body without a backslash has no escaped names, so a search for a name finds it.
     """
     if PLAIN.match(body) is None or b"\\" in body or any(word in body for word in TO_READ) or may_be_deep(body):
         return False
@@ -86,9 +90,9 @@ def is_plain(body: bytes) -> bool:
 
 
 def may_be_deep(body: bytes) -> bool:
-    """Whether a body could be nested deeper than Triton's parser, which calls itself for every level, is asked to go.
+    """Whether a body could be nested deeper than Triton's recursive parser may go.
 
-    It could be as deep as it has brackets, but for lists that close where the next one opens: the depth stays.
+    The depth is at most the number of opening brackets; a list that opens where another one closes adds no depth.
     """
     return _opened(body) > MAX_NESTED and _opened(body.replace(b"], [", b"").replace(b"],[", b"")) > MAX_NESTED
 
@@ -98,9 +102,10 @@ def _opened(body: bytes) -> int:
 
 
 def _promised(shape: list[int]) -> int:
-    """How many numbers a shape promises; a length of 0 does not make the others harmless (docs/log.md).
+    """How many numbers a shape promises. A length of 0 counts as 1, because Triton allocates by the other lengths too
+    (docs/log.md).
 
-    Raises ValueError for a batch of nothing, which a model never answers.
+    Raises ValueError for a batch of 0 rows, which a model never answers.
     """
     if len(shape) > 1 and shape[0] == 0:
         raise ValueError("a batch of 0 rows cannot be answered")
@@ -140,8 +145,8 @@ def check_kserve(document: Any, size: int) -> None:
         for number, tensor in enumerate(tensors):
             if not isinstance(tensor, dict):
                 raise BadRequest(f"{field}[{number}] is {show(tensor)}; it must be an object")
-            own = tensor.get("parameters")  # Triton passes over what is no object
-            if isinstance(own, dict) and "classification" in own:  # of an output of text it ends Triton (docs/log.md)
+            own = tensor.get("parameters")  # Triton ignores parameters that are no object
+            if isinstance(own, dict) and "classification" in own:  # for an output of text it ends Triton (docs/log.md)
                 raise BadRequest(f"{field}[{number}] asks for classification, which is not done here; sort the scores")
             if isinstance(own, dict) and any(name.startswith("shared_memory") for name in own):
                 raise BadRequest(

@@ -1,4 +1,4 @@
-"""NPY, NumPy's own format: pairs of indices as a request, records or scores as an answer; nothing is ever unpickled."""
+"""NPY, NumPy's own format: reads pairs of indices, writes records or scores, and never unpickles anything."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from serve.errors import BadRequest, NotAcceptable, show
-from serve.formats.csv_format import MAX_PAIRS, all_columns, cell_text
-from serve.formats.json_format import Answer, Decoded
+from serve.formats.json_format import Decoded
+from serve.formats.tables import all_columns, cell_text
+from serve.recommend.asks import Answer
 
 MAGIC = b"\x93NUMPY"
-# numpy's own writer needs 118 bytes for pairs; the text is parsed as Python, which is not for unbounded input.
+# NumPy's own writer needs 118 bytes for pairs. The header is parsed as a Python literal, so its length is limited.
 MAX_HEADER = 1024
-# Every text of a NumPy array takes the room of the longest one.
+# Far beyond any max_batch_size; it bounds the memory of a body of small rows before a model's own limit is known.
+MAX_PAIRS = 1_000_000
+# Every text of a NumPy array takes as much memory as the longest text.
 MAX_ANSWER = 64 << 20
 OTHER_FORMATS = "send Accept: application/json, application/jsonlines or text/csv"
 
@@ -51,7 +54,7 @@ def decode_npy(body: bytes, max_requests: int) -> Decoded:
 
 
 def encode_npy(answers: list[Answer], many: bool) -> bytes:
-    """Scores as float32 [B], NaN where one is missing; recommendations as records [k], or [N, k] for several requests.
+    """Scores as float32 [B], NaN for a missing score; recommendations as records [k], or [N, k] for several requests.
 
     A record is item_id (int64 if all are whole numbers, else text), score (float32) and further values as text; short
     rows are filled with an empty id (-1 among whole numbers) and NaN. Raises NotAcceptable for answers no array holds.
@@ -81,13 +84,13 @@ def _npy_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]
     start = 8 + width + length
     if length > MAX_HEADER or start > len(body):
         raise BadRequest(f"the NPY header has {length:,} bytes; it must be all there and at most {MAX_HEADER:,}")
-    # 3.0 is 2.0 with other letters in the names of fields, which whole numbers have none of.
+    # Version 3.0 differs from 2.0 in the names of fields only, and an array of whole numbers has no fields.
     read = npy.read_array_header_1_0 if width == 2 else npy.read_array_header_2_0
     try:
         with warnings.catch_warnings():  # numpy warns of files that Python 2 wrote, Python of odd literals
             warnings.simplefilter("ignore")
             shape, fortran, dtype = read(BytesIO(body[8:start]))  # type: ignore[no-untyped-call]
-    except Exception as error:  # it evaluates a literal, which can fail in every way a parser can
+    except Exception as error:  # the reader evaluates a literal, and may raise almost any exception
         raise BadRequest("the NPY header cannot be read; send what numpy.save writes") from error
     return shape, fortran, dtype, start
 

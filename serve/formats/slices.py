@@ -1,32 +1,28 @@
-"""Bodies of any size, one record a line: cut into slices as they arrive, and the answers to slices joined again.
+"""Cuts a body of any size with one record a line into slices of requests, as the body arrives.
 
-A slice of JSON Lines or CSV holds whole records and is answered like a small body; only a few of them are in memory.
-What cannot be read costs its own line, and one line comes out for every line that goes in.
+A slice of JSON Lines or CSV holds whole records and is answered like a small body, so only a few records are in memory.
+A line that cannot be read has an error in its place, and every line that goes in has one line in the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import orjson
-
-from serve.errors import BadRequest, NotAcceptable, ServeError
+from serve.errors import BadRequest, ServeError
 from serve.formats import csv_format, registry
-from serve.formats.csv_format import Row, RowReader, csv_request
-from serve.formats.json_format import BOM, NO_LINES, Answer, Decoded, json_line, too_long
-from serve.recommend.asks import DEFAULT_K, MAX_ID_CHARACTERS
+from serve.formats.csv_rows import MAX_LINE, Row, RowReader
+from serve.formats.json_format import BOM, NO_LINES, Decoded, json_line, too_long
+from serve.recommend.asks import DEFAULT_K, MAX_K
 
-# A longer line is not collected: an error takes its place.
+# A longer line is not kept in memory: an error takes its place.
 MAX_JSON_LINE = 1_048_576
-# A pair is a fraction of the work of a request for recommendations, so there is room for more of them.
+# A pair is a fraction of the work of a request for recommendations, so a slice may have more of them.
 PAIRS_PER_REQUEST = 10
-JSON_LINES_TYPE = registry.JSON_LINES.content_types[0]
-MAX_K = 10_000  # what `requests.work` counts at most
 
 
 class Slice(NamedTuple):
-    """Requests for some lines, in order: one a line, or, with `faults`, one for the pairs of all of them.
+    """Requests for some lines, in order: one a line, or, with `faults`, one for the pairs of all lines.
 
     `faults` has for each line what is wrong with its pair, or None.
     """
@@ -41,20 +37,21 @@ class LineSlices:
     def __init__(
         self, format: registry.Format, max_requests: int = 500, max_work: int = 50_000, max_bytes: int = 65_536
     ) -> None:
-        """A slice has at most so many requests (of pairs ten times as many), so much work (`requests.work`), and so
-        many bytes; a request that has more alone is a slice of its own."""
+        """The most requests of a slice (or ten times as many pairs), the most work (`recommend.parse.work`) and the
+        most bytes; a request that has more alone is a slice of its own."""
         make = _CsvLines if format is registry.CSV else _JsonLines
         self._reader: _CsvLines | _JsonLines = make(max_requests, max_work)
         self._max_bytes = max_bytes
         self._buffer = bytearray()
-        self._blank = 0  # empty lines that came last: errors if anything follows, nothing at the end of the body
+        # Empty lines that came last: errors if a line follows, nothing at the end of the body.
+        self._blank = 0
         self._begun = self._skipping = False
         self._empty = True
 
     def feed(self, chunk: bytes) -> Iterator[Slice]:
         """The slices that this chunk completes; all of them must be taken before the next chunk.
 
-        Raises BadRequest for what is no table at all, before the first slice and never after it.
+        Raises BadRequest for a header of CSV that names columns which cannot be asked for.
         """
         for start in range(0, len(chunk), self._max_bytes):
             self._buffer += memoryview(chunk)[start : start + self._max_bytes]
@@ -72,22 +69,25 @@ class LineSlices:
             yield from self._take(self._reader.rows(block, last and not self._buffer))
 
     def _take(self, rows: list[tuple[int, Any]]) -> Iterator[Slice]:
+        """The slices of rows, and of the empty lines before them."""
         found = len(rows)
         while rows and self._reader.is_blank(rows[-1][1]):
             rows.pop()
         blank = found - len(rows)
-        if rows and self._reader.begin(rows, self._blank):
-            self._empty = False
-            most, empty, first = self._reader.most, self._reader.empty, rows[0][0] - self._blank
-            for start, stop in _parts(self._blank, most):
-                yield from self._reader.slices([(first + at, empty) for at in range(start, stop)])
+        if rows:
+            first = rows[0][0] - self._blank
+            self._reader.begin(rows)
+            if rows or self._blank:
+                self._empty = False
+            for start, stop in _parts(self._blank, self._reader.most):
+                yield from self._reader.slices([(first + at, self._reader.empty) for at in range(start, stop)])
             self._blank = 0
-            for start, stop in _parts(len(rows), most):
+            for start, stop in _parts(len(rows), self._reader.most):
                 yield from self._reader.slices(rows[start:stop])
         self._blank += blank
 
     def _blocks(self, last: bool) -> Iterator[bytes | None]:
-        """Whole lines; None stands for one that is too long, and what is still to come of it is passed over."""
+        """Whole lines. None stands for a line that is too long; the rest of that line is skipped as it comes."""
         buffer, size = self._buffer, self._max_bytes
         while buffer and (last or len(buffer) >= size):
             if self._skipping:
@@ -129,10 +129,10 @@ class _JsonLines:
     def is_blank(self, line: bytes | ServeError) -> bool:
         return not isinstance(line, ServeError) and (not line or line.isspace())
 
-    def begin(self, rows: list[tuple[int, Any]], blank: int) -> bool:
-        return True
+    def begin(self, rows: list[tuple[int, Any]]) -> None:
+        """JSON Lines have no header."""
 
-    def slices(self, rows: list[tuple[int, Any]]) -> Iterator[Slice]:
+    def slices(self, rows: Sequence[tuple[int, Any]]) -> Iterator[Slice]:
         documents = (line if isinstance(line, ServeError) else json_line(line, number) for number, line in rows)
         return _by_work(documents, self._max_work)
 
@@ -141,7 +141,7 @@ class _JsonLines:
 
 
 class _CsvLines:
-    max_line = csv_format.MAX_LINE
+    max_line = MAX_LINE
     empty: Any = ()
 
     def __init__(self, max_requests: int, max_work: int) -> None:
@@ -155,128 +155,77 @@ class _CsvLines:
     def rows(self, block: bytes | None, last: bool) -> list[Row]:
         return self._reader.read(block, last)
 
-    def is_blank(self, row: list[str] | ServeError) -> bool:
-        return not row
+    def is_blank(self, row: Sequence[str] | ServeError) -> bool:
+        return not isinstance(row, ServeError) and not row
 
-    def begin(self, rows: list[Row], blank: int) -> bool:
-        """Take the columns from the first row of all; whether rows are left then."""
-        if not self._columns:
-            first = [] if blank else rows[0][1]
-            assert isinstance(first, list)  # as long as the reader is strict, it returns no errors
-            self._columns, is_header = csv_format.columns_of(first)
+    def begin(self, rows: list[Row]) -> None:
+        """Take the columns from the first row that shows them, and remove that row from `rows` if it is a header."""
+        if self._columns:
+            return
+        for at, (number, row) in enumerate(rows):
+            if isinstance(row, ServeError) or not row:
+                continue
+            shown = csv_format.columns_of(row)
+            if shown is None:
+                rows[at] = (number, csv_format.row_fault(number, row, ()))
+                continue
+            self._columns, is_header = shown
             self._pairs = {"user_id", "item_id"} <= set(self._columns)
             if self._pairs:
                 self.most = max(1, min(self.most * PAIRS_PER_REQUEST, self._max_work // 2))
-            del rows[:is_header]
-        self._reader.strict = False
-        return bool(rows)
+            if is_header:
+                del rows[at]
+            return
 
-    def slices(self, rows: list[Row]) -> Iterator[Slice]:
+    def slices(self, rows: Sequence[Row]) -> Iterator[Slice]:
         if self._pairs:
             return iter((self._pairs_of(rows),))
-        requests = (row if isinstance(row, ServeError) else csv_request(at, row, self._columns) for at, row in rows)
+        requests = (
+            row if isinstance(row, ServeError) else csv_format.csv_request(at, row, self._columns) for at, row in rows
+        )
         return _by_work(requests, self._max_work)
 
     def nothing(self) -> str:
         return csv_format.HEADER_ONLY if self._columns else csv_format.EMPTY
 
-    def _pairs_of(self, rows: list[Row]) -> Slice:
-        """Of the first slice a failure of all is raised by `Recommenders.answer`, of others it stands in every line."""
-        answered, self._answered = self._answered, True
-        faults = [_pair_fault(number, row, self._columns) for number, row in rows]
+    def _pairs_of(self, rows: Sequence[Row]) -> Slice:
+        """One request for the pairs of all rows.
+
+        If the first such request fails, `Recommenders.answer` raises the failure, which is the status of the whole
+        answer; after that, lines are answered already, and the failure stands in every line of its slice.
+        """
+        faults = [csv_format.pair_fault(number, row, self._columns) for number, row in rows]
         good: list[Any] = [row for (_, row), fault in zip(rows, faults, strict=True) if fault is None]
         if not good:
             return Slice(Decoded([faults[0]], True), faults)
+        answered, self._answered = self._answered, True
         pairs = dict(zip(self._columns, map(list, zip(*good, strict=True)), strict=True))
         return Slice(Decoded([{"pairs": pairs}], answered), faults)
 
 
-class SliceAnswers:
-    """Writes the answers to slices; all that it writes is together one answer in its format, a line for every line."""
-
-    def __init__(self, format: registry.Format) -> None:
-        """Raises NotAcceptable for a format that has no room for many answers."""
-        if format not in (registry.JSON, registry.JSON_LINES, registry.CSV):
-            raise NotAcceptable(f"{format.name} has no room for answers to many lines; ask for {JSON_LINES_TYPE}")
-        self._format = format
-        self._columns: tuple[str, ...] = ()
-        self._written = False
-
-    def write(self, part: Slice, answers: list[Answer]) -> bytes:
-        """The answers to a slice, as `Recommenders.answer` gives them."""
-        if part.faults is not None:
-            if self._format is registry.CSV and "scores" in answers[0] and not any(part.faults):
-                return csv_format.encode_csv(answers, False)
-            answers = _one_a_line(part.faults, answers[0])
-        if self._format is registry.CSV:
-            return self._csv(answers)
-        if self._format is registry.JSON_LINES:
-            return self._format.encode(answers, True)
-        begin, self._written = b"," if self._written else b'{"responses":[', True
-        return begin + b",".join(map(orjson.dumps, answers))
-
-    def end(self) -> bytes:
-        """What comes after the last slice."""
-        return b"]}" if self._format is registry.JSON else b""
-
-    def _csv(self, answers: list[Answer]) -> bytes:
-        """The columns are those of the first slice with recommendations, so that every line has the same ones."""
-        if not self._columns and any(answer.get("recommendations") for answer in answers):
-            self._columns = tuple(csv_format.all_columns(answers))
-        return csv_format.encode_csv([self._fitting(answer) for answer in answers], True, self._columns)
-
-    def _fitting(self, answer: Answer) -> Answer:
-        """The answer, or an error if it does not fit into CSV."""
-        if "error" in answer or "scores" in answer:
-            return answer
-        why = f"the columns of this CSV are {', '.join(self._columns)}, as in its first lines"
-        if "recommendations" not in answer:
-            why = "an answer of Triton's has no form in CSV"
-        elif all(one.keys() <= set(self._columns) for one in answer["recommendations"]):
-            return answer
-        return {"error": {"code": NotAcceptable.code, "message": f"{why}; ask for {JSON_LINES_TYPE}"}}
-
-
-def _one_a_line(faults: list[ServeError | None], answer: Answer) -> list[Answer]:
-    """The answer to the pairs of many lines, as if every line had been a request with one pair."""
-    request_id = {"request_id": answer["request_id"]} if "request_id" in answer else {}
-    scores = enumerate(answer.get("scores", ()))
-    unknown = {each["row"]: [{**each, "row": 0}] for each in answer.get("unknown", ())}
-    same = {name: value for name, value in answer.items() if name != "unknown"}
-    answers: list[Answer] = []
-    for fault in faults:
-        if fault is not None:
-            answers.append({"error": {"code": fault.code, "message": str(fault)}, **request_id})
-        elif "error" in answer:
-            answers.append(answer)
-        else:
-            row, score = next(scores)
-            answers.append({**same, "scores": [score], **({"unknown": unknown[row]} if row in unknown else {})})
-    return answers
-
-
 def _parts(length: int, most: int) -> Iterator[tuple[int, int]]:
-    """Start and stop of as few parts as hold no more than `most` each, all of about one size."""
+    """Start and stop of as few parts as possible, of about equal size, with at most `most` each."""
     parts = -(-length // most)
     return ((part * length // parts, (part + 1) * length // parts) for part in range(parts))
 
 
 def _by_work(requests: Iterable[Any], max_work: int) -> Iterator[Slice]:
-    held: list[Any] = []
+    """Slices of at most `max_work`, or of one request that has more."""
+    gathered: list[Any] = []
     work = 0
     for request in requests:
         more = _work(request) if type(request) is dict else 1
-        if held and work + more > max_work:
-            yield Slice(Decoded(held, True))
-            held, work = [], 0
-        held.append(request)
+        if gathered and work + more > max_work:
+            yield Slice(Decoded(gathered, True))
+            gathered, work = [], 0
+        gathered.append(request)
         work += more
-    if held:
-        yield Slice(Decoded(held, True))
+    if gathered:
+        yield Slice(Decoded(gathered, True))
 
 
 def _work(request: dict[str, Any]) -> int:
-    """No less than `requests.work` will find in a request that is not checked yet."""
+    """At least what `recommend.parse.work` will find in the request, which is not checked yet."""
     ids = 0
     for value in request.values():
         if type(value) is list:
@@ -287,14 +236,3 @@ def _work(request: dict[str, Any]) -> int:
     k = min(k, MAX_K) if type(k) is int and k > 0 else DEFAULT_K
     width = 1 + (len(columns) if type(columns) is list else 0)
     return 1 + (2 * ids + k) * width
-
-
-def _pair_fault(number: int, row: list[str] | ServeError, columns: tuple[str, ...]) -> ServeError | None:
-    if isinstance(row, ServeError):
-        return row
-    if len(row) != 2 or not row[0] or not row[1]:
-        return csv_format.row_fault(number, row, columns)
-    if len(row[0]) > MAX_ID_CHARACTERS or len(row[1]) > MAX_ID_CHARACTERS:
-        column = columns[len(row[0]) <= MAX_ID_CHARACTERS]
-        return BadRequest(f"line {number}: {column} has more than {MAX_ID_CHARACTERS:,} characters; no id has more")
-    return None

@@ -70,5 +70,10 @@ def _gunzip(body: bytes, limit: int) -> bytes:
 
 def pack(body: bytes) -> bytes:
     """gzip at the quickest level; it contains no time of day, so equal answers are equal bytes."""
-    packer = zlib.compressobj(1, zlib.DEFLATED, GZIP_WINDOW)
-    return packer.compress(body) + packer.flush()
+    made = packer()
+    return made.compress(body) + made.flush()
+
+
+def packer() -> zlib._Compress:
+    """Compresses a body in parts: `compress` each, then `flush`."""
+    return zlib.compressobj(1, zlib.DEFLATED, GZIP_WINDOW)

@@ -51,8 +51,8 @@ class Request:
 
     __slots__ = (
         "body_error", "cancel", "chunked", "chunks", "complete", "connection", "counted_bytes", "counts_unread_only",
-        "entered", "error", "expect", "headers", "http_1_0", "id", "keep_alive", "kind", "method", "model", "path",
-        "pieces", "query", "size", "started", "status", "task", "unread_bytes", "waiter",
+        "expect", "headers", "http_1_0", "keep_alive", "method", "path", "pieces", "query", "size", "started", "status",
+        "task", "unread_bytes", "waiter",
     )  # fmt: skip
 
     def __init__(self, connection: ClientConnection) -> None:
@@ -75,9 +75,6 @@ class Request:
         self.cancel = False  # nothing is lost if the task is cancelled when the client goes
         self.status = 0  # of the answer, once it has begun
         self.task: asyncio.Task[None] | None = None
-        # For figures and logs: its model, its kind, its id, and the error in its answer.
-        self.model = self.kind = self.id = self.error = ""
-        self.entered: tuple[str, ...] = ()  # the models in which it has a place
 
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises BodyTooLarge as soon as it is known to have more than `limit` bytes, or ClientGone."""
@@ -97,15 +94,22 @@ class Request:
                 raise BodyTooLarge(f"the body has more than {limit:,} bytes; at most {limit:,} are taken")
             yield chunk
 
-    async def peek(self, limit: int) -> bytes:
-        """The beginning of the body, which stays to be read; empty for an empty body. Raises as `stream` does."""
+    async def peek(self, size: int, limit: int) -> bytes:
+        """The first `size` bytes of the body, or all bytes of a shorter body; they stay to be read.
+
+        Raises as `stream` does.
+        """
         self._check_length(limit)
-        if not self.chunks and not self.complete:
-            chunk = await self._next()
-            if chunk:
-                self.chunks.appendleft(chunk)
-                self.unread_bytes += len(chunk)
-        return self.chunks[0] if self.chunks else b""
+        parts: list[bytes] = []
+        length = 0
+        while length < size and (chunk := await self._next()):
+            parts.append(chunk)
+            length += len(chunk)
+        begin = parts[0] if len(parts) == 1 else b"".join(parts)
+        if begin:
+            self.chunks.appendleft(begin)
+            self.unread_bytes += length
+        return begin if length <= size else begin[:size]
 
     def _check_length(self, limit: int) -> None:
         declared = int(self.headers.get(b"content-length", b"0"))

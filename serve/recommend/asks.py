@@ -12,9 +12,12 @@ from typing import Any
 from serve.errors import BadRequest, show
 
 DEFAULT_K = 10
+MAX_K = 10_000  # beyond the k of any export; a larger k is refused (plan.py), and counts as this much work
 MAX_ID_CHARACTERS = 1024  # `ncf train` refuses longer ids
 
 RawId = int | str
+# The answer to one request, as JSON writes it.
+Answer = dict[str, Any]
 
 
 @dataclass(frozen=True)

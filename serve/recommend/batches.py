@@ -7,7 +7,8 @@ from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from serve.recommend.plan import Answer, Plan
+from serve.recommend.asks import Answer
+from serve.recommend.plan import Plan
 from serve.recommend.recommender import Part
 from serve.triton.tensors import TensorRequest, encode_int64
 

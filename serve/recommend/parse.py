@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serve.errors import BadRequest, show
-from serve.recommend.asks import ASKS, DEFAULT_K, FIELDS, MAX_ID_CHARACTERS, Ask, RawId, raw_id
+from serve.recommend.asks import ASKS, DEFAULT_K, FIELDS, MAX_ID_CHARACTERS, MAX_K, Ask, RawId, raw_id
 
 EXAMPLES = '{"user_id": "u17", "k": 10} or {"pairs": [{"user_id": "u17", "item_id": "pizza-03"}]}'
 
@@ -58,7 +58,7 @@ def work(request: Request) -> int:
     if isinstance(request, CandidatesRequest):
         return len(request.candidates) * (2 + len(request.columns))
     ids = len(request.exclude) + len(request.allow or ()) + len(request.history or ())
-    k = min(request.k or DEFAULT_K, 10_000)  # a larger k gets an error of its own (plan.py)
+    k = min(request.k or DEFAULT_K, MAX_K)
     return 1 + ids + k * (1 + len(request.columns))
 
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from serve.errors import BadRequest, show
-from serve.recommend.asks import DEFAULT_K, RawId
+from serve.recommend.asks import DEFAULT_K, Answer, RawId
 from serve.recommend.parse import CandidatesRequest, RankRequest, Request, ScoreRequest
 from serve.recommend.recommender import Part, Recommender
 
 Outputs = Mapping[str, Sequence[Any]]
-Answer = dict[str, Any]
 
 # The kinds of a query's rows, as `ncf/export/query.py` reads them; a test compares them with that file's.
 USER, HISTORY, SIMILAR, ALLOW, EXCLUDE, INCLUDE_SEEN, WHERE = 1, 2, 3, 4, 5, 6, 16

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from serve.errors import DeadlineExceeded, MethodNotAllowed, Overloaded, RequestTimeout, ServeError, Unavailable
 from serve.formats.json_format import error_json
+from serve.http1 import wsgi
 from serve.http1.request import ClientGone, Headers, Request
 from serve.http1.state import ServerState
-from serve.http1.wsgi import call
 from serve.models.served import SERVED_FILE, VIEW_FOLDER, ServedFile
 from serve.settings import Settings
 from serve.telemetry.counts import TALLY_FOLDER, Tally
@@ -24,9 +24,10 @@ from serve.telemetry.request_log import RequestLog
 from serve.triton.address import address_reader
 from serve.triton.admin import TritonAdmin
 from serve.triton.pool import TritonPool
+from serve.worker.call import Call
 from serve.worker.control_plane import create_control_plane
 from serve.worker.invocations import DataPlane
-from serve.worker.pass_through import Answered, echoed
+from serve.worker.sagemaker_headers import echoed
 
 log = logging.getLogger("serve")
 
@@ -58,7 +59,8 @@ class Application:
         self.flask = create_control_plane(settings, served, TritonAdmin(address))
         self.changes = ThreadPoolExecutor(CHANGE_THREADS, "change")
         self.reads = ThreadPoolExecutor(READ_THREADS, "read")
-        self.in_threads: set[Future[Answered]] = set()  # requests that these threads answer, or will answer
+        self.in_threads: set[Future[tuple[int, Headers, bytes]]] = set()  # requests that these threads answer
+        self.calls: dict[Request, Call] = {}  # requests for the data plane that are not answered yet
         self.stopping: asyncio.Future[None]
 
     def start(self) -> None:
@@ -86,7 +88,8 @@ class Application:
         try:
             path = request.path
             if path in DataPlane.PATHS or (path[:8] == b"/models/" and path[8:].endswith(b"/invoke")):
-                await self.data_plane(request)
+                call = self.calls[request] = self.data_plane.call(request)
+                await self.data_plane(request, call)
             else:
                 await self.control(request)
         except (ClientGone, asyncio.CancelledError):
@@ -98,24 +101,25 @@ class Application:
             self.fail(request, ServeError("internal error; the server's log says more"))
         finally:
             request.release_bytes(request.counted_bytes)
-            self.data_plane.leave(request)
-            if request.kind:
-                self.note(request)
+            if (done := self.calls.pop(request, None)) is not None:
+                done.leave()
+                if done.kind:
+                    self.note(request, done)
 
-    def note(self, request: Request) -> None:
+    def note(self, request: Request, call: Call) -> None:
         """Count a request for inference that is over, and log it if it failed or all are logged."""
         status = request.status or CLIENT_GONE
         seconds = time.monotonic() - request.started
-        self.tally.end(request.model, request.kind, status, seconds)
+        self.tally.end(call.model, call.kind, status, seconds)
         if status >= 500 or self.settings.access_log:
             trace = TRACE_ID.match(request.headers.get(b"traceparent", b""))
             trace_id = trace[1].decode() if trace else ""
-            request_id = self.data_plane.request_id(request)
-            self.log.add(request_id, request.model, request.kind, status, seconds, request.error, trace_id)
+            self.log.add(call.id, call.model, call.kind, status, seconds, call.error, trace_id)
 
     def fail(self, request: Request, error: ServeError) -> None:
         """Answer with an error, or break off an answer that was begun."""
-        request.error = str(error)
+        if (call := self.calls.get(request)) is not None:
+            call.error = str(error)
         if request.status:
             request.abort()
             return
@@ -132,7 +136,7 @@ class Application:
         if not request.complete:
             self.fail(request, RequestTimeout(f"the request's body did not come within {limit}"))
             request.cancel_after(0)
-        elif request.kind:
+        elif request in self.calls and self.calls[request].kind:
             self.fail(request, DeadlineExceeded(f"the request was not answered within {limit}"))
             request.cancel_after(0 if request.cancel else self.settings.timeout_seconds)
 
@@ -141,7 +145,7 @@ class Application:
         body = await request.body(MAX_CONTROL_BODY)
         reads = request.method in ("GET", "HEAD")
         arguments = (self.flask, request.method, request.path, request.query, request.headers, body)
-        called = (self.reads if reads else self.changes).submit(call, *arguments)
+        called = (self.reads if reads else self.changes).submit(wsgi.call, *arguments)
         self.in_threads.add(called)
         called.add_done_callback(self.in_threads.discard)
         answer = asyncio.wrap_future(called)

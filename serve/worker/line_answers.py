@@ -1,100 +1,75 @@
-"""Bodies with a record a line, of any size, answered in bounded memory: what a batch transform sends.
+"""Answers bodies with one record a line, of any size, in bounded memory.
 
-The answer is put aside until the whole body has come, for many clients read nothing before they have sent everything;
-so a failure on the way is a status, and not half an answer.
+The answer is stored until the whole body has come, because many clients read nothing before they have sent everything.
+So a failure on the way gives the whole answer its status, and no caller gets half an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from tempfile import SpooledTemporaryFile
 
-import orjson
+from serve.errors import OutOfMemory, Overloaded, ServeError, Unavailable
+from serve.formats.json_format import Decoded
+from serve.formats.registry import Format
+from serve.formats.slice_answers import SliceAnswers
+from serve.formats.slices import LineSlices, Slice
+from serve.recommend.asks import Answer
 
-from serve.errors import OutOfMemory, Unavailable
-from serve.formats import kserve
-from serve.formats import registry as codec
-from serve.formats.json_format import Answer
-from serve.formats.slices import LineSlices, Slice, SliceAnswers
-from serve.http1.request import Headers, Request
-
-# A shorter body is answered as a whole.
-SHORT_BYTES = 65_536
-# Of the answer; what is more lies in a file.
+# A longer answer lies in a file on disk.
 MEMORY_BYTES = 16 * 2**20
-CHUNK = 262_144
-# Failures of the service, not of a line: whoever sent the body shall send it again.
-PASSING = frozenset((Unavailable.code, "overloaded"))
+# Failures of the service and not of a line: the caller has to send the body again.
+FAILURES: dict[str, type[ServeError]] = {error.code: error for error in (Unavailable, Overloaded, OutOfMemory)}
 
-AnswerSlice = Callable[[codec.Decoded], Awaitable[list[Answer]]]
-
-
-def lines_of(body: bytes, asked: codec.Format) -> codec.Format:
-    """The format of a body that begins like this: JSON with a whole document on its first line, and more after it, is
-    JSON Lines, whatever it is called, and KServe-v2 with its first document over several lines is JSON."""
-    if asked not in (codec.JSON, codec.JSON_LINES) or (end := body.find(b"\n")) < 0 or body[end:].isspace():
-        return asked
-    first = body[:end].strip()
-    whole = first.startswith(b"{") and first.endswith(b"}")
-    if whole:
-        try:
-            orjson.loads(first)
-        except orjson.JSONDecodeError:
-            whole = False
-    if whole:
-        return codec.JSON_LINES
-    return codec.JSON if kserve.PLAIN.match(body) else asked
+AnswerSlice = Callable[[Decoded], Awaitable[list[Answer]]]
 
 
 async def answer_lines(
-    request: Request, asked: codec.Format, wanted: codec.Format, limit: int, max_work: int, answer: AnswerSlice
+    parts: AsyncIterator[bytes], asked: Format, wanted: Format, max_work: int, answer: AnswerSlice
 ) -> SpooledTemporaryFile[bytes]:
-    """The answer to a body of at most `limit` bytes, in a file that is to be closed.
+    """The answer to a body of format `asked` in format `wanted`, in a file that the caller has to close.
 
-    Raises ServeError, ClientGone, or NotAcceptable for a format without room for many answers.
+    Raises ServeError, and what reading the parts raises.
     """
     writer = SliceAnswers(wanted)
-    request.count_unread_only()
-    # Closed by the caller, or below.
-    file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115
+    file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115  the caller closes it
     try:
-        async for part in _slices(request, LineSlices(asked, max_work=max_work), limit):
+        async for part in _slices(parts, LineSlices(asked, max_work=max_work)):
             answers = await answer(part.decoded)
             for one in answers:
-                if "error" in one and one["error"]["code"] in PASSING:
-                    raise Unavailable(one["error"]["message"])
-            file.write(writer.write(part, answers))
-        file.write(writer.end())
-    except OSError as error:
-        file.close()
-        raise OutOfMemory(
-            f"there is no room for the answer: {error.strerror}; send the body in smaller parts"
-        ) from error
+                if "error" in one and (failure := FAILURES.get(one["error"]["code"])) is not None:
+                    raise failure(one["error"]["message"])
+            _write(file, writer.write(part, answers))
+        _write(file, writer.end(), whole=True)
     except BaseException:
-        file.close()
+        with suppress(OSError):  # closing writes what is left, and the disk is full
+            file.close()
         raise
     return file
 
 
-async def _slices(request: Request, slices: LineSlices, limit: int) -> AsyncIterator[Slice]:
-    async for chunk in request.stream(limit):
-        for part in slices.feed(chunk):
-            yield part
-        await asyncio.sleep(0)  # a chunk of nothing but empty lines has no slice to wait for
-    for part in slices.end():
-        yield part
+async def _slices(parts: AsyncIterator[bytes], slices: LineSlices) -> AsyncIterator[Slice]:
+    """The slices of a body. It lets other tasks run after each, because slices without a good line wait for nothing."""
+    async for part in parts:
+        for each in slices.feed(part):
+            yield each
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    for each in slices.end():
+        yield each
+        await asyncio.sleep(0)
 
 
-async def send_file(request: Request, headers: Headers, file: SpooledTemporaryFile[bytes]) -> None:
-    """Answer with what is in a file. Raises ClientGone."""
-    length = file.tell()
-    file.seek(0)
-    if length <= CHUNK:
-        request.respond(200, headers, file.read())
-        return
-    request.cancel = True
-    request.start(200, headers, length)
-    while chunk := file.read(CHUNK):
-        await request.write(chunk)
-    request.end()
+def _write(file: SpooledTemporaryFile[bytes], data: bytes, whole: bool = False) -> None:
+    """Raises Unavailable if the disk is full. 507 would be wrong: a platform would unload other models for it."""
+    try:
+        file.write(data)
+        if whole:  # a full disk must show here, while the answer can still have another status
+            file.flush()
+    except OSError as error:
+        raise Unavailable(
+            f"the answer of {file.tell():,} bytes or more does not fit on the server's temporary disk "
+            f"({error.strerror}); send the body in smaller parts"
+        ) from error

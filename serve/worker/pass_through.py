@@ -1,53 +1,29 @@
-"""Bodies that go on to Triton as they are, and its answers back: KServe-v2 in JSON or binary, and generate."""
+"""Passes bodies on to Triton as they are, and its answers back: KServe-v2 in JSON or binary, and generate."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
 
 from serve.errors import BadRequest, NotAcceptable, TritonFailed, Unavailable
 from serve.formats import kserve
-from serve.formats import registry as codec
-from serve.formats.json_format import MAX_ERROR, error_json
-from serve.http1.request import Headers, Request
+from serve.formats.json_format import MAX_ERROR, error_json, parse_json, to_json
 from serve.models.served import ServedFile
 from serve.settings import Settings
 from serve.triton.failures import failure, message_of
 from serve.triton.pool import TritonPool, TritonResponse
 from serve.triton.stream import TritonStream
-from serve.worker.recommendations import INFERENCE_ID
-from serve.worker.target_model import CUSTOM_ATTRIBUTES
+from serve.worker.answers import Streamed, Whole
+from serve.worker.call import Call
+from serve.worker.off_loop import off_loop
 
-JSON_TYPE = b"application/json"
-# What a caller sends and gets back (RTAPI): at most 1,024 visible ASCII characters.
-ECHOED = frozenset((CUSTOM_ATTRIBUTES, INFERENCE_ID))
-VISIBLE = re.compile(rb"[\x20-\x7e]{1,1024}")
-# What Triton gets of a caller's headers: the trace it belongs to, and the attributes, as parameters of the request.
-FORWARDED = frozenset((b"traceparent", b"tracestate", CUSTOM_ATTRIBUTES))
 EVENT = b"data: "
-
-Answered = tuple[int, Headers, bytes]
-
-
-def echoed(headers: dict[bytes, bytes]) -> Headers:
-    """The headers of a request that its answer repeats."""
-    if ECHOED.isdisjoint(headers):  # most requests
-        return []
-    return [(name, headers[name]) for name in ECHOED if name in headers and VISIBLE.fullmatch(headers[name])]
-
-
-def forwarded(headers: dict[bytes, bytes]) -> bytes:
-    """The headers of a request that Triton gets, as they stand in a request's head."""
-    if FORWARDED.isdisjoint(headers):  # most requests
-        return b""
-    found = [name for name in FORWARDED if name in headers and VISIBLE.fullmatch(headers[name])]
-    return b"".join(b"%b: %b\r\n" % (name, headers[name]) for name in found)
 
 
 class PassThrough:
-    """What one worker passes on to Triton, for requests whose model is chosen."""
+    """Passes the requests of one worker on to Triton; their model is chosen already."""
 
     def __init__(self, settings: Settings, served: ServedFile, triton: TritonPool) -> None:
         self.settings = settings
@@ -55,20 +31,19 @@ class PassThrough:
         self.triton = triton
         self.repository = (settings.multi_model_root if settings.multi_model else settings.model_repository).absolute()
 
-    async def json(
-        self, request: Request, model: str, document: dict[str, Any], body: bytes, changed: bool
-    ) -> Answered:
-        """A KServe-v2 body in JSON; where `document` is not what `body` says any more, it is written anew."""
+    async def json(self, call: Call, model: str, document: dict[str, Any], body: bytes, changed: bool) -> Whole:
+        """A KServe-v2 body in JSON; if `document` was changed since `body` was read, it is written anew."""
         kserve.check_kserve(document, len(body))
-        return await self.infer(request, model, codec.to_json(document) if changed else body, None)
+        call.kind = "kserve"
+        if changed:
+            body = await off_loop(len(body), to_json, document)
+        return await self.infer(call, model, body, None)
 
-    async def document(self, request: Request, model: str, document: dict[str, Any]) -> dict[str, Any]:
+    async def document(self, call: Call, model: str, document: dict[str, Any]) -> dict[str, Any]:
         """The answer to one of several KServe-v2 documents. Raises ServeError."""
-        body = codec.to_json(document)
+        body = to_json(document)
         kserve.check_kserve(document, len(body))
-        kind = request.kind
-        status, _, answer = await self.infer(request, model, body, None)
-        request.kind = kind
+        status, _, answer = await self.infer(call, model, body, None)
         try:
             found: dict[str, Any] = orjson.loads(answer)
         except orjson.JSONDecodeError as error:  # binary outputs were asked for, or a number is NaN
@@ -81,23 +56,23 @@ class PassThrough:
         return found
 
     async def binary(
-        self, request: Request, model: str, document: Any, body: bytes, header_length: int, changed: bool
-    ) -> Answered:
+        self, call: Call, model: str, document: Any, body: bytes, header_length: int, changed: bool
+    ) -> Whole:
         """A KServe-v2 body in Triton's binary form; with a JSON part of 0 bytes it is one raw tensor."""
         if header_length:
             kserve.check_kserve(document, len(body))
         if changed:
-            header = codec.to_json(document)
+            header = to_json(document)
             body, header_length = header + body[header_length:], len(header)
-        return await self.infer(request, model, body, header_length)
+        call.kind = "binary"
+        return await self.infer(call, model, body, header_length)
 
-    async def infer(self, request: Request, name: str, body: bytes, header_length: int | None) -> Answered:
+    async def infer(self, call: Call, name: str, body: bytes, header_length: int | None) -> Whole:
         """A checked body to a model, and the model's answer.
 
-        A recommender's part is asked for its live version; if that was unloaded in this moment, for the next one.
+        A recommender's part is asked for its live version; if another version went live meanwhile, for that one.
         """
-        request.kind = "kserve" if header_length is None else "binary"
-        extra = forwarded(request.headers)
+        extra = call.forwarded
         version = self.served.last.versions.get(name)  # the model was chosen a moment ago
         answer = await self.triton.request(b"POST", infer_path(name, version), body, header_length, extra)
         if answer.status in (404, 503) and (now := self.served.current().versions.get(name)) != version:
@@ -109,56 +84,62 @@ class PassThrough:
             if len(answer.body) > MAX_ERROR:
                 answer.body = error_json(message_of(answer))
         if answer.header_length is None:
-            return answer.status, [(b"content-type", answer.content_type)], answer.body
+            return Whole(answer.status, [(b"content-type", answer.content_type)], answer.body)
         headers = [
             (b"content-type", b"%s;json-header-size=%d" % (kserve.BINARY, answer.header_length)),
             (b"inference-header-content-length", b"%d" % answer.header_length),
         ]
-        return answer.status, headers, answer.body
+        return Whole(answer.status, headers, answer.body)
 
-    async def generate(self, request: Request, body: bytes) -> None:
+    async def generate(self, call: Call, model: str, body: bytes) -> Whole | Streamed:
         """A body to Triton's generate extension; a stream of events is passed on as it comes."""
-        request.kind = "generate"
-        path = f"/v2/models/{request.model}/{self.settings.inference_type}"
+        call.kind = "generate"
+        path = f"/v2/models/{model}/{self.settings.inference_type}"
         if kserve.may_be_deep(body):
-            codec.parse_json(body, "the body")  # which refuses what is nested too deep
-        extra = b"Content-Type: application/json\r\n" + forwarded(request.headers)
+            parse_json(body, "the body")  # raises BadRequest for a body that is nested too deep
+        extra = b"Content-Type: application/json\r\n" + call.forwarded
         if self.settings.inference_type == "generate":
             answer = await self.triton.request(b"POST", path, body, None, extra)
-            if answer.status == 200 and answer.body.startswith(b'{"error":'):  # Triton's way to say "more than one"
+            if answer.status == 200 and answer.body.startswith(b'{"error":'):  # the model made more than one response
                 answer.status = 500
-            self.respond(request, answer, body)
-            return
-        request.cancel = True
+            return self._checked(model, answer, body)
         stream = await TritonStream.open(self.triton.address, path, body, extra)
         try:
-            if stream.status >= 400:  # nothing has been sent: the error is the answer, not an event
-                failure = await stream.all()
-                status = 500 if failure.startswith(EVENT) else stream.status  # the model's, not the caller's
-                self.respond(request, TritonResponse(status, failure.removeprefix(EVENT).rstrip()), body)
-                return
-            request.start(stream.status, [(b"content-type", stream.content_type), *echoed(request.headers)])
-            while part := await stream.next():
-                await request.write(part)
-        finally:
+            if stream.status < 400:
+                return Streamed(stream.status, [(b"content-type", stream.content_type)], _events(stream))
+            event = await stream.all()  # nothing has been sent: the error is the answer, and not an event
+        except BaseException:
             stream.close()
-        request.end()
+            raise
+        stream.close()
+        status = 500 if event.startswith(EVENT) else stream.status  # an event's error is the model's
+        return self._checked(model, TritonResponse(status, event.removeprefix(EVENT).rstrip()), body)
 
-    def respond(self, request: Request, answer: TritonResponse, body: bytes) -> None:
+    def _checked(self, model: str, answer: TritonResponse, body: bytes) -> Whole:
+        """The answer to a body in JSON, or Triton's failure. Raises ServeError like `check_failure`."""
         if answer.status >= 400:
-            self.check_failure(request.model, answer, body)
+            self.check_failure(model, answer, body)
             if len(answer.body) > MAX_ERROR:
                 answer.body = error_json(message_of(answer))
-        request.respond(answer.status, [(b"content-type", answer.content_type), *echoed(request.headers)], answer.body)
+        return Whole(answer.status, [(b"content-type", answer.content_type)], answer.body)
 
     def check_failure(self, model: str, answer: TritonResponse, body: bytes) -> None:
         """Raise what Triton's failure means, unless its own answer says that already: then it is passed on as it is."""
         error = failure(model, answer, self.settings.multi_model)
         if isinstance(error, BadRequest) and answer.status != error.status:
-            codec.parse_json(body, "the body")  # says where the mistake is
+            parse_json(body, "the body")  # says where the mistake is
         if isinstance(error, Unavailable) or answer.status != error.status:
             raise error
 
 
 def infer_path(name: str, version: int | None) -> str:
     return f"/v2/models/{name}/infer" if version is None else f"/v2/models/{name}/versions/{version}/infer"
+
+
+async def _events(stream: TritonStream) -> AsyncGenerator[bytes, None]:
+    """The events of a stream; it is closed after the last event, or when this generator is closed."""
+    try:
+        while part := await stream.next():
+            yield part
+    finally:
+        stream.close()

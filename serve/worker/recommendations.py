@@ -1,39 +1,26 @@
-"""Answers requests by the recommenders that are live: one version a recommender for all of one body's requests."""
+"""Answers requests by the live recommenders: all requests of one body to a recommender get the same version."""
 
 from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from serve.errors import BadRequest, ServeError, Unavailable, VersionGone
-from serve.formats import registry as codec
+from serve.formats.json_format import Decoded
 from serve.models.served import UNREADABLE, ServedFile
-from serve.recommend import plan as recommend
+from serve.recommend.asks import Answer
 from serve.recommend.batches import Infer, answer_plans
 from serve.recommend.parse import Request, parse_request, work
+from serve.recommend.plan import plan
 from serve.recommend.recommender import Part, Recommender
 from serve.settings import Settings
 from serve.triton import tensors
 from serve.triton.failures import failure
 from serve.triton.pool import TritonPool
+from serve.worker.call import Call
 from serve.worker.target_model import target_model
-
-RequestHeaders = dict[bytes, bytes]
-INFERENCE_ID = b"x-amzn-sagemaker-inference-id"
-
-
-@dataclass(frozen=True)
-class Call:
-    """What is known of a request beside its body: its headers, its id, those of the headers that Triton gets, and how
-    to `enter` a model, which raises Overloaded."""
-
-    headers: RequestHeaders
-    request_id: str
-    forwarded: bytes
-    enter: Callable[[str], None]
 
 
 class Recommenders:
@@ -44,16 +31,17 @@ class Recommenders:
         self.served = served
         self.triton = triton
 
-    def choose(self, body_model: object, headers: RequestHeaders) -> str:
-        """The model a request means."""
+    def choose(self, body_model: object, headers: dict[bytes, bytes]) -> str:
+        """The model of a request."""
         return target_model(body_model, headers, self.settings.default_model_name, self.served.current())
 
-    async def answer(self, decoded: codec.Decoded, call: Call, only: str | None = None) -> list[recommend.Answer]:
-        """The answers to one body's requests, in order; `only` is the model where the body does not choose.
+    async def answer(self, decoded: Decoded, call: Call, only: str | None = None) -> list[Answer]:
+        """The answers to one body's requests, in order; `only` is the model if the path names it.
 
-        Of several, each that fails has `{"error": {"code", "message"}}` in its place; of one, the error is raised.
+        If the body has many requests, one that fails has `{"error": {"code", "message"}}` as its answer. The error of a
+        single request is raised.
         """
-        answers: list[recommend.Answer | ServeError] = []
+        answers: list[Answer | ServeError] = []
         groups: dict[str, list[tuple[int, Request]]] = {}
         left = self.settings.max_work
         for place, document in enumerate(decoded.requests):
@@ -82,10 +70,10 @@ class Recommenders:
         finished = []
         for answer in answers:
             if not isinstance(answer, ServeError):
-                answer["request_id"] = call.request_id
+                answer["request_id"] = call.id
                 finished.append(answer)
                 continue
-            # A traceback leads to this frame and so back to the error: memory that only the collector would free.
+            # A traceback refers to this frame, which refers to the error: only the garbage collector would free them.
             answer.__traceback__ = None
             if not decoded.many:
                 try:
@@ -93,15 +81,18 @@ class Recommenders:
                 finally:
                     del answer, answers
             described = {"code": answer.code, "message": str(answer)}
-            finished.append({"error": described, "request_id": call.request_id})
+            finished.append({"error": described, "request_id": call.id})
         return finished
 
     async def recommend(
-        self, name: str, group: Sequence[tuple[int, Request]], answers: list[recommend.Answer | ServeError], call: Call
+        self, name: str, group: Sequence[tuple[int, Request]], answers: list[Answer | ServeError], call: Call
     ) -> None:
-        """Answer requests to one recommender, all by the same version; a version that is just being replaced by
-        another leaves Triton, and then all of them are asked again."""
-        found: list[recommend.Answer | ServeError]
+        """Put the answers to requests to one recommender, all by the same version, into `answers`.
+
+        If the version is replaced by another meanwhile, Triton does not have it any more, and all requests are made
+        once more.
+        """
+        found: list[Answer | ServeError]
         for last in (False, True):
             plans, places = [], []
             try:
@@ -110,7 +101,7 @@ class Recommenders:
                     call.enter(name)
                 for place, request in group:
                     try:
-                        plans.append(recommend.plan(request, recommender))
+                        plans.append(plan(request, recommender))
                         places.append(place)
                     except BadRequest as error:
                         answers[place] = error
@@ -120,7 +111,7 @@ class Recommenders:
                     continue
                 found = [error] * len(places)
             except ServeError as error:
-                places = places or [place for place, _ in group]  # those that were refused keep their own reason
+                places = places or [place for place, _ in group]  # a request that was refused keeps its own reason
                 found = [error] * len(places)
             for place, answer in zip(places, found, strict=True):
                 answers[place] = answer

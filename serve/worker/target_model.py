@@ -1,4 +1,4 @@
-"""Which model a request means."""
+"""Chooses the model of a request."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 from serve.errors import BadRequest, UnknownModel, show
 from serve.models.served import Served
-
-CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
-TARGET_MODEL = b"x-amzn-sagemaker-target-model"
+from serve.worker.sagemaker_headers import CUSTOM_ATTRIBUTES, TARGET_MODEL
 
 
 def target_model(
@@ -17,7 +15,7 @@ def target_model(
     """The body's `model`, else `model=` in Custom-Attributes, else Target-Model, else the default, else the only one.
 
     With a single recommender Target-Model changes nothing: a single-model container ignores it (contract C38).
-    Raises UnknownModel for a name that is not there, BadRequest where nothing decides.
+    Raises UnknownModel for a name that is not served, BadRequest if nothing names one of several models.
     """
     choices = served.choices
     if body_model is not None:
@@ -28,7 +26,7 @@ def target_model(
         return _known(named, "model in X-Amzn-SageMaker-Custom-Attributes", served)
     if len(choices) > 1 and (header := headers.get(TARGET_MODEL)):
         named = header.decode("latin-1")
-        # A multi-model endpoint's name is that of an archive: ncf_food_model.model.tar.gz means ncf_food_model.
+        # On a multi-model endpoint the header names an archive: ncf_food_model.model.tar.gz means ncf_food_model.
         short = named.removesuffix(".tar.gz").removesuffix(".model")
         return _known(short if named not in served.models else named, "X-Amzn-SageMaker-Target-Model", served)
     default = default_model_name or served.default

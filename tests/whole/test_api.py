@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import socket
+import time
 from contextlib import closing
 from typing import Any
 
@@ -248,11 +249,7 @@ JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
             400,
             "'colour', which ncf_food_model has no column for",
         ),
-        (CSV, b"u1,sushi-01\nu2\n", 400, "line 2"),
-        (CSV, b'u1,"sushi-01\n', 400, "line 1"),
         (CSV, b"user_id,colour\nu1,red\n", 400, "colour"),
-        (CSV, b"u1,,,\n", 400, "line 1"),
-        (CSV, b"\xff\xfeu1\n", 400, "UTF-8"),
         (NPY, npy(np.array([["a", {}]], dtype=object)), 400, "dtype is object"),
         (NPY, npy(np.zeros((2, 2))), 400, "dtype"),
         (NPY, npy(np.zeros((2, 3), np.int64)), 400, "shape"),
@@ -269,6 +266,29 @@ def test_bad_input_is_refused_and_the_server_stays_up(
     assert len(answer.body) < 1000
     assert children_of(server.process.pid)["tritonserver"] == triton
     assert server.ping() == 200
+
+
+def test_a_bad_line_of_a_table_costs_itself_alone(server: Server) -> None:
+    """However the body arrives: in one segment, or as 1,448-byte segments of a network."""
+    body = b'u1,sushi-01\nu2\nu1,"sushi-01\nu1,,,\n\xff\xfeu1\n,taco-01\n\nu1,sushi-01\n'
+    answer = send(server, body, CSV)
+    assert (answer.status, answer.headers["content-type"]) == (200, CSV)
+    lines = answer.body.decode().splitlines()
+    assert [line.strip('"').partition(":")[0] == "ERROR" for line in lines] == [False, *[True] * 6, False]
+    assert float(lines[0]) == float(lines[7])
+    for number, line in enumerate(lines[1:7], 2):
+        assert f"line {number}" in line
+    long = body * 40
+    raw = b"POST /invocations HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: text/csv\r\n"
+    raw += b"X-Amzn-SageMaker-Custom-Attributes: model=%b\r\n" % FOOD.encode()
+    raw += b"Content-Length: %d\r\n\r\n%b" % (len(long), long)
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=30)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(raw), 1448):
+            connection.sendall(raw[start : start + 1448])
+            time.sleep(0.002)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert received.partition(b"\r\n\r\n")[2] == send(server, long, CSV).body
 
 
 def test_a_bom_is_no_part_of_the_first_id(server: Server) -> None:

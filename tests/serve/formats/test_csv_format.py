@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.errors import BadRequest
-from serve.formats.csv_format import decode_csv, encode_csv
-from serve.formats.json_format import Decoded
+from serve.formats.csv_format import encode_csv
+from serve.formats.registry import CSV
+from tests.support.lines import requests_of
 
 pytestmark = pytest.mark.core
 
@@ -24,44 +25,50 @@ cells = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_siz
 scores = st.none() | st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
-def decode(text: str) -> Decoded:
-    return decode_csv(text.encode(), 100)
+def decode(text: str) -> list[Any]:
+    return requests_of(CSV, text.encode())
 
 
 def refusal(body: bytes) -> str:
     with pytest.raises(BadRequest) as caught:
-        decode_csv(body, 3)
-    message = str(caught.value)
+        requests_of(CSV, body)
+    return checked(caught.value)
+
+
+def fault(body: bytes) -> str:
+    """The only error among the lines."""
+    [error] = [each for each in requests_of(CSV, body) if isinstance(each, BadRequest)]
+    return checked(error)
+
+
+def checked(error: BadRequest) -> str:
+    message = str(error)
     assert len(message) < 250
     assert "\n" not in message
     return message
 
 
-def pairs(users: list[str], items: list[str]) -> Decoded:
-    return Decoded([{"pairs": {"user_id": users, "item_id": items}}], False)
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("user_id,item_id\nu1,a\nu2,b\n", pairs(["u1", "u2"], ["a", "b"])),
-        ("u1,a\r\nu2,b\r\n", pairs(["u1", "u2"], ["a", "b"])),
-        (" Item_ID , USER_ID\na,u1", pairs(["u1"], ["a"])),
-        ("u1,a\n\n\r\n", pairs(["u1"], ["a"])),
-        ('"u,1","a ""b"""\n', pairs(["u,1"], ['a "b"'])),
-        ('"u\n1",5" pizza\n', pairs(["u\n1"], ['5" pizza'])),
-        (" u1, a \n", pairs([" u1"], [" a "])),  # ids are compared as text, spaces included
-        ("k,k\n", pairs(["k"], ["k"])),
-        ("user_id\n7\n007\n", Decoded([{"user_id": "7"}, {"user_id": "007"}], True)),
-        ("u17", Decoded([{"user_id": "u17"}], True)),
-        ("user_id,k\nu1,10\nu2, -3 \n", Decoded([{"user_id": "u1", "k": 10}, {"user_id": "u2", "k": -3}], True)),
-        ("k,item_id\n5,a\n", Decoded([{"item_id": "a", "k": 5}], True)),
-        ("item_id\na\n", Decoded([{"item_id": "a"}], True)),
+        ("user_id,item_id\nu1,a\nu2,b\n", [("u1", "a"), ("u2", "b")]),
+        ("u1,a\r\nu2,b\r\n", [("u1", "a"), ("u2", "b")]),
+        (" Item_ID , USER_ID\na,u1", [("u1", "a")]),
+        ("u1,a\n\n\r\n", [("u1", "a")]),
+        ('"u,1","a ""b"""\n', [("u,1", 'a "b"')]),
+        ('"u\n1",5" pizza\n', [("u\n1", '5" pizza')]),
+        (" u1, a \n", [(" u1", " a ")]),  # ids are compared as text, spaces included
+        ("k,k\n", [("k", "k")]),
+        ("user_id\n7\n007\n", [{"user_id": "7"}, {"user_id": "007"}]),
+        ("u17", [{"user_id": "u17"}]),
+        ("user_id,k\nu1,10\nu2, -3 \n", [{"user_id": "u1", "k": 10}, {"user_id": "u2", "k": -3}]),
+        ("k,item_id\n5,a\n", [{"item_id": "a", "k": 5}]),
+        ("item_id\na\n", [{"item_id": "a"}]),
     ],
 )
-def test_tables_are_read(text: str, expected: Decoded) -> None:
+def test_tables_are_read(text: str, expected: list[Any]) -> None:
     assert decode(text) == expected
-    assert decode_csv(BOM + text.encode(), 100) == expected
+    assert requests_of(CSV, BOM + text.encode()) == expected
 
 
 @pytest.mark.parametrize(
@@ -75,7 +82,16 @@ def test_tables_are_read(text: str, expected: Decoded) -> None:
         (b"item_id,k,\na,1,", "column '' is unknown"),
         (b"user_id,user_id\nu,u", "column user_id is there twice"),
         (b"user_id,item_id,K\nu,i,1", "scores, which have no k"),
-        (b"a,b,c\n", "line 1 has 3 columns and no header"),
+    ],
+)
+def test_a_header_that_asks_for_nothing_is_refused(body: bytes, message: str) -> None:
+    assert message in refusal(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"a,b,c\n", "line 1 has 3 cells and no header"),
         (b"\nu1,a", "line 1 is empty"),
         (b"u1,a\nu2\n", "line 2 has 1 cells; the columns are user_id, item_id"),
         (b"u1,a\nu2,b,c\n", "line 2 has 3 cells; the columns are user_id, item_id; an id with a comma needs quotes"),
@@ -89,19 +105,14 @@ def test_tables_are_read(text: str, expected: Decoded) -> None:
         (b"u1,a\ru2,b\r", "line 1 has a NUL byte or a lone \\r"),
         (b'u1,a\r\n"u\r2",b', "line 2 has a NUL byte or a lone \\r"),
         (b"u1,a\nu2,\xe9\n", "line 2 is not UTF-8 (byte 0xe9); send the CSV in UTF-8"),
-        ("u1,a\n".encode("utf-16"), "NUL byte"),
-        (b"user_id\n1\n2\n3\n4", "the body has 5 lines; at most 3 requests are taken at once"),
     ],
 )
-def test_what_is_no_table_is_refused(body: bytes, message: str) -> None:
-    assert message in refusal(body)
+def test_a_bad_line_costs_itself_alone(body: bytes, message: str) -> None:
+    assert message in fault(body)
 
 
 def test_a_bad_row_fails_alone() -> None:
-    requests, many = decode(
-        "user_id,k\nu1,5\nu2,five\nu3\n\nu4,\n,5\nu5,1_0\nu6,٣\nu7," + "9" * 30 + "\nu8,2.0\nu9,+1\nz,0"
-    )
-    assert many
+    requests = decode("user_id,k\nu1,5\nu2,five\nu3\n\nu4,\n,5\nu5,1_0\nu6,٣\nu7," + "9" * 30 + "\nu8,2.0\nu9,+1\nz,0")
     assert (requests[0], requests[-1]) == ({"user_id": "u1", "k": 5}, {"user_id": "z", "k": 0})
     assert [str(request) for request in requests[1:-1]] == [
         "line 3: k is 'five'; it must be a whole number of at least 1",
@@ -118,15 +129,20 @@ def test_a_bad_row_fails_alone() -> None:
     assert all(isinstance(request, BadRequest) for request in requests[1:-1])
 
 
+def test_a_table_in_another_encoding_has_an_error_on_every_line() -> None:
+    faults = requests_of(CSV, "u1,a\nu2,b\n".encode("utf-16"))
+    assert ["NUL byte" in str(each) for each in faults] == [True, True, True]
+
+
 def test_extremes_of_size() -> None:
-    assert decode_csv(b"x" * 131_072 + b",a", 3) == pairs(["x" * 131_072], ["a"])
-    assert "line 2 cannot be read: field larger than field limit (131072)" in refusal(b"u,a\n" + b"x" * 140_000)
-    assert "line 2 has 1,000,000 characters" in refusal(b"u,a\n" + b"x" * 1_000_000)
-    assert "line 1 has 10,000,000 characters" in refusal(b"," * 10_000_000)
-    assert "line 1 cannot be read" in refusal(b'"' + b"\n" * 10_000_000 + b"x")
-    assert "line 2: user_id is empty" in refusal(b"u,a\n" + b",\n" * 5_000_000)
-    assert "more than 1,000,000 pairs" in refusal(b"u,a\n" * 1_000_001)
-    assert "at most 3 requests" in refusal(b"u\n" * 5_000_000)
+    assert "line 1: user_id has more than 1,024 characters" in fault(b"x" * 131_072 + b",a")
+    assert "line 2 cannot be read: field larger than field limit (131072)" in fault(b"u,a\n" + b"x" * 140_000)
+    assert "line 2 has more than 786,448 bytes" in fault(b"u,a\n" + b"x" * 1_000_000)
+    assert "line 1 has more than 786,448 bytes" in fault(b"," * 2_000_000)
+    assert "line 1 cannot be read" in str(requests_of(CSV, b'"' + b"\n" * 100_000 + b"x")[0])
+    faults = requests_of(CSV, b"u,a\n" + b",\n" * 200_000)
+    assert len(faults) == 200_001
+    assert "line 200001: user_id is empty" in str(faults[-1])
     assert csv.field_size_limit() == 131_072
 
 
@@ -136,8 +152,7 @@ def test_what_csv_writes_is_read_back(rows: list[tuple[str, str]], end: str, quo
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator=end, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL)
     writer.writerows([("user_id", "item_id"), *rows])
-    users, items = zip(*rows, strict=True)
-    assert decode(file.getvalue()) == pairs(list(users), list(items))
+    assert decode(file.getvalue()) == rows
 
 
 VALID = b'user_id,k\r\n"u,1",10\r\nu2,7\r\n'
@@ -148,14 +163,14 @@ VALID = b'user_id,k\r\n"u,1",10\r\nu2,7\r\n'
 def test_any_bytes_are_read_or_refused(valid: bytes, noise: bytes, at: int, width: int) -> None:
     for body in (noise, valid[:at] + noise + valid[at + width :]):
         with contextlib.suppress(BadRequest):
-            assert decode_csv(body, 3).requests
+            assert requests_of(CSV, body)
 
 
 @anything
 @given(st.text(st.sampled_from('ab,"\n\r\0 k1'), max_size=20))
 def test_any_few_marks_are_read_or_refused(text: str) -> None:
     with contextlib.suppress(BadRequest):
-        assert decode(text).requests
+        assert decode(text)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.errors import BadRequest
-from serve.formats.registry import JSON, JSON_LINES, parse_json
+from serve.errors import BadRequest, BodyTooLarge
+from serve.formats.json_format import MAX_CONTAINERS, MAX_VALUES, decode_json, parse_json
+from serve.formats.registry import JSON, JSON_LINES
+from tests.support.lines import requests_of
 
 pytestmark = pytest.mark.core
 
@@ -102,7 +105,7 @@ def test_names_that_come_once_pass_whatever_colons_there_are(body: bytes) -> Non
 def test_extremes_of_size() -> None:
     for deep in (b"[" * 10_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000):
         assert refusal(deep).startswith("the body is nested more than 1,024 levels deep")
-    assert "is not JSON" in refusal(b"," * 10_000_000)
+    assert "is not JSON" in refusal(b"," * 1_000_000)
     assert parse_json(b"[" * 1000 + b"]" * 1000)
     assert parse_json(b'{"id": "' + b"x:" * 500_000 + b'"}') == {"id": "x:" * 500_000}
     assert parse_json(b'{"a": ":", "n": ' + b"1" * 300 + b"}")["n"] == float("1" * 300)
@@ -162,21 +165,20 @@ VALID = (
 @given(st.sampled_from(VALID), st.binary(max_size=12), st.integers(0, 60), st.integers(0, 12))
 def test_any_bytes_are_read_or_refused(valid: bytes, noise: bytes, at: int, width: int) -> None:
     for body in (noise, valid[:at] + noise + valid[at + width :]):
-        for format in (JSON, JSON_LINES):
-            with contextlib.suppress(BadRequest):
-                decoded = format.decode(body, 3)
-                assert 1 <= len(decoded.requests) <= 3
-                assert decoded.many or format is JSON
+        with contextlib.suppress(BadRequest):
+            assert 1 <= len(decode_json(body, 3).requests) <= 3
+        with contextlib.suppress(BadRequest):
+            assert len(requests_of(JSON_LINES, body)) >= 1
 
 
 def test_one_request_or_many() -> None:
-    assert JSON.decode(b'{"user_id": "u"}', 1) == ([{"user_id": "u"}], False)
-    assert JSON.decode(b"[1]", 1) == ([[1]], False)  # what a request must be is not the codec's matter
-    decoded = JSON.decode(b'{"model": "m", "requests": [{"a": 1}, {"model": "n"}, {"model": null}, 7]}', 4)
+    assert decode_json(b'{"user_id": "u"}', 1) == ([{"user_id": "u"}], False)
+    assert decode_json(b"[1]", 1) == ([[1]], False)  # what a request must be is not the codec's matter
+    decoded = decode_json(b'{"model": "m", "requests": [{"a": 1}, {"model": "n"}, {"model": null}, 7]}', 4)
     assert decoded == ([{"a": 1, "model": "m"}, {"model": "n"}, {"model": "m"}, 7], True)
-    assert JSON.decode(b'{"requests": [{"a": 1}]}', 4) == ([{"a": 1}], True)
+    assert decode_json(b'{"requests": [{"a": 1}]}', 4) == ([{"a": 1}], True)
     large = b'{"user_id": "' + b"x" * 1_000_000 + b'"}'
-    assert len(JSON.decode(large, 1).requests[0]["user_id"]) == 1_000_000
+    assert len(decode_json(large, 1).requests[0]["user_id"]) == 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -191,13 +193,12 @@ def test_one_request_or_many() -> None:
 )
 def test_a_wrong_list_of_requests_is_refused(body: bytes, message: str) -> None:
     with pytest.raises(BadRequest, match=message):
-        JSON.decode(body, 4)
+        decode_json(body, 4)
 
 
 def test_a_bad_line_fails_alone() -> None:
     body = BOM + b'{"user_id": 1}\r\n\n{x\n{"k": 1, "k": 2}\n' + b"[" * 10_000 + b'\n"\xff"\n \n7\n\n \r\n\n'
-    requests, many = JSON_LINES.decode(body, 8)
-    assert many
+    requests = requests_of(JSON_LINES, body)
     assert (requests[0], requests[7]) == ({"user_id": 1}, 7)
     assert list(map(str, requests[1:7])) == [
         "line 2 is empty; leave it out",
@@ -208,18 +209,28 @@ def test_a_bad_line_fails_alone() -> None:
         "line 7 is empty; leave it out",
     ]
     assert all(isinstance(request, BadRequest) for request in requests[1:7])
-    assert JSON_LINES.decode(b'{"user_id": 1}', 1) == ([{"user_id": 1}], True)
+    assert len(requests) == 8
+    assert requests_of(JSON_LINES, b'{"user_id": 1}') == [{"user_id": 1}]
 
 
 @pytest.mark.parametrize("body", [b"", b"\n\n", BOM + b" \r\n"])
 def test_no_lines_are_no_requests(body: bytes) -> None:
     with pytest.raises(BadRequest, match="the body is empty; send one JSON object a line"):
-        JSON_LINES.decode(body, 1)
+        requests_of(JSON_LINES, body)
 
 
-def test_too_many_lines_are_counted_before_they_are_read() -> None:
-    with pytest.raises(BadRequest, match=r"the body has 3,000,001 requests; at most 1,000 are taken at once"):
-        JSON_LINES.decode(b"{\n" * 3_000_000 + b"{", 1000)
+def test_many_values_are_refused_before_they_take_memory() -> None:
+    for body in (b"[" + b"[]," * 2_000_000 + b"1]", b"[" + b'{"a":1},' * MAX_CONTAINERS + b"1]"):
+        tracemalloc.start()
+        with pytest.raises(BodyTooLarge, match=r"objects and lists; at most 500,000 are taken in JSON"):
+            parse_json(body)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+        tracemalloc.stop()
+    with pytest.raises(BodyTooLarge, match=r"the body has 3,000,000 values; at most 1,000,000"):
+        parse_json(b"[" + b"1," * 3_000_000 + b"1]")
+    assert len(parse_json(b"[" + b"1," * MAX_VALUES + b"1]")) == MAX_VALUES + 1
+    pairs = b",".join([b'{"user_id": "u", "item_id": "i"}'] * 250_000)  # as many as SERVE_MAX_WORK allows
+    assert len(parse_json(b'{"pairs": [' + pairs + b"]}")["pairs"]) == 250_000
 
 
 @anything
@@ -228,8 +239,8 @@ def test_json_answers_are_read_back(documents: list[Any]) -> None:
     answers = [{"answer": document} for document in documents]
     assert json.loads(JSON.encode(answers, True)) == {"responses": answers}
     assert json.loads(JSON.encode(answers, False)) == answers[0]
-    assert JSON.decode(JSON.encode(answers[:1], False), 1) == (answers[:1], False)
+    assert decode_json(JSON.encode(answers[:1], False), 1) == (answers[:1], False)
     written = JSON_LINES.encode(answers, True)
     assert [json.loads(line) for line in written.split(b"\n")[:-1]] == answers
     assert written.endswith(b"\n")
-    assert JSON_LINES.decode(written, 5) == (answers, True)
+    assert requests_of(JSON_LINES, written) == answers

@@ -8,16 +8,19 @@ from typing import Any, cast
 import pytest
 
 from serve.errors import BadRequest
-from serve.formats.registry import Decoded
+from serve.formats.json_format import Decoded
 from serve.settings import Settings
-from serve.worker.recommendations import Call, Recommenders
+from serve.telemetry.counts import Tally
+from serve.worker.call import Call
+from serve.worker.places import Places
+from serve.worker.recommendations import Recommenders
 
 
 @pytest.mark.parametrize("many", [False, True])
 def test_a_refused_request_leaves_nothing_to_the_collector(many: bool) -> None:
     """An error that holds a frame that holds the error is memory that stays for minutes under steady bad requests."""
     recommenders = Recommenders(Settings.from_environment({}), cast(Any, None), cast(Any, None))
-    call = Call({}, "id", b"", lambda name: None)
+    call = Call({}, Places(1, Tally(None)), iter(["id"]))
 
     async def refused() -> None:
         documents: list[object] = [{"kk": 1}, {"user_id": "u", "k": 0}] if many else [{"kk": 1}]

@@ -4,7 +4,8 @@ import pytest
 
 from serve.errors import BadRequest, UnknownModel
 from serve.models.served import Served
-from serve.worker.target_model import CUSTOM_ATTRIBUTES, TARGET_MODEL, target_model
+from serve.worker.sagemaker_headers import CUSTOM_ATTRIBUTES, TARGET_MODEL
+from serve.worker.target_model import target_model
 
 TWO = Served(True, ("a", "a_topk", "b", "b_topk", "plain"), {"a": 1, "b": 1})
 ONE = Served(True, ("a", "a_topk"), {"a": 1})
