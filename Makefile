@@ -82,7 +82,7 @@ bench-train: .venv/ready  ## compare training with its products and gathers alon
 	benchmarks/tools/get_perf_analyzer.sh .venv/perf_analyzer
 	touch $@
 
-.venv/wrk/ready: benchmarks/tools/get_wrk.sh benchmarks/tools/fetch_package.sh | .venv/ready
+.venv/wrk/ready: benchmarks/tools/get_wrk.sh scripts/fetch_package.sh | .venv/ready
 	benchmarks/tools/get_wrk.sh
 	mkdir -p $(@D) && touch $@
 

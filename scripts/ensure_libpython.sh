@@ -25,7 +25,7 @@ PY
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 echo "$library is missing: fetching it" >&2
-"$(dirname "$0")/../benchmarks/tools/fetch_package.sh" "$scratch" "${library%.so.1.0}"
+"$(dirname "$0")/fetch_package.sh" "$scratch" "${library%.so.1.0}"
 target=$("$python" -c 'import sys; print(sys.prefix)')/lib
 cp "$(find "$scratch" -name "$library")" "$target/$library"
 echo "put $library into $target"

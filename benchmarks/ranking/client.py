@@ -27,7 +27,7 @@ class Client:
     """The three ways; each returns indices and scores of the K best items that the user has not seen."""
 
     def __init__(self, triton: Triton, recommender: Recommender) -> None:
-        self.pool = TritonPool(TritonAddress(LOOPBACK, triton.ports["http"]))
+        self.pool = TritonPool(lambda: TritonAddress(LOOPBACK, triton.ports["http"]))
         self.recommender, self.name = recommender, recommender.name
         self.chunks = []  # the items in batches: the request up to the users, and the number of rows
         for start in range(0, recommender.num_items, MAX_BATCH_SIZE):

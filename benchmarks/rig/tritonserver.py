@@ -40,7 +40,7 @@ def tritonserver(run: BenchRun, repository: Path, *models: str) -> Iterator[Trit
     ]  # fmt: skip
     log = scratch / "log"
     with process(command, runtime.environment, log) as started:
-        admin = TritonAdmin(TritonAddress(LOOPBACK, http_port, grpc_port))
+        admin = TritonAdmin(lambda: TritonAddress(LOOPBACK, http_port, grpc_port))
         with run.steps(f"starting tritonserver with {', '.join(models)}"):
             # The administration uses gRPC, which Triton opens before HTTP.
             wait_for(lambda: admin.is_live() and listens(http_port), started, log)

@@ -59,7 +59,7 @@ async def compare(model: str, http_port: int, grpc_port: int, rounds: int, secon
     http = tritonclient.http.aio.InferenceServerClient(f"{LOOPBACK}:{http_port}", conn_limit=256)
     grpc = tritonclient.grpc.aio.InferenceServerClient(f"{LOOPBACK}:{grpc_port}")
     async with http, grpc:
-        pool = TritonPool(TritonAddress(LOOPBACK, http_port))
+        pool = TritonPool(lambda: TritonAddress(LOOPBACK, http_port))
         calls = dict(zip(CLIENTS, callers(model, pool, http, grpc), strict=True))
         await measure(calls, rounds, seconds)
 

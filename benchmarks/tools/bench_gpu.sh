@@ -91,7 +91,7 @@ make_pack() {
   benchmarks/tools/get_perf_analyzer.sh "$pack/perf_analyzer"
   benchmarks/tools/get_wrk.sh "$pack/wrk"
   mkdir -p "$pack/lib"
-  if benchmarks/tools/fetch_package.sh "$scratch/libpython" "libpython$version" 2>/dev/null; then
+  if scripts/fetch_package.sh "$scratch/libpython" "libpython$version" 2>/dev/null; then
     find "$scratch/libpython" -name "libpython$version.so.1.0" -exec cp {} "$pack/lib/" ';'
   else
     say "this system has no package libpython$version: the GPU machine needs its own"

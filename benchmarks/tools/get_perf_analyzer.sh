@@ -37,7 +37,7 @@ wheel tritonclient==2.51.0 "$scratch/client"
 cp "$scratch"/client/*.data/data/bin/perf_analyzer "$program"
 chmod 755 "$program"
 
-"$root/benchmarks/tools/fetch_package.sh" "$scratch/libb64" libb64-0d || fail "libb64.so.0d could not be fetched"
+"$root/scripts/fetch_package.sh" "$scratch/libb64" libb64-0d || fail "libb64.so.0d could not be fetched"
 cp "$(find "$scratch/libb64" -name 'libb64.so.0d' | head -1)" "$folder/lib/"
 packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 library=$(find "$packages/nvidia_pytriton.libs" -name 'libcudart-*.so.12*' 2>/dev/null | head -1)

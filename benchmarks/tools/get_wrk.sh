@@ -7,7 +7,7 @@ esac
 [ $# -gt 0 ] || ! command -v wrk || exit 0
 folder=${1:-$(dirname "$0")/../../.venv/wrk}
 if [ ! -x "$folder/wrk" ]; then
-  "$(dirname "$0")/fetch_package.sh" "$folder" wrk libluajit-5.1-2
+  "$(dirname "$0")/../../scripts/fetch_package.sh" "$folder" wrk libluajit-5.1-2
   # shellcheck disable=SC2016  # $0 belongs to the script that is written
   printf '#!/bin/sh\nroot=$(cd "$(dirname "$0")" && pwd)\nLD_LIBRARY_PATH="$root/lib" exec "$root/usr/bin/wrk" "$@"\n' > "$folder/wrk.new"
   mkdir -p "$folder/lib"

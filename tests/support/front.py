@@ -7,7 +7,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -111,11 +111,3 @@ def read_until(connection: socket.socket, word: bytes) -> bytes:
         assert part, answer
         answer += part
     return answer
-
-
-def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Wait until a condition is true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not become true"
-        time.sleep(0.01)

@@ -13,7 +13,8 @@ import pytest
 from serve.http1.request import Request
 from serve.http1.state import ServerState
 from tests.serve.http1.apps import App, echo
-from tests.support.front import Front, eventually, read_all, read_until
+from tests.support.eventually import eventually
+from tests.support.front import Front, read_all, read_until
 
 SHORT = 0.3
 LARGE = 10_000_000

@@ -9,7 +9,8 @@ import pytest
 from serve.http1.request import Request
 from serve.http1.state import ServerState
 from tests.serve.http1.apps import App, echo
-from tests.support.front import Front, eventually, read_all, read_until
+from tests.support.eventually import eventually
+from tests.support.front import Front, read_all, read_until
 
 CLOSE = b"Connection: close\r\n"
 

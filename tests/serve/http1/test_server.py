@@ -13,7 +13,8 @@ from serve.http1.connection import LINGER_SECONDS
 from serve.http1.request import Request
 from serve.http1.state import IDLE_SECONDS
 from tests.serve.http1.apps import App, echo
-from tests.support.front import Front, eventually, read_all, read_until
+from tests.support.eventually import eventually
+from tests.support.front import Front, read_all, read_until
 
 GET = b"GET / HTTP/1.1\r\n\r\n"
 

@@ -2,7 +2,7 @@
 # Unpacks packages of this Debian or Ubuntu into a folder; it needs no root, and changes nothing else on the machine.
 set -eu
 case "${1:-}" in
-  ""|-h|--help) echo "usage: benchmarks/tools/fetch_package.sh FOLDER PACKAGE...   e.g. benchmarks/tools/fetch_package.sh .venv/wrk wrk libluajit-5.1-2"; exit 0 ;;
+  ""|-h|--help) echo "usage: scripts/fetch_package.sh FOLDER PACKAGE...   e.g. scripts/fetch_package.sh .venv/wrk wrk libluajit-5.1-2"; exit 0 ;;
 esac
 folder=$1
 shift
