@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Coroutine
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -16,6 +17,9 @@ import uvloop
 from serve.http1.connection import App
 from serve.http1.server import Server
 from serve.http1.state import ServerState
+from serve.models.served import SERVED_FILE, Served
+from serve.settings import Settings
+from serve.worker.application import Application
 
 T = TypeVar("T")
 
@@ -92,6 +96,32 @@ class Front:
                     time.sleep(0.05)  # so that the front reads the segments one by one
                 connection.sendall(segment)
             return read_all(connection)
+
+
+class Worker(Front):
+    """The application as a worker runs it; `environment` has its settings."""
+
+    def __init__(self, scratch: Path, **environment: str) -> None:
+        if not (scratch / SERVED_FILE).exists():
+            Served(ready=True).write(scratch / SERVED_FILE)
+        settings = Settings.from_environment({"SERVE_TIMEOUT_SECONDS": "0.5", **environment})
+        self.application = Application(settings, scratch)
+        super().__init__(self.application, self.application.state)
+
+    async def _start(self) -> None:
+        await super()._start()
+        self.application.start()
+
+    async def _stop(self) -> None:
+        await super()._stop()
+        self.application.stop()
+
+    def ask(self, method: str, path: str, body: bytes = b"", *headers: str) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of the answer to one request."""
+        lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", f"Content-Length: {len(body)}", *headers]
+        head, _, answer = self.exchange("\r\n".join([*lines, "", ""]).encode() + body).partition(b"\r\n\r\n")
+        status, *fields = head.decode().split("\r\n")
+        return int(status.split()[1]), dict(field.split(": ", 1) for field in fields), answer
 
 
 def read_all(connection: socket.socket) -> bytes:

@@ -21,7 +21,7 @@ from serve.http1.connection import Connection
 from serve.http1.request import Request
 from serve.http1.server import Server
 from serve.http1.state import ServerState
-from serve.models.repository import file_stamp
+from serve.models.repository import beside_weights, file_stamp
 from serve.models.served import SERVED_FILE, VIEW_FOLDER, Served
 from serve.settings import Settings
 from serve.triton.address import ADDRESS_FILE, TritonAddress
@@ -119,9 +119,10 @@ class OneWorker:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         write_recommender(folder / VIEW_FOLDER / "m" / "1")
-        stamp = file_stamp(folder / VIEW_FOLDER / "m" / "1")
+        stamp = file_stamp(beside_weights(folder / VIEW_FOLDER / "m" / "1"))
         parts = dict.fromkeys(MODELS[:3], 1)
-        Served(True, MODELS, {"m": 1}, {"m": stamp}, parts, dict.fromkeys(MODELS[:3], 64)).write(folder / SERVED_FILE)
+        sizes = dict.fromkeys(MODELS[:3], 64)
+        Served(True, MODELS, {"m": 1}, {"m": stamp}, parts, sizes, default="m").write(folder / SERVED_FILE)
         self.folder = folder
         self.settings = Settings.from_environment({"SERVE_TIMEOUT_SECONDS": "120", **environment})
         self.application = Application(self.settings, folder)

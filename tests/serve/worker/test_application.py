@@ -10,37 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from serve.models.served import SERVED_FILE, Served
-from serve.settings import Settings
-from serve.worker.application import Application
-from tests.support.front import Front, eventually, read_all
-
-TIMEOUT_SECONDS = 0.5
-
-
-class Worker(Front):
-    """The application as a worker runs it; `environment` has its settings."""
-
-    def __init__(self, scratch: Path, **environment: str) -> None:
-        Served(ready=True).write(scratch / SERVED_FILE)
-        settings = Settings.from_environment({"SERVE_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS), **environment})
-        self.application = Application(settings, scratch)
-        super().__init__(self.application, self.application.state)
-
-    async def _start(self) -> None:
-        await super()._start()
-        self.application.start()
-
-    async def _stop(self) -> None:
-        await super()._stop()
-        self.application.stop()
-
-    def ask(self, method: str, path: str, body: bytes = b"", *headers: str) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of the answer to one request."""
-        lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", f"Content-Length: {len(body)}", *headers]
-        head, _, answer = self.exchange("\r\n".join([*lines, "", ""]).encode() + body).partition(b"\r\n\r\n")
-        status, *fields = head.decode().split("\r\n")
-        return int(status.split()[1]), dict(field.split(": ", 1) for field in fields), answer
+from tests.support.eventually import eventually
+from tests.support.front import Worker, read_all
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pytest
 
 from serve.models.served import SERVED_FILE, VIEW_FOLDER, Served
 from serve.telemetry.counts import TALLY_FOLDER
-from tests.support.front import eventually, read_all, read_until
+from tests.support.eventually import eventually
+from tests.support.front import read_all, read_until
 from tests.support.serving import free_port
 
 
