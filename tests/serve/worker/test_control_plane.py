@@ -90,7 +90,7 @@ def test_c071_to_c073_models_are_listed_in_pages(
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"", "is not JSON"), (b"{", "is no JSON"), (b"\xff", "is no JSON"), (b"[" * 9000, "is no JSON"),
+        (b"", "is not JSON"), (b"{", "is not JSON"), (b"\xff", "is not JSON"), (b"[" * 9000, "is not JSON"),
         (b"[]", "a list"), (b"null", "null"), (b"1e999", "JSON"), (b"{}", "model_name is missing"),
         (b'{"model_name": "a"}', "url is missing"), (b'{"model_name": 1, "url": ""}', "model_name is 1"),
         (b'{"model_name": "../a", "url": ""}', "model_name is '../a'"),
