@@ -40,7 +40,7 @@ def run_serve(repository: Path, **environment: str) -> subprocess.CompletedProce
 
 
 def scratch(server: Server) -> list[Path]:
-    """What this `serve` keeps outside its repository: a folder, and shared memory by a prefix of its own."""
+    """What this `serve` keeps outside its repository: a folder, and shared memory if a model runs in Python."""
     triton = children_of(server.process.pid)["tritonserver"]
     words = Path(f"/proc/{triton}/cmdline").read_text()
     view = re.search(r"--model-repository=([^\0]+)/models\0", words)
@@ -62,7 +62,7 @@ def test_ready_pings_answers_and_a_clean_stop(one_model: Path) -> None:
         eventually(lambda: "ready after" in server.log.read_text())
         pids = list(children_of(server.process.pid).values())
         kept = scratch(server)
-        assert len(kept) > 1
+        assert kept
         assert all(path.exists() for path in kept)
         began = time.monotonic()
         assert server.stop() == 0

@@ -15,6 +15,7 @@ import pytest
 from serve.triton.gpus import count_gpus
 from serve.triton.runtime import NGC_SERVER
 from tests.support.eventually import eventually
+from tests.support.native_backend import copy_native
 from tests.support.serving import Server, children_of
 from tests.support.small_models import slow_body, slow_model
 from tests.whole.test_lifecycle import run_serve
@@ -112,6 +113,7 @@ def test_the_least_of_room_is_enough(tmp_path: Path) -> None:
     model, laid_out = slow_model(tmp_path / "models"), tmp_path / "laid_out"
     config = (model / "config.pbtxt").read_text()
     (model / "config.pbtxt").write_text(config.replace("count: 1", "count: 2"))
+    copy_native(laid_out)
     subprocess.run([sys.executable, "-c", LAID_OUT, laid_out, "lay out"], check=True)
     server = Server(tmp_path / "models")
     server.command = on("size=128k,noexec", "size=2m", tmp_path / "tmp", sys.executable, "-c", LAID_OUT, laid_out)

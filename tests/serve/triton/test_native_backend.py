@@ -19,13 +19,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from serve.triton import native
-from serve.triton.runtime import LAID_OUT, find_runtime
+from serve.triton.runtime import find_runtime
+from tests.support.native_backend import IS_BUILT
 from tests.support.serving import free_port
 
-pytestmark = pytest.mark.skipif(
-    not native.is_built(LAID_OUT / "pytorch"), reason="the native backend is not built: python3 -m serve.triton.runtime"
-)
+pytestmark = pytest.mark.skipif(not IS_BUILT, reason="the native backend is not built: python3 -m serve.triton.runtime")
 
 
 class Triton:

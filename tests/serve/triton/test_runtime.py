@@ -11,6 +11,7 @@ import pytest
 from serve.triton import native
 from serve.triton import runtime as triton_runtime
 from serve.triton.runtime import STUB, RuntimeNotFoundError, find_runtime
+from tests.support.native_backend import copy_native
 
 wheel_only = pytest.mark.skipif(triton_runtime.NGC_SERVER.exists(), reason="this machine has Triton's own image")
 
@@ -19,10 +20,7 @@ wheel_only = pytest.mark.skipif(triton_runtime.NGC_SERVER.exists(), reason="this
 def laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Backends as an image lays them out."""
     folder = tmp_path / "share" / "backends"
-    if native.is_built(triton_runtime.LAID_OUT / "pytorch"):  # compiling it takes a minute
-        shutil.copytree(triton_runtime.LAID_OUT / "pytorch", folder / "pytorch")
-    else:
-        monkeypatch.setattr(native, "COMPILER", "no-compiler-for-this-test")
+    copy_native(folder)
     monkeypatch.setattr(triton_runtime, "LAID_OUT", folder)
     triton_runtime.main()
     return folder
@@ -72,6 +70,7 @@ def test_a_stub_that_may_not_be_executed(laid_out: Path, tmp_path: Path) -> None
 @wheel_only
 def test_a_path_that_triton_cannot_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_runtime, "LAID_OUT", tmp_path / "my venv" / "backends")
+    copy_native(triton_runtime.LAID_OUT)
     with pytest.raises(SystemExit, match=r"serve: Triton cannot take the path .*/my venv/backends"):
         triton_runtime.main()
     monkeypatch.setattr(triton_runtime, "is_plain", lambda path: True)
