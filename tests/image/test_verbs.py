@@ -15,6 +15,7 @@ from tests.image.conftest import Job
 from tests.image.docker import CPU, GPU, docker, inspect
 from tests.support.eventually import eventually
 from tests.support.serving import HARDENED, Server, free_port, in_container
+from tests.support.small_models import slow_model
 
 
 @pytest.fixture(scope="module")
@@ -159,19 +160,21 @@ def test_c003_c005_sigterm_under_load(trained: Path) -> None:
     ("mounts", "options", "reason"),
     [
         ((), (), "/opt/ml/model"),
-        (("trained",), ("--shm-size=512k",), "/dev/shm"),
+        (("python",), ("--shm-size=512k",), "/dev/shm"),
         (("other",), (), "tensorrt"),
     ],
     ids=["no model", "little shared memory", "a model for another Triton"],
 )
 def test_c014_what_cannot_be_served_ends_soon_and_says_why(
-    mounts: tuple[str, ...], options: tuple[str, ...], reason: str, trained: Path, tmp_path: Path
+    mounts: tuple[str, ...], options: tuple[str, ...], reason: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "engine" / "1").mkdir(parents=True)
-    (tmp_path / "engine" / "1" / "model.plan").write_bytes(b"an engine")
-    (tmp_path / "engine" / "config.pbtxt").write_text('platform: "tensorrt_plan"\nmax_batch_size: 8\n')
+    engine = tmp_path / "other" / "engine"
+    (engine / "1").mkdir(parents=True)
+    (engine / "1" / "model.plan").write_bytes(b"an engine")
+    (engine / "config.pbtxt").write_text('platform: "tensorrt_plan"\nmax_batch_size: 8\n')
     tmp_path.chmod(0o755)
-    folders = {"trained": trained, "other": tmp_path}
+    slow_model(tmp_path / "python")  # in Triton's Python backend, whose processes need shared memory
+    folders = {"python": tmp_path / "python", "other": tmp_path / "other"}
     volumes = [f"--volume={folders[mount]}:/opt/ml/model:ro" for mount in mounts]
     began = time.monotonic()
     ended = docker("run", "--rm", *HARDENED, "--user=1000:1000", *volumes, *options, CPU, "serve", check=False)
@@ -180,6 +183,16 @@ def test_c014_what_cannot_be_served_ends_soon_and_says_why(
     said = [line for line in ended.stderr.splitlines() if line.startswith("serve: ") and reason in line]
     assert len(said) == 1, ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_recommender_needs_no_shared_memory(trained: Path) -> None:
+    """As on a platform that gives a container none: /dev/shm cannot be written to."""
+    server = Server(trained)
+    mine = {"SAGEMAKER_BIND_TO_PORT": str(server.port), "SERVE_BIND_ADDRESS": "127.0.0.1"}
+    server.command = in_container(CPU, server.port, trained, mine, "--network=host", "--tmpfs=/dev/shm:ro,size=4k")
+    with server:
+        server.wait_until_ready()
+        assert server.invoke({"user_id": "u3", "k": 5}).status == 200
 
 
 def test_c015_a_port_of_the_platforms_choice(trained: Path) -> None:
