@@ -16,9 +16,8 @@ from ncf.training import recipe
 from ncf.training.checkpoints import Checkpoints, identity_of
 from ncf.training.config import TrainConfig
 from ncf.training.cost import require_one_process
-from ncf.training.event_files import EventFiles
 from ncf.training.loop import Epoch, TrainResult, Watch
-from ncf.training.progress import TrainingProgress
+from ncf.training.progress import EventFiles, TrainingProgress
 from ncf.training.run_directory import CHECKPOINTS
 from ncf.training.run_writer import append_metrics, begin_run, finish_run, new_run_directory
 from ncf.training.undisturbed import undisturbed

@@ -4,8 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from serve.worker.places import Places
+from serve.errors import Overloaded
+from serve.telemetry.counts import Tally
 from serve.worker.sagemaker_headers import forwarded, inference_id
+
+
+class Places:
+    """The requests under way by model, at most `most` for each; a request that finds no place is turned away."""
+
+    def __init__(self, most: int, tally: Tally) -> None:
+        self.most = most
+        self._tally = tally
+        self._taken: dict[str, int] = {}
+
+    def take(self, model: str) -> None:
+        """Take a place, until `give_back`. Raises Overloaded if all are taken."""
+        taken = self._taken.get(model, 0)
+        if taken >= self.most:
+            self._tally.shed(model)
+            raise Overloaded(f"{model} has {taken:,} requests under way (SERVE_MAX_IN_FLIGHT); try again shortly")
+        self._taken[model] = taken + 1
+        self._tally.begin(model)
+
+    def give_back(self, model: str) -> None:
+        self._taken[model] -= 1
+        self._tally.done(model)
 
 
 class Call:

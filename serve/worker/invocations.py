@@ -21,13 +21,12 @@ from serve.telemetry.counts import Tally
 from serve.triton.pool import TritonPool
 from serve.worker.answers import Stored, Streamed, Whole, send
 from serve.worker.bodies import RequestBody
-from serve.worker.call import Call
+from serve.worker.call import Call, Places
 from serve.worker.line_answers import answer_lines
 from serve.worker.negotiation import answer_format, classify
 from serve.worker.off_loop import off_loop
 from serve.worker.pass_through import PassThrough
 from serve.worker.ping import Ping
-from serve.worker.places import Places
 from serve.worker.recommendations import Recommenders
 from serve.worker.sagemaker_headers import TARGET_MODEL
 

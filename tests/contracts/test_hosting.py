@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.eventually import eventually
-from tests.support.serving import Server, children_of
+from tests.support.serving import Server, children_of, run_serve
 from tests.support.small_models import slow_body, slow_model, sums, write_model
-from tests.whole.test_lifecycle import run_serve
 
 pytestmark = pytest.mark.e2e
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -147,3 +148,26 @@ def children_of(pid: int) -> dict[str, int]:
             name = words[2] if len(words) > 2 and words[1] == "-m" else Path(words[0]).name
             found[name] = int(folder.name)
     return found
+
+
+def run_serve(repository: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`serve` expected to end by itself."""
+    mine = {
+        "SERVE_MODEL_REPOSITORY": str(repository),
+        "SERVE_BIND_ADDRESS": "127.0.0.1",
+        "SAGEMAKER_BIND_TO_PORT": str(free_port()),
+    }
+    return subprocess.run(
+        [SERVE], env={**os.environ, **mine, **environment}, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def scratch(server: Server) -> list[Path]:
+    """What this `serve` keeps outside its repository: a folder, and shared memory if a model runs in Python."""
+    triton = children_of(server.process.pid)["tritonserver"]
+    words = Path(f"/proc/{triton}/cmdline").read_text()
+    view = re.search(r"--model-repository=([^\0]+)/models\0", words)
+    prefix = re.search(r"shm-region-prefix-name=([^\0]+)\0", words)
+    assert view is not None
+    assert prefix is not None
+    return [Path(view[1]), *Path("/dev/shm").glob(f"{prefix[1]}*")]

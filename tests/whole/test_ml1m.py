@@ -14,7 +14,7 @@ import torch
 from ncf.training.run_directory import Run, load_run
 from tests.conftest import run_ncf
 from tests.support.serving import Server
-from tests.whole.test_serve import assert_top_is, offline_scores
+from tests.whole.conftest import assert_top_is, offline_scores
 
 DATA = Path(os.environ.get("NCF_ML1M", Path(__file__).parents[3] / "shared" / "data" / "ml-1m"))
 

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
-import subprocess
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,148 +13,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from serve.triton.runtime import find_runtime
+from tests.support.bare_triton import (
+    ONE,
+    Discount,
+    Embedding,
+    Fails,
+    Half,
+    Louder,
+    Same,
+    Several,
+    Sum,
+    Table,
+    Three,
+    Triton,
+    config,
+    tensor,
+)
 from tests.support.native_backend import IS_BUILT
-from tests.support.serving import free_port
 
 pytestmark = pytest.mark.skipif(not IS_BUILT, reason="the native backend is not built: python3 -m serve.triton.runtime")
 
 
-class Triton:
-    """A tritonserver that loads models of a folder by name."""
-
-    def __init__(self, folder: Path) -> None:
-        self.models = folder / "models"
-        self.models.mkdir()
-        runtime = find_runtime(folder)
-        self.port = free_port()
-        command = [
-            str(runtime.program),
-            *runtime.arguments,
-            f"--model-repository={self.models}",
-            "--model-control-mode=explicit",
-            "--http-address=127.0.0.1",
-            f"--http-port={self.port}",
-            "--allow-grpc=false",
-            "--allow-metrics=false",
-        ]
-        self.log = folder / "triton.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, env=runtime.environment, stdout=log, stderr=log)
-
-    def post(self, path: str, document: object = None) -> tuple[int, Any]:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/v2/{path}", data=json.dumps(document or {}).encode(), method="POST"
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, json.loads(answer.read() or b"{}")
-        except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read() or b"{}")
-
-    def add(self, name: str, module: nn.Module | bytes, config: str) -> tuple[int, Any]:
-        """Write a model and load it."""
-        folder = self.models / name / "1"
-        folder.mkdir(parents=True)
-        if isinstance(module, bytes):
-            (folder / "model.pt").write_bytes(module)
-        else:
-            torch.jit.script(module).save(str(folder / "model.pt"))
-        (folder.parent / "config.pbtxt").write_text(f'platform: "pytorch_libtorch"\n{config}')
-        return self.post(f"repository/models/{name}/load")
-
-    def ask(self, name: str, **inputs: tuple[str, list[int], list[Any]]) -> tuple[int, Any]:
-        """Each input as (datatype, shape, data) -> the status and each output's data, or the error."""
-        tensors = [{"name": n, "datatype": d, "shape": s, "data": v} for n, (d, s, v) in inputs.items()]
-        status, answer = self.post(f"models/{name}/infer", {"inputs": tensors})
-        if status != 200:
-            return status, answer["error"]
-        return status, {output["name"]: output["data"] for output in answer["outputs"]}
-
-
-@pytest.fixture(scope="module")
-def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
-    server = Triton(tmp_path_factory.mktemp("triton"))
-    try:
-        while server.process.poll() is None:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{server.port}/v2/health/live", timeout=1)
-                break
-            except (OSError, urllib.error.URLError):
-                continue
-        assert server.process.poll() is None, server.log.read_text()
-        yield server
-    finally:
-        server.process.send_signal(signal.SIGTERM)
-        server.process.wait(60)
-
-
-def tensor(name: str, kind: str, dims: str = "[ 1 ]", more: str = "") -> str:
-    return f'{{ name: "{name}" data_type: TYPE_{kind} dims: {dims} {more} }}'
-
-
-def config(inputs: list[str], outputs: list[str], batch: int = 8, more: str = "") -> str:
-    return f"max_batch_size: {batch}\ninput [ {', '.join(inputs)} ]\noutput [ {', '.join(outputs)} ]\n{more}"
-
-
-class Discount(nn.Module):
-    def forward(self, price: Tensor, discount: Tensor, mask: Tensor | None = None) -> Tensor:
-        total = price - discount
-        return total if mask is None else total * mask
-
-
-class Three(nn.Module):
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return x, x * 2, x * 3
-
-
-class Several(nn.Module):
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [x, x + 1]
-
-
-class Table(nn.Module):
-    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        return inputs["a"] - inputs["b"]
-
-
-class Louder(nn.Module):
-    def forward(self, words: list[str]) -> list[str]:
-        return [word + "!" for word in words]
-
-
-class Same(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-
-class Sum(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.sum().reshape(1)
-
-
-class Embedding(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(4, 1)
-        nn.init.ones_(self.table.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.table(x).squeeze(-1)
-
-
-class Half(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.half().to(torch.bfloat16).half()
-
-
-class Fails(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        raise RuntimeError("this model always fails")
-        return x
-
-
-ONE = ("FP32", [1, 1], [5.0])
 ANSWERED: dict[str, tuple[nn.Module, str, dict[str, Any], dict[str, list[Any]]]] = {
     "arguments_by_name_in_any_order_and_a_default_left_out": (
         Discount(),
@@ -388,74 +261,3 @@ def test_a_model_that_is_unloaded_gives_its_weights_back(triton: Triton) -> None
             break
         triton.post("repository/index")
     assert resident() - before < 20_000_000
-
-
-SIZES = {
-    "BOOL": 1,
-    "UINT8": 1,
-    "INT16": 2,
-    "INT32": 4,
-    "INT64": 8,
-    "FP16": 2,
-    "BF16": 2,
-    "FP32": 4,
-    "FP64": 8,
-    "BYTES": 1,
-}
-
-
-def hostile(random: random.Random, name: str) -> bytes:
-    """A request whose type, shape and bytes may all be wrong: the length of its JSON part, that part, the bytes."""
-    kind = random.choice(list(SIZES))
-    shape = [random.choice([0, 1, 2, 3, 2**31, 2**62]) for _ in range(random.choice([0, 1, 2, 2, 2, 3]))]
-    if random.random() < 0.5:
-        shape = [random.choice([0, 1, 2]), 1]
-    count = 1
-    for size in shape:
-        count *= size
-    right = count * SIZES[kind] if 0 <= count < 1000 else random.randrange(64)
-    body = random.randbytes(random.choice([right, right, 0, right + 1]))
-    if kind == "BYTES" and random.random() < 0.7:
-        words = [random.randbytes(random.choice([0, 0, 5])) for _ in range(max(0, min(count, 10)))]
-        body = b"".join(len(word).to_bytes(4, "little") + word for word in words)
-    tensor = {"name": name, "datatype": kind, "shape": shape, "parameters": {"binary_data_size": len(body)}}
-    head = json.dumps({"inputs": [tensor]}).encode()
-    return len(head).to_bytes(4, "little") + head + body
-
-
-def test_hostile_requests_are_answered_and_hurt_nobody(triton: Triton) -> None:
-    """Every answer is a value or an error, and the server lives; NCF_FUZZ_SECONDS makes it longer."""
-    models = {
-        f"fuzz_{kind}": (Same(), tensor("x", kind), tensor("y", kind)) for kind in ("FP32", "INT64", "FP16", "BOOL")
-    }
-    models["fuzz_rows"] = (Embedding(), tensor("x", "INT64"), tensor("y", "FP32"))
-    models["fuzz_words"] = (Louder(), tensor("x", "STRING", "[ 1 ]", "reshape: { shape: [ ] }"), tensor("y", "STRING"))
-    for name, (module, source, target) in models.items():
-        assert triton.add(name, module, config([source], [target], more="dynamic_batching { }")) == (200, {})
-    seed = random.randrange(2**32)
-    seconds = float(os.environ.get("NCF_FUZZ_SECONDS", "3"))
-
-    def attack(number: int) -> set[int]:
-        chance = random.Random(seed + number)
-        statuses, until = set(), time.monotonic() + seconds
-        while time.monotonic() < until:
-            name, body = chance.choice(list(models)), hostile(chance, "x")
-            length = int.from_bytes(body[:4], "little")
-            request = urllib.request.Request(
-                f"http://127.0.0.1:{triton.port}/v2/models/{name}/infer",
-                data=body[4:],
-                headers={"Inference-Header-Content-Length": str(length)},
-                method="POST",
-            )
-            try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    statuses.add(answer.status)
-            except urllib.error.HTTPError as error:
-                statuses.add(error.code)
-        return statuses
-
-    with ThreadPoolExecutor(4) as threads:
-        statuses = set().union(*threads.map(attack, range(4)))
-    assert triton.process.poll() is None, f"seed {seed}: {triton.log.read_text()[-2000:]}"
-    assert statuses == {200, 400}, f"seed {seed}"
-    assert triton.ask("fuzz_FP32", x=ONE) == (200, {"y": [5.0]})

@@ -11,8 +11,7 @@ from serve.errors import BadRequest
 from serve.formats.json_format import Decoded
 from serve.settings import Settings
 from serve.telemetry.counts import Tally
-from serve.worker.call import Call
-from serve.worker.places import Places
+from serve.worker.call import Call, Places
 from serve.worker.recommendations import Recommenders
 
 

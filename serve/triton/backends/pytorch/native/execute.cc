@@ -4,8 +4,9 @@
 #include <c10/core/InferenceMode.h>
 
 #include <chrono>
-#include <cstring>
 #include <set>
+
+#include "tensors.h"
 
 namespace pytorch_backend {
 
@@ -24,103 +25,6 @@ struct Call {
   bool answered = false;
   bool failed = false;
 };
-
-// An input as Triton holds it: a shape and one or several buffers.
-struct InputView {
-  TRITONBACKEND_Input* input = nullptr;
-  c10::IntArrayRef shape;
-  TRITONSERVER_DataType datatype = TYPE_INVALID;
-  uint64_t byte_size = 0;
-  uint32_t buffers = 0;
-
-  InputView(TRITONBACKEND_Request* request, const std::string& name) {
-    const int64_t* sizes = nullptr;
-    uint32_t dims = 0;
-    check(TRITONBACKEND_RequestInput(request, name.c_str(), &input));
-    check(TRITONBACKEND_InputProperties(input, nullptr, &datatype, &sizes, &dims, &byte_size, &buffers));
-    shape = c10::IntArrayRef(sizes, dims);
-  }
-
-  std::pair<const char*, uint64_t> buffer(uint32_t index, c10::Device& device) const {
-    const void* data = nullptr;
-    uint64_t bytes = 0;
-    TRITONSERVER_MemoryType memory = MEMORY_CPU;
-    int64_t memory_id = 0;
-    check(TRITONBACKEND_InputBuffer(input, index, &data, &bytes, &memory, &memory_id));
-    device = memory == MEMORY_GPU ? c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(memory_id)) : c10::kCPU;
-    return {static_cast<const char*>(data), bytes};
-  }
-};
-
-// The bytes that a shape needs. Throws Failure if a shape overflows or the request sent other bytes.
-void check_size(const InputView& view, const TensorConfig& input, size_t element) {
-  uint64_t bytes = element;
-  bool over = false;
-  for (int64_t size : view.shape) over |= size < 0 || __builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes);
-  if (over || bytes != view.byte_size) {
-    throw Failure(
-        ERROR_INVALID_ARG, "input " + input.name + " has " + std::to_string(view.byte_size) +
-                               " bytes, its shape needs " + (over ? "more than can be" : std::to_string(bytes)));
-  }
-}
-
-// The tensor of a lone request, in place where its bytes lie in one aligned buffer.
-at::Tensor tensor_of(const InputView& view, const TensorConfig& input) {
-  at::ScalarType type = scalar_type(input.datatype);
-  size_t element = c10::elementSize(type);
-  check_size(view, input, element);
-  c10::Device device = c10::kCPU;
-  if (view.buffers == 1) {
-    auto [data, bytes] = view.buffer(0, device);
-    if (reinterpret_cast<uintptr_t>(data) % element == 0 && bytes > 0) {
-      return at::from_blob(const_cast<char*>(data), view.shape, at::TensorOptions(type).device(device));
-    }
-  }
-  at::Tensor tensor = at::empty(view.shape, type);
-  char* target = static_cast<char*>(tensor.mutable_data_ptr());
-  for (uint32_t index = 0; index < view.buffers; ++index) {
-    auto [data, bytes] = view.buffer(index, device);
-    if (bytes == 0) continue;
-    if (device.is_cpu()) {
-      std::memcpy(target, data, bytes);
-    } else {
-      int64_t length = static_cast<int64_t>(bytes);
-      at::from_blob(target, {length}, at::kByte)
-          .copy_(at::from_blob(const_cast<char*>(data), {length}, at::TensorOptions(at::kByte).device(device)));
-    }
-    target += bytes;
-  }
-  return tensor;
-}
-
-// TYPE_STRING on the wire: each element is a length of four bytes and that many bytes.
-void append_strings(const InputView& view, const TensorConfig& input, c10::List<std::string>& strings) {
-  std::string all;
-  c10::Device device = c10::kCPU;
-  for (uint32_t index = 0; index < view.buffers; ++index) {
-    auto [data, bytes] = view.buffer(index, device);
-    if (!device.is_cpu()) throw Failure(ERROR_INVALID_ARG, "input " + input.name + " lies in GPU memory; send it from the CPU");
-    all.append(data, bytes);
-  }
-  int64_t expected = 1;
-  for (int64_t size : view.shape) expected *= size;
-  size_t at = 0;
-  int64_t found = 0;
-  for (; at < all.size(); ++found) {
-    uint32_t length = 0;
-    if (all.size() - at < sizeof length) break;
-    std::memcpy(&length, all.data() + at, sizeof length);
-    at += sizeof length;
-    if (all.size() - at < length) break;
-    strings.push_back(all.substr(at, length));
-    at += length;
-  }
-  if (at != all.size() || found != expected) {
-    throw Failure(
-        ERROR_INVALID_ARG, "input " + input.name + " is not " + std::to_string(expected) +
-                               " strings, each after its length in four bytes");
-  }
-}
 
 // One value per input of the configuration, the rows of all requests one after the other.
 std::vector<c10::IValue> gather(const std::vector<Call*>& calls, const Config& config, c10::Device device) {
@@ -142,46 +46,6 @@ std::vector<c10::IValue> gather(const std::vector<Call*>& calls, const Config& c
     values.emplace_back(std::move(tensor));
   }
   return values;
-}
-
-void* output_buffer(
-    Call& call, const TensorConfig& output, c10::IntArrayRef shape, uint64_t bytes, c10::Device& device) {
-  TRITONBACKEND_Output* target = nullptr;
-  void* buffer = nullptr;
-  TRITONSERVER_MemoryType memory = device.is_cuda() ? MEMORY_GPU : MEMORY_CPU;
-  int64_t memory_id = device.is_cuda() ? device.index() : 0;
-  check(TRITONBACKEND_ResponseOutput(
-      call.response, &target, output.name.c_str(), output.datatype, shape.data(), static_cast<uint32_t>(shape.size())));
-  check(TRITONBACKEND_OutputBuffer(target, &buffer, bytes, &memory, &memory_id));
-  device = memory == MEMORY_GPU ? c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(memory_id)) : c10::kCPU;
-  return buffer;
-}
-
-void write_tensor(Call& call, const TensorConfig& output, const at::Tensor& tensor) {
-  uint64_t bytes = tensor.nbytes();
-  c10::Device device = tensor.device();
-  void* buffer = output_buffer(call, output, tensor.sizes(), bytes, device);
-  if (bytes == 0) return;
-  if (device.is_cpu() && tensor.device().is_cpu()) {
-    std::memcpy(buffer, tensor.const_data_ptr(), bytes);
-  } else {
-    at::from_blob(buffer, tensor.sizes(), tensor.options().device(device)).copy_(tensor);
-  }
-}
-
-void write_strings(Call& call, const TensorConfig& output, c10::ArrayRef<c10::IValue> strings, bool batched) {
-  std::string bytes;
-  for (const c10::IValue& value : strings) {
-    const std::string& text = value.toStringRef();
-    uint32_t length = static_cast<uint32_t>(text.size());
-    bytes.append(reinterpret_cast<const char*>(&length), sizeof length).append(text);
-  }
-  std::vector<int64_t> shape{static_cast<int64_t>(strings.size())};
-  if (batched) shape.push_back(1);
-  c10::Device device = c10::kCPU;
-  void* buffer = output_buffer(call, output, shape, bytes.size(), device);
-  if (!device.is_cpu()) throw Failure(ERROR_INTERNAL, "output " + output.name + ": strings cannot be written into GPU memory");
-  std::memcpy(buffer, bytes.data(), bytes.size());
 }
 
 bool wants(const std::set<std::string>& names, const TensorConfig& output) {
@@ -265,10 +129,10 @@ void Instance::execute(TRITONBACKEND_ModelInstance* instance, TRITONBACKEND_Requ
           if (!wants(names, output)) continue;
           if (output.datatype == TYPE_BYTES) {
             auto strings = outputs[at].toListRef();
-            write_strings(*call, output, batched ? strings.slice(row, call->rows) : strings, batched);
+            write_strings(call->response, output, batched ? strings.slice(row, call->rows) : strings, batched);
           } else {
             const at::Tensor& tensor = outputs[at].toTensor();
-            write_tensor(*call, output, batched && some.size() > 1 ? tensor.narrow(0, row, call->rows) : tensor);
+            write_tensor(call->response, output, batched && some.size() > 1 ? tensor.narrow(0, row, call->rows) : tensor);
           }
         }
         send(*call, nullptr);

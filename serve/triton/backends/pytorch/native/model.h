@@ -9,24 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "config.h"
+#include "signature.h"
 
 namespace pytorch_backend {
 
 // The words of a failure that a caller can use: the last line, without PyTorch's C++ stack.
 Failure failure_of(const std::exception& error);
-
-at::ScalarType scalar_type(TRITONSERVER_DataType datatype);
-
-// How the tensors of a configuration meet the arguments and the results of `forward`.
-struct Signature {
-  // For each argument of `forward` the position of its input in the configuration, or -1: the argument's own default.
-  std::vector<int> arguments;
-  std::vector<c10::IValue> defaults;  // as many as `arguments`
-  bool dictionary = false;            // `forward` takes one Dict[str, Tensor] of all inputs
-  std::vector<size_t> results;        // for each output of the configuration its position in what `forward` returns
-  bool results_by_index = false;
-};
 
 class Model {
  public:

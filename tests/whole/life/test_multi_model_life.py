@@ -16,11 +16,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.endpoint import Endpoint, ask, begun, held, outputs
 from tests.support.eventually import eventually
-from tests.support.serving import children_of
+from tests.support.serving import children_of, scratch
 from tests.support.small_models import one, write_model
-from tests.whole.test_lifecycle import scratch
-from tests.whole.test_multi_model import Endpoint, ask, begun, held, outputs
 
 pytestmark = pytest.mark.e2e
 

@@ -12,8 +12,8 @@ import pytest
 from ncf.export.export import export
 from ncf.training.run_directory import Run
 from tests.support.eventually import eventually
+from tests.support.rollout import NAME, rounded, train
 from tests.support.serving import Server, children_of
-from tests.whole.test_rollout import NAME, rounded, train
 
 pytestmark = pytest.mark.e2e
 

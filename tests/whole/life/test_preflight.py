@@ -16,9 +16,8 @@ from serve.triton.gpus import count_gpus
 from serve.triton.runtime import NGC_SERVER
 from tests.support.eventually import eventually
 from tests.support.native_backend import copy_native
-from tests.support.serving import Server, children_of
+from tests.support.serving import Server, children_of, run_serve
 from tests.support.small_models import slow_body, slow_model
-from tests.whole.test_lifecycle import run_serve
 
 pytestmark = pytest.mark.e2e
 
