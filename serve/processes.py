@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+TICKS = os.sysconf("SC_CLK_TCK")  # the kernel's clock ticks in a second, in which it counts times of processes
+
 
 def claim(pid: int | None = None) -> str:
     """The claim of a process, by default of this one."""
