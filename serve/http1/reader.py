@@ -17,7 +17,7 @@ MANY_PIECES, MIN_PIECE = 65_536, 64
 
 
 class Refused(Exception):
-    """The bytes are no request, or more than one may have; the connection cannot go on."""
+    """The bytes are no request, or exceed a limit of requests; no more is read from the connection."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -79,7 +79,7 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         request = cast(Request, self.parsing)
-        if request.started:  # a trailer, which proxies on the way here need not have checked
+        if request.started:  # a trailer; it is ignored, because proxies may not have checked it
             return
         headers = request.headers
         lowered = name.lower()
