@@ -86,7 +86,7 @@ class RequestReader:
         cast(Request, self.parsing).path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.field_bytes += len(name) + len(value) + len(b": \r\n")
+        self.field_bytes += len(name) + len(value) + 4  # for a colon, a space and the end of the line
         request = cast(Request, self.parsing)
         if request.started:  # a trailer; it is ignored, because proxies may not have checked it
             return
@@ -109,8 +109,11 @@ class RequestReader:
         request.http_1_0 = self.parser.get_http_version() == "1.0"
         if request.headers.get(b"expect", b"").lower() == b"100-continue":
             request.expect = not request.http_1_0
-        if self._is_too_large():
-            request.status = 431  # so its body is ignored
+        if self.field_bytes > MAX_HEAD:
+            self.too_large = True
+        self.field_bytes = 0
+        if self.too_large:
+            request.status = 431  # so `on_body` ignores its body
         else:
             self.connection.waiting.append(request)
 
@@ -131,18 +134,13 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         request = cast(Request, self.parsing)
-        if self._is_too_large():  # the request stays without an end, as if its trailers were still coming
+        if self.field_bytes > MAX_HEAD:  # its trailers; it stays without an end, as if they were still coming
+            self.too_large = True
             return
         self.parsing = None
         self.head_bytes = 0
         request.complete = True
         request.wake()
-
-    def _is_too_large(self) -> bool:
-        """At the end of a head or of trailers: whether they, or earlier ones in these bytes, were too large."""
-        self.too_large = self.too_large or self.field_bytes > MAX_HEAD
-        self.field_bytes = 0
-        return self.too_large
 
 
 def _head_without_upgrade(request: Request) -> bytes:
