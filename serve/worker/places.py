@@ -1,4 +1,4 @@
-"""Places for requests in flight: each model has a limited number in a worker; without a free place a request is 503."""
+"""Places for requests under way: each model has so many in a worker, and a request that finds none is turned away."""
 
 from __future__ import annotations
 
