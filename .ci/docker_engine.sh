@@ -1,5 +1,5 @@
 #!/bin/bash
-# Starts a Docker engine in a folder, for machines that have none, and removes everything when it stops it.
+# Starts a Docker engine in a folder, for machines that have none; when the engine is stopped, everything of it is removed.
 #
 # While it runs it has its own network bridge, without firewall rules or forwarding: containers can be reached through published
 # ports and reach nothing beyond this machine. If dockerd is missing, Debian's packages are installed and stay.

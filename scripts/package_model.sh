@@ -57,7 +57,7 @@ is_model() { [ -f "$1/config.pbtxt" ] || [ -n "$(versions "$1")" ]; }
 is_recommender() { compgen -G "$1/[1-9]*/recommender.json" >/dev/null; }
 is_part() { case $1 in *_topk | *_query) is_recommender "$2/${1%_*}" ;; *) false ;; esac; }  # name, repository
 
-add() {  # a model's folder, to the stage
+add() {  # adds a model's folder to the stage
   local name
   name=$(basename "$1")
   case $name in [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*)

@@ -1,4 +1,4 @@
-"""Claims: which process works on something, in a form that can be written to a file.
+"""Claims: a text that can be written to a file and names the process that works on something.
 
 A claim is "pid start-time". It is valid as long as that process lives; the start time is in it because the kernel gives
 the pid of a process that has ended to another one.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")  # the kernel's clock ticks in a second, in which it counts times of processes
 
 
 def claim(pid: int | None = None) -> str:

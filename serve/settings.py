@@ -200,11 +200,6 @@ class Settings:
         settings._check_distinct_ports()
         return settings
 
-    @property
-    def in_batch(self) -> bool:
-        """Whether this is a batch transform: the variable is `true` on SageMaker and `True` in the SDK's local mode."""
-        return is_true(self.batch)
-
     def _check_distinct_ports(self) -> None:
         open_ports = {"SAGEMAKER_BIND_TO_PORT": self.port}
         for name, port, allowed in (

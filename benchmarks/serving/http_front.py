@@ -84,7 +84,7 @@ def command(front: str, port: int) -> list[str]:
 
 @contextmanager
 def running(front: str) -> Iterator[tuple[int, int]]:
-    """The port of a front, and the pid of the process that answers on it."""
+    """The port of a front that listens, and the pid of its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -99,11 +99,16 @@ def running(front: str) -> Iterator[tuple[int, int]]:
                 if time.monotonic() > deadline or process.poll() is not None:
                     raise
                 time.sleep(0.1)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        yield port, int(children[0]) if children else process.pid
+        yield port, process.pid
     finally:
         process.terminate()
         process.wait(30)
+
+
+def worker_of(pid: int) -> int:
+    """The process that answers: the child of a front that has one, which gunicorn starts after it listens."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(children[0]) if children else pid
 
 
 def cpu_seconds(pid: int) -> float:
@@ -133,11 +138,12 @@ def main(requests: int, connections: int) -> None:
     """Measure both fronts, one after the other."""
     rounds = max(1, requests // connections)
     for front in ("serve.http1", "gunicorn asgi"):
-        with running(front) as (port, pid), ExitStack() as stack:
+        with running(front) as (port, first), ExitStack() as stack:
             clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(connections)]
             for client in clients:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             ask(clients, max(1, rounds // 10))  # warm-up
+            pid = worker_of(first)
             before, began = cpu_seconds(pid), time.perf_counter()
             ask(clients, rounds)
             seconds, cpu = time.perf_counter() - began, cpu_seconds(pid) - before

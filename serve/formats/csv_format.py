@@ -62,8 +62,10 @@ def pair_fault(line: int, row: Sequence[str] | ServeError, columns: tuple[str, .
 
 
 def row_fault(line: int, row: Sequence[str], columns: tuple[str, ...]) -> BadRequest:
-    """What is wrong with a row that has other cells than columns, or an empty cell; without `columns`, with a row
-    from which the columns cannot be told."""
+    """The error for a row with an empty cell or another number of cells than columns.
+
+    `columns` is empty as long as no row has shown the columns of the table.
+    """
     if not row:
         return BadRequest(f"line {line} is empty; leave it out")
     if not columns:

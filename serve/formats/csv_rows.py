@@ -84,7 +84,7 @@ def _lines(block: bytes | None, number: int) -> list[str | ServeError]:
 def _text(body: bytes, line: int) -> str:
     """Whole lines as text, the first of them line number `line`.
 
-    Raises BadRequest for NUL bytes and lone carriage returns, which the csv module takes without a word, and for text
+    Raises BadRequest for NUL bytes and lone carriage returns, which the csv module accepts silently, and for text
     that is not UTF-8.
     """
     if b"\0" in body or body.count(b"\r") != body.count(b"\r\n"):

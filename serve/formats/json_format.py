@@ -129,8 +129,10 @@ def _not_json(body: bytes, where: str, error: orjson.JSONDecodeError) -> str:
         return f"{where} is nested more than 1,024 levels deep; a request needs four at the most"
     if "valid UTF-8" in error.msg:
         return f"{where} is not UTF-8; send the text in UTF-8"
-    position = str(error) if where == "the body" else f"{error.msg}: column {error.colno}"
-    return f"{where} is not JSON: {position}"
+    if where != "the body":
+        return f"{where} is not JSON: {error.msg}: column {error.colno}"
+    hint = "; send several documents one a line, as application/jsonlines" if "after document" in error.msg else ""
+    return f"{where} is not JSON: {error}{hint}"
 
 
 def _has_repeats(document: Any, body: bytes, where: str) -> bool:

@@ -43,8 +43,8 @@ def _names_binary(content_type: bytes) -> bool:
     return BINARY in lowered and not (lowered.startswith(BINARY) and b"json-header-size" not in lowered)
 
 
-def binary_header_length(headers: Mapping[bytes, bytes], size: int) -> int | None:
-    """Length of the JSON part of a body of `size` bytes in binary form, None for a body in another form.
+def binary_header_length(headers: Mapping[bytes, bytes], size: int) -> int:
+    """Length of the JSON part of a body of `size` bytes in binary form, which the headers announce (see `is_binary`).
 
     Raises BadRequest for a length that cannot be.
     """
@@ -57,10 +57,8 @@ def binary_header_length(headers: Mapping[bytes, bytes], size: int) -> int | Non
                 f"{BINARY.decode()};json-header-size=N, N the bytes of the JSON part"
             )
         text = match[1]
-    elif LENGTH_HEADER in headers:
-        text = headers[LENGTH_HEADER]
     else:
-        return None
+        text = headers[LENGTH_HEADER]
     digits = text.strip()
     if not re.fullmatch(rb"[0-9]{1,10}", digits) or int(digits) > size:
         raise BadRequest(

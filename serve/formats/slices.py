@@ -225,7 +225,7 @@ def _by_work(requests: Iterable[Any], max_work: int) -> Iterator[Slice]:
 
 
 def _work(request: dict[str, Any]) -> int:
-    """At least what `recommend.parse.work` will find in the request, which is not checked yet."""
+    """An upper bound of `recommend.parse.work` for a request that is not checked yet."""
     ids = 0
     for value in request.values():
         if type(value) is list:

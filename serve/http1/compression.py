@@ -16,14 +16,12 @@ CHUNK = 16_384
 MAX_MEMBERS = 4096
 
 
-def unpack(body: bytes, content_encoding: bytes | None, limit: int) -> bytes:
-    """The body without its Content-Encoding: none, identity or gzip.
+def unpack(body: bytes, content_encoding: bytes, limit: int) -> bytes:
+    """The body without its Content-Encoding, which is identity or gzip.
 
     Raises UnsupportedMediaType for another coding, BodyTooLarge once more than `limit` bytes come out, BadRequest if
     the body is not gzip.
     """
-    if content_encoding is None:
-        return body
     codings = [coding.strip() for coding in content_encoding.decode("latin-1").lower().split(",")]
     codings = [coding for coding in codings if coding not in ("", "identity")]
     if not codings:

@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
         self.ended = False  # the client sends no more
         self.closing = False
         self.writable: asyncio.Future[None] | None = None
-        self.unsent: Request | None = None  # an answered request, of whose answer too much is still to be sent
+        self.unsent: Request | None = None  # an answered request; its client has yet to take most of the answer
         self.buffer_bytes = 0  # bytes that were still to be sent when we last looked
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

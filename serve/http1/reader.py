@@ -9,15 +9,17 @@ import httptools
 
 from serve.http1.request import WINDOW, ClientConnection, Request
 
-# Bytes of a request's head, or of the trailers behind its body.
+# Bytes of a request's target and headers, or of the trailers behind its body; the signs around each header count.
 MAX_HEAD = 65_536
+# So many bytes more of a head or of trailers may come before they are complete: the rest of the first line, and spaces.
+MAX_PADDING = 4096
 # A body in more than MANY_PIECES pieces must have MIN_PIECE bytes in a piece on average: a piece costs the same time
 # however small it is.
 MANY_PIECES, MIN_PIECE = 65_536, 64
 
 
 class Refused(Exception):
-    """The bytes are no request, or more than one may have; the connection cannot go on."""
+    """The bytes are no request, or exceed a limit of requests; no more is read from the connection."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -32,6 +34,8 @@ class RequestReader:
         self.parser = httptools.HttpRequestParser(self)
         self.parsing: Request | None = None  # the request that is coming in
         self.head_bytes = 0  # bytes of a head, or of trailers, that are not complete
+        self.field_bytes = 0  # the bytes of these that count, which do not depend on how the connection cuts them
+        self.too_large = False  # a head, or trailers, had more than MAX_HEAD
         self.too_many_pieces = False
         self.ended = False  # further bytes are not for us
 
@@ -46,7 +50,7 @@ class RequestReader:
             raise Refused(400, f"this is not HTTP: {error}") from error
         if self.too_many_pieces:
             raise Refused(400, "the body comes in too many chunks of a few bytes; send larger ones")
-        if self.head_bytes > MAX_HEAD and self.parsing is not None:
+        if self.too_large or (self.head_bytes > MAX_HEAD + MAX_PADDING and self.parsing is not None):
             raise Refused(431, f"the request's head, or its trailers, have more than {MAX_HEAD:,} bytes")
 
     def _parse(self, data: bytes) -> None:
@@ -61,6 +65,8 @@ class RequestReader:
                 self.parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as upgrade:
+                if self.too_large:
+                    return
                 request = self.connection.waiting[-1]
                 if request.method == "CONNECT":  # further bytes are for the other end of a tunnel, which we do not open
                     request.keep_alive, self.ended = False, True
@@ -72,14 +78,17 @@ class RequestReader:
     # The parser calls the methods below.
     def on_message_begin(self) -> None:
         self.parsing = Request(self.connection)
+        self.field_bytes = 0
         self.connection.since = self.connection.state.now
 
     def on_url(self, url: bytes) -> None:
+        self.field_bytes += len(url)
         cast(Request, self.parsing).path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self.field_bytes += len(name) + len(value) + 4  # for a colon, a space and the end of the line
         request = cast(Request, self.parsing)
-        if request.started:  # a trailer, which proxies on the way here need not have checked
+        if request.started:  # a trailer; it is ignored, because proxies may not have checked it
             return
         headers = request.headers
         lowered = name.lower()
@@ -100,7 +109,13 @@ class RequestReader:
         request.http_1_0 = self.parser.get_http_version() == "1.0"
         if request.headers.get(b"expect", b"").lower() == b"100-continue":
             request.expect = not request.http_1_0
-        self.connection.waiting.append(request)
+        if self.field_bytes > MAX_HEAD:
+            self.too_large = True
+        self.field_bytes = 0
+        if self.too_large:
+            request.status = 431  # so `on_body` ignores its body
+        else:
+            self.connection.waiting.append(request)
 
     def on_body(self, body: bytes) -> None:
         request = cast(Request, self.parsing)
@@ -119,6 +134,9 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         request = cast(Request, self.parsing)
+        if self.field_bytes > MAX_HEAD:  # its trailers; it stays without an end, as if they were still coming
+            self.too_large = True
+            return
         self.parsing = None
         self.head_bytes = 0
         request.complete = True

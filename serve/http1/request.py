@@ -13,7 +13,7 @@ from serve.http1.state import ServerState
 
 Headers = list[tuple[bytes, bytes]]
 
-# So many bytes of a body are read before the application asks for them; then reading stops, and the client waits.
+# The most bytes of a body that are read before the application asks for them; then reading stops, and the client waits.
 WINDOW = 1 << 20
 # A smaller body is copied behind its head and sent in one write; copying a larger one costs more than a second write.
 MAX_COPY = 65_536
@@ -95,7 +95,7 @@ class Request:
             yield chunk
 
     async def peek(self, size: int, limit: int) -> bytes:
-        """The first `size` bytes of the body, or all bytes of a shorter body; they stay to be read.
+        """The first `size` bytes of the body, or all bytes of a shorter body; they can be read again.
 
         Raises as `stream` does.
         """

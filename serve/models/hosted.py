@@ -1,4 +1,4 @@
-"""What `serve` serves, as the supervisor sees it: the models of a repository, or those of a multi-model endpoint."""
+"""The models as the supervisor sees them: those of a repository, or those of a multi-model endpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serve.triton.admin import TritonAdmin
 
 
 class Hosted(Protocol):
-    """What the supervisor asks of the models, in the order in which it asks."""
+    """The methods that the supervisor calls, in the order of its calls."""
 
     @property
     def folder(self) -> Path:

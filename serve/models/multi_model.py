@@ -1,9 +1,9 @@
 """Loads and unloads models while others answer: what SageMaker's multi-model mode asks of a container.
 
-Which models are loaded stands in one file (models/served.py) that every worker reads and, one at a time, changes.
+One file (models/served.py) lists the loaded models. Every worker reads it, and only one worker at a time changes it.
 Before a worker loads or unloads a model it writes a claim (serve/processes.py) on the model's name into that file, so
 only one worker does it, whichever workers were asked. Triton works while the file is not locked, so only the caller who
-asked for a model waits for it. The supervisor removes whatever a worker leaves that dies meanwhile
+asked for a model waits for it. If a worker dies meanwhile, the supervisor removes the unfinished model
 (models/multi_model_care.py).
 """
 
@@ -29,11 +29,11 @@ log = logging.getLogger("serve")
 
 # SageMaker waits 360 s for an unload.
 UNLOAD_SECONDS = 350.0
-# After a load that failed, so long before its error is answered; the supervisor removes what takes longer.
+# If a load fails, its caller waits at most this long until the model is removed; the supervisor finishes the removal.
 CLEAN_UP_SECONDS = 10.0
 # Pauses between looks whether Triton has finished, doubled each time: an unload takes milliseconds to seconds.
 FIRST_LOOK, LAST_LOOK = 0.01, 0.2
-# Triton waits for ever for a process that is killed before it reports that it runs, so younger ones are not killed.
+# Triton waits for ever for a process that is killed before it reports that it runs, so no younger process is killed.
 YOUNG_SECONDS = 10.0
 # After the end of its last process Triton unloads a model within milliseconds, or never.
 WAKE_SECONDS = 2.0

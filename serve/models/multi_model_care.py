@@ -21,7 +21,7 @@ from serve.triton.python_processes import end, instances
 log = logging.getLogger("serve")
 
 WATCH_SECONDS = 1.0
-# So long the supervisor waits for a model to be gone before it turns to the next one; it comes back to it later.
+# The supervisor waits this long until a model is gone; then it turns to the next model, and comes back later.
 TIDY_SECONDS = 3.0
 
 
@@ -87,7 +87,7 @@ class MultiModelCare:
                 log.exception("caring for the models failed")
 
     def tidy(self, admin: TritonAdmin, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Remove from Triton and the view what belongs to no loaded model and no process works on.
+        """Remove every model from Triton and the view that is not loaded and that no process is loading or unloading.
 
         Raises Unavailable or OSError.
         """

@@ -1,6 +1,6 @@
 """Finds models that cannot be loaded here before Triton is started: Triton reports them late and without a remedy.
 
-Only certain problems are reported; a model that Triton may be able to load is left to Triton.
+Only problems that are certain are reported; a model that Triton may be able to load is left to Triton.
 """
 
 from __future__ import annotations

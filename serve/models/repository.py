@@ -165,7 +165,7 @@ def is_model(folder: Path) -> bool:
 
 
 def what_is_there(path: Path) -> str:
-    """What is in a folder without a model, and how to get to a repository from there; the second half of a message."""
+    """The second half of a message about a folder without a model: its content, and how to get a repository from it."""
     names = sorted(each.name for each in path.iterdir() if not each.name.startswith("."))
     folders = [path / name for name in names if (path / name).is_dir()]
     if not names:

@@ -13,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from serve.errors import StartError
+from serve.processes import TICKS
 
 log = logging.getLogger("serve")
 
 RESTARTS, RESTART_WINDOW = 3, 600.0
-TICKS = os.sysconf("SC_CLK_TCK")  # of processor time, in a second
 END_WITH_PARENT = Path(__file__).with_name("end_with_parent.py")
 
 

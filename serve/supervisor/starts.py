@@ -23,7 +23,7 @@ from serve.triton.runtime import TritonRuntime
 # SageMaker sends SIGKILL 30 s after SIGTERM. All has ended after 25 s: gunicorn finishes requests, then Triton stops.
 GUNICORN_SECONDS, TRITON_SECONDS = 17, 5
 INPUT_SIZE = "--http-max-input-size"
-# Variables from which gunicorn would take arguments; the environment is the endpoint's, and not meant for gunicorn.
+# gunicorn would take arguments from these variables, but an endpoint's environment is not meant for gunicorn.
 GUNICORNS_OWN = ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY")
 
 

@@ -1,8 +1,8 @@
 """Starts tritonserver and gunicorn, watches both, and stops them in order.
 
 Each of them is started again when it dies (child.py). After too many deaths, or if tritonserver never comes up,
-everything stops with exit code 1 (why: docs/decisions.md). The public socket belongs to this process: so it is known
-before anything starts if the port is taken, and no connection is lost while gunicorn is started again.
+everything stops with exit code 1 (D57 in docs/decisions.md). The public socket belongs to this process: so a port that
+is taken is found before anything starts, and no connection is lost while gunicorn is started again.
 """
 
 from __future__ import annotations
@@ -187,11 +187,11 @@ class Supervisor:
         return "nothing, because serve is stopping"
 
     def _collect_orphans(self) -> None:
-        """Collect the exit codes of processes that are not our own children, but have become so.
+        """Collect the exit codes of processes that became our children when their parents died.
 
-        `serve` as process 1 of a container becomes the parent of every process whose parent died, such as the models'
-        processes of a killed tritonserver; without this they would stay as zombies. The exit codes of our own children
-        are left for `Child`.
+        In a container `serve` is process 1, which becomes the parent of every process whose parent died, such as the
+        models' processes of a killed tritonserver. Without this they would stay as zombies. The exit codes of our own
+        children are left for `Child`.
         """
         with suppress(ChildProcessError):
             while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):

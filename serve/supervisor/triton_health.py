@@ -9,9 +9,9 @@ from serve.triton.admin import TritonAdmin
 
 # Seconds from one check to the next, and seconds without an answer after which a server that was ready counts as hung.
 LOOK_SECONDS, SILENT_SECONDS = 1.0, 30.0
-# A server that starts answers nothing until its models are loaded, and that may take as long as it must. So a start
-# that hangs is told from a slow start by its use of the processor: a hung start uses 0.01 s a minute (docs/log.md),
-# while reading a model of 300 MB from the slowest of disks uses more than 0.1 s. Five minutes of patience leave time
+# A server that starts answers nothing until its models are loaded, which may take any time. So a start that hangs is
+# distinguished from a slow start by its use of the processor: a hung start uses 0.01 s a minute (docs/log.md), while
+# reading a model of 300 MB from the slowest of disks uses more than 0.1 s. Five minutes of patience leave time
 # for the reason to be logged before SageMaker gives up a container, which by default it does after eight minutes.
 STUCK_SECONDS, PROGRESS_SECONDS = 300.0, 0.1
 

@@ -36,7 +36,7 @@ class TritonAddress:
         return cls(**json.loads(path.read_text()))
 
 
-# Reads the address of now, because every start of tritonserver gets another. Raises OSError or ValueError.
+# Reads the present address, because it changes with every start of tritonserver. Raises OSError or ValueError.
 AddressReader = Callable[[], TritonAddress]
 
 

@@ -48,7 +48,7 @@ class ModelState:
 
     @property
     def gone(self) -> bool:
-        """Whether it is unloaded and takes no memory, which it does while it is loaded or unloaded."""
+        """Whether it is unloaded and takes no memory; while it is being loaded or unloaded, it takes memory."""
         return self.state in ("UNAVAILABLE", "UNKNOWN")
 
 

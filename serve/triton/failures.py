@@ -1,4 +1,4 @@
-"""What it means when Triton refuses or fails a request for inference."""
+"""The meaning of Triton's errors: which error a caller gets whose request for inference Triton refused or failed."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def failure(model: str, answer: TritonResponse, multi_model: bool) -> ServeError
     Overloaded     503  a queue of Triton's is full
     TritonFailed   500  the model failed; or Triton's own status, such as 501 for a model that answers in parts
     """
-    said = message_of(answer)
-    message = f"{model}: {said}"
-    if answer.status in (404, 503) and GONE.match(said):
+    reason = message_of(answer)
+    message = f"{model}: {reason}"
+    if answer.status in (404, 503) and GONE.match(reason):
         return VersionGone(message)
-    if answer.status == 400 or (answer.status == 500 and NOT_READ.match(said)):
+    if answer.status == 400 or (answer.status == 500 and NOT_READ.match(reason)):
         return BadRequest(message)
-    if multi_model and is_out_of_memory(said):
+    if multi_model and is_out_of_memory(reason):
         return OutOfMemory(message)
     if answer.status == 503:
         return Overloaded(message)

@@ -60,7 +60,7 @@ def _counters(root: Path) -> list[Path]:
 def is_out_of_memory(text: str, kills: int = 0) -> bool:
     """Whether a message of a model or of Triton means that there was too little memory.
 
-    It says so; or it says that a model's process died, and the kernel has killed more than `kills` processes for lack
-    of memory.
+    Either the message says so, or it says that a model's process died, and the kernel has killed more than `kills`
+    processes for lack of memory.
     """
     return WORDS.search(text) is not None or (DIED.search(text) is not None and oom_kills() > kills)

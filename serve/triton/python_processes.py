@@ -8,9 +8,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from serve.processes import claim, holds
+from serve.processes import TICKS, claim, holds
 
-TICKS = os.sysconf("SC_CLK_TCK")
 STUB = b"/triton_python_backend_stub"
 
 

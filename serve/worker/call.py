@@ -1,4 +1,4 @@
-"""What a worker knows of one request for inference beside its body: headers, model, kind, id, error and places."""
+"""One request for inference without its body: its headers, model, kind, id, error and places."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from serve.models.view import View
 from serve.settings import Settings
 from serve.triton.admin import TritonAdmin
 from serve.worker.openapi import openapi_document
+from serve.worker.sagemaker_headers import TARGET_MODEL
 
-TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
 # The name becomes the name of a folder, and the beginning of the names of further folders.
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 MODELS_PER_PAGE = 1000
@@ -70,7 +70,7 @@ def _add_multi_model(app: Flask, models: MultiModel, served: ServedFile, admin: 
     @app.post("/models")
     def load() -> Response:
         name, url = _asked(request.get_data())
-        models.load(admin, name, url, request.headers.get(TARGET_MODEL, ""))
+        models.load(admin, name, url, _target())
         return Response(status=200, content_type="text/plain")
 
     @app.get("/models")
@@ -98,7 +98,7 @@ def _add_multi_model(app: Flask, models: MultiModel, served: ServedFile, admin: 
 
     @app.delete("/models/<name>")
     def unload(name: str) -> Response:
-        models.unload(admin, name, request.headers.get(TARGET_MODEL, ""))
+        models.unload(admin, name, _target())
         return Response(status=200, content_type="text/plain")
 
 
@@ -138,6 +138,11 @@ def _add_single_model(app: Flask, settings: Settings, served: ServedFile, admin:
     @app.delete("/models/<name>")
     def off(name: str = "") -> Response:
         raise MethodNotAllowed(MULTI_MODEL_OFF, "GET")
+
+
+def _target() -> str:
+    """The Target-Model header of the request that is being answered, "" without it."""
+    return request.headers.get(TARGET_MODEL.decode(), "")
 
 
 def _asked(body: bytes) -> tuple[str, object]:

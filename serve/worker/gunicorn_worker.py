@@ -91,9 +91,10 @@ class Worker(GunicornWorker):  # type: ignore[misc]
 
 
 def _accept_all(listening: socket.socket) -> list[socket.socket]:
-    """Accept the connections in the kernel's queue, which closing the last copy of the socket would reset, and close.
+    """Accept all connections in the kernel's queue, then close the socket; closing it first would reset them.
 
-    None of them is answered in between: a client with an answer would connect again at once, without an end.
+    No request is answered meanwhile: a client with an answer would connect again at once, and the queue would never
+    become empty.
     """
     accepted: list[socket.socket] = []
     listening.setblocking(False)

@@ -128,7 +128,6 @@ class DataPlane:
     async def binary(self, call: Call, name: str | None, body: bytes) -> Whole:
         """The answer to a KServe-v2 body in Triton's binary form."""
         header_length = kserve.binary_header_length(call.headers, len(body))
-        assert header_length is not None  # `classify` has seen that the headers announce it
         header = body[:header_length]
         document = await off_loop(header_length, parse_json, header, "the JSON part") if header_length else {}
         model, changed = self.choose(call, name, document)

@@ -1,4 +1,4 @@
-"""What kind of body a request has, decided once from its headers and its first bytes, and in which format to answer."""
+"""Decides the kind of a body, once, from the headers and the first bytes of the body; and the format of the answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BY_CONTENT_TYPE = _BY_NAME | dict.fromkeys(("", "application/octet-stream", "ap
 class Body(NamedTuple):
     """What a body is: Triton's binary form, one record a line, or one document.
 
-    `refused` says why only KServe-v2 is taken under this Content-Type, "" if everything is.
+    `refused` is the reason if only KServe-v2 is taken under this Content-Type, else "".
     """
 
     kind: Literal["binary", "lines", "document"]

@@ -1,4 +1,4 @@
-"""Runs what takes long for a large body in a thread, so that /ping and other requests need not wait for all of it."""
+"""Runs slow work on a large body in a thread, so that /ping and other requests need not wait for all of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Handing work to a thread takes about 0.1 ms; less than this many bytes are read, written or packed in a few of them.
+# Handing work to a thread takes about 0.1 ms. Reading, writing or packing this many bytes takes a few times as long.
 LARGE_BYTES = 262_144
 
 

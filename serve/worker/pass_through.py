@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from serve.errors import BadRequest, NotAcceptable, TritonFailed, Unavailable
+from serve.errors import BadRequest, NotAcceptable, Unavailable
 from serve.formats import kserve
 from serve.formats.json_format import MAX_ERROR, error_json, parse_json, to_json
 from serve.models.served import ServedFile
@@ -44,15 +44,14 @@ class PassThrough:
         body = to_json(document)
         kserve.check_kserve(document, len(body))
         status, _, answer = await self.infer(call, model, body, None)
+        if status != 200:
+            raise failure(model, TritonResponse(status, answer), self.settings.multi_model)
         try:
             found: dict[str, Any] = orjson.loads(answer)
         except orjson.JSONDecodeError as error:  # binary outputs were asked for, or a number is NaN
             raise NotAcceptable(
                 f"{model}'s answer is not JSON, which is the form of an answer to many lines"
             ) from error
-        if status != 200:
-            message = f"{model}: {found.get('error', status)}"
-            raise BadRequest(message) if status < 500 else TritonFailed(message)
         return found
 
     async def binary(

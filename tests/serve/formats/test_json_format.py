@@ -45,7 +45,7 @@ def refusal(body: bytes) -> str:
         (b" \r\n", "the body is empty"),
         (BOM, "the body is empty"),
         (b"{x", "is not JSON: unexpected character, expected a string key: line 1 column 2"),
-        (b'{"a": 1}{', "is not JSON"),
+        (b'{"a": 1}{', "; send several documents one a line, as application/jsonlines"),
         (b'{"a": NaN}', "is not JSON"),
         (b'{"a": -Infinity}', "is not JSON"),
         (b'{"a": 1e999}', "is not JSON"),

@@ -75,6 +75,29 @@ def test_a_head_has_a_limit(front: Front, app: App, bytes_of_head: int) -> None:
     assert app.seen == []
 
 
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("upgrade", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"])
+def test_the_limit_of_a_head_does_not_depend_on_the_cuts(front: Front, app: App, more: int, upgrade: bytes) -> None:
+    """One byte below and one above the limit, in front of another request, cut before, at and behind the limit."""
+    rest = b"Host: x\r\n" + upgrade
+    used = len(b"/") + len(rest) + len(b"X: \r\n")
+    wire = b"GET / HTTP/1.1\r\n%bX: %b\r\n\r\n" % (rest, b"y" * (65_536 - used + more)) + LAST
+    answers = {front.exchange(wire)} | {front.exchange(wire[:cut], wire[cut:]) for cut in (9, 60_000, 65_540, 65_560)}
+    statuses = {tuple(word[:3] for word in answer.split(b"HTTP/1.1 ")[1:]) for answer in answers}
+    assert statuses == ({(b"431",)} if more else {(b"200", b"200")})
+    assert len(app.seen) == (0 if more else 10)
+    assert front.state.body_bytes == 0
+
+
+def test_the_limit_of_trailers_does_not_depend_on_the_cuts(front: Front) -> None:
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n"
+    for size, status in ((60_000, b"200"), (66_000, b"400")):
+        wire = head + b"X: " + b"y" * size + b"\r\n\r\n" + LAST
+        answers = [front.exchange(wire)] + [front.exchange(wire[:cut], wire[cut:]) for cut in (100, 66_000)]
+        assert [answer.split()[1] for answer in answers] == [status] * 3
+        assert [answer.count(b"GET /last") for answer in answers] == [int(status == b"200")] * 3
+
+
 def test_a_body_in_crumbs_has_a_limit(front: Front, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serve.http1.reader.MANY_PIECES", 100)
     head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"

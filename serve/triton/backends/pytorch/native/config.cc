@@ -176,7 +176,7 @@ std::string type_name(TRITONSERVER_DataType wanted) {
   for (auto [name, datatype] : TYPES) {
     if (datatype == wanted) return std::string("TYPE_") + name;
   }
-  return "a type that Triton has not";
+  return "a type that Triton does not have";
 }
 
 int64_t Config::number(const std::string& parameter, int64_t missing) const {
