@@ -10,7 +10,7 @@ from serve.worker.sagemaker_headers import forwarded, inference_id
 
 
 class Places:
-    """The requests under way by model, at most `most` for each; a request that finds no place is turned away."""
+    """The requests under way by model, at most `most` for each; a request without a free place is answered 503."""
 
     def __init__(self, most: int, tally: Tally) -> None:
         self.most = most
