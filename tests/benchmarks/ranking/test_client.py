@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.progress import Progress
@@ -24,14 +25,21 @@ def test_the_three_ways_agree_and_are_measured(tmp_path: Path) -> None:
     with tritonserver(run, recommender.repository, name, f"{name}_topk", f"{name}_query") as triton:
         client = Client(triton, recommender)
         missing = catalogue.keys("small", 1)
-        asyncio.run(catalogue.measure(run, triton, client, missing))  # checks that the ways agree
-        one_user = asyncio.run(device.one_user(client, 0.05))
-        full = asyncio.run(device.full_batches(client, 0.05))
+
+        async def measure() -> tuple[dict[str, Any], dict[str, Any]]:
+            await catalogue.measure(run, triton, client, missing)  # checks that the ways agree
+            figures = await device.one_user(client, 0.05), await device.full_batches(client, 0.05)
+            for connection in client.pool._idle:
+                connection.transport.close()
+            await asyncio.sleep(0.01)  # for the transports to close
+            return figures
+
+        one_user, full = asyncio.run(measure())  # one loop: the client's connections belong to it
     points = run.points.of("catalogue")
     assert [point.key for point in points] == missing
     for point in points:
         assert point.figures["requests_per_s"] > 0
         assert 0 < point.figures["p50_ms"] <= point.figures["p99_ms"]
-        assert point.figures["cpu_us"]["model"] > 0
+        assert sum(point.figures["cpu_us"].values()) > 0
     assert 0 < one_user["model_ms"] <= one_user["triton_ms"] <= one_user["client_ms"]
     assert full["users_per_s"] > 0
