@@ -11,11 +11,17 @@ from benchmarks.reporting.tables import NONE, Spread, ask_name, at_once, good, k
 from benchmarks.rig.points import Point
 
 CONCURRENCY = (1, 16)
+# The three rows of the README, one for each way to ask.
+FRONT_PAGE = (("1 pair", "serve, passed through"), ("100 pairs", "serve, JSON pairs"), ("top 10", "serve, JSON"))
 FORMS = ("serve, passed through", "serve, JSON pairs", "serve, JSON", "serve, JSON, all 100")
 
 
 def headline(points: Sequence[Point], short: bool = False) -> str:
-    """Two tables, with `short` of medians only; empty if neither the ladder nor peers were measured."""
+    """Two tables, empty if neither the ladder nor peers were measured.
+
+    With `short`, for the README: medians only, three rows, and the higher concurrency alone.
+    """
+    levels = CONCURRENCY[-1:] if short else CONCURRENCY
 
     def cell(found: Spread, unit: str = "") -> str:
         return NONE if not found else f"{number(found.median)}{unit}" if short else found.text(unit)
@@ -26,17 +32,17 @@ def headline(points: Sequence[Point], short: bool = False) -> str:
     for ask in kinds(ladder, "ask"):
         here = where(ladder, ask=ask)
         for rung in rungs_of(here):
-            if rung not in FORMS:
+            if rung not in FORMS or (short and (ask, rung) not in FRONT_PAGE):
                 continue
             cells = []
-            for concurrency in CONCURRENCY:
+            for concurrency in levels:
                 mine = where(here, rung=rung, concurrency=concurrency)
                 cells += [cell(spread(mine, "requests_per_s")), cell(spread(mine, "p50_ms"))]
                 cells.append(cell(to_native(here, rung, concurrency), " ×"))
             rows.append([f"{ask}, {rung.removeprefix('serve, ')}", *cells])
             natives[native_of(here)] = None
     if rows:
-        head = [f"{what}, {at_once(c)}" for c in CONCURRENCY for what in ("requests/s", "p50 ms", "of Triton's")]
+        head = [f"{what}, {at_once(c)}" for c in levels for what in ("requests/s", "p50 ms", "of Triton's")]
         beside = " and ".join(name for name in natives if name)
         parts.append(
             f"`serve` beside Triton without it ({beside}), and its requests/s as a multiple of Triton's:\n\n"
@@ -44,7 +50,7 @@ def headline(points: Sequence[Point], short: bool = False) -> str:
         )
     loads = [
         (many, concurrency) for many in kinds(peers, "rows") for concurrency in kinds(peers, "concurrency")
-        if concurrency in CONCURRENCY
+        if concurrency in levels
     ]  # fmt: skip
     rows = [
         [

@@ -204,7 +204,8 @@ def test_from_its_own_data_the_report_is_the_same(tmp_path: Path) -> None:
     assert readme.read_text() == f"above\n\n<!-- bench -->\n{block}\n<!-- /bench -->\n\nbelow\n"
     update_readme(readme, block)
     assert readme.read_text() == f"above\n\n<!-- bench -->\n{block}\n<!-- /bench -->\n\nbelow\n"
-    assert "| 1 pair, JSON pairs | 1,820 |" in block
+    assert "| 100 pairs, JSON pairs | 1,820 |" in block
+    assert "| 1 pair, JSON pairs |" not in block  # the front page has a row for each way to ask
     assert "| top 10, JSON |" in block
     assert "| mosec | 1.25 × | 1.25 × |" in block
     (link,) = re.findall(r"\]\(([^)]+)\)", block)
