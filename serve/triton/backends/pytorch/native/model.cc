@@ -55,7 +55,11 @@ Failure failure_of(const std::exception& error) {
 
 Model::Model(std::string name, const std::string& folder, uint64_t version, Config config)
     : config(std::move(config)), name(std::move(name)),
-      path_(folder + "/" + std::to_string(version) + "/" + this->config.file) {
+      path_(folder + "/" + std::to_string(version) + "/" + this->config.file),
+      inference_mode_(this->config.flag("INFERENCE_MODE", true)),
+      unoptimised_(this->config.flag("DISABLE_OPTIMIZED_EXECUTION", false)),
+      // One thread a call unless the configuration says more: several models share the cores.
+      threads_(static_cast<int>(this->config.number("INTRA_OP_THREAD_COUNT", 1))) {
   set_process_options();
 }
 
@@ -99,10 +103,10 @@ std::vector<c10::IValue> Model::forward(
   }
   std::vector<c10::IValue> results;
   {
-    c10::InferenceMode guard(config.flag("INFERENCE_MODE", true));
+    c10::InferenceMode guard(inference_mode_);
     at::NoGradGuard no_gradients;
     std::optional<torch::jit::GraphOptimizerEnabledGuard> unoptimised;
-    if (config.flag("DISABLE_OPTIMIZED_EXECUTION", false)) unoptimised.emplace(false);
+    if (unoptimised_) unoptimised.emplace(false);
     results = results_of(module.get_method("forward")(std::move(arguments)));
   }
   size_t wanted = signature_.results.size();
@@ -182,8 +186,7 @@ void check_output(const c10::IValue& value, const TensorConfig& output, int64_t 
 }
 
 void Model::prepare_thread() const {
-  // One thread a call unless the configuration says more: several models share the cores.
-  at::set_num_threads(static_cast<int>(config.number("INTRA_OP_THREAD_COUNT", 1)));
+  at::set_num_threads(threads_);
 }
 
 void Model::set_process_options() const {

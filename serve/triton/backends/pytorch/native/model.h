@@ -40,6 +40,9 @@ class Model {
   void set_process_options() const;
 
   const std::string path_;
+  // Read once: a wrong value is refused at load, and a request looks nothing up.
+  const bool inference_mode_, unoptimised_;
+  const int threads_;
   Signature signature_;
   std::mutex loading_;
   std::map<std::string, torch::jit::Module> modules_;
