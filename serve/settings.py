@@ -105,7 +105,7 @@ class Settings:
         "SERVE_MAX_WORK", values.ITEMS, "500000",
         "Most ids to look up and values to return for one body; 500,000 keep a worker busy for about half a second.")
     # At twice the load that two cores can rank, 128 answers as many requests a second as 512, with a p99 of 240 ms in
-    # place of 870; 64 would refuse requests when 100 connections come at once (benchmarks/report).
+    # place of 870; 64 would refuse requests when 100 connections come at once (docs/log.md).
     max_in_flight: int = _setting(
         "SERVE_MAX_IN_FLIGHT", values.whole_number(1, 10**6), "128",
         "Most requests to one model that a worker answers at once; further ones are 503 with Retry-After at once.")
@@ -139,11 +139,11 @@ class Settings:
         "Port of Triton's gRPC if it is open; the first free port of the safe range if 8001 lies outside it.")
     allow_metrics: bool = _setting(
         "SAGEMAKER_TRITON_ALLOW_METRICS", values.TRUTH, "false",
-        "Whether metrics, with Triton's among them, can be read in Prometheus' format.")
+        "Whether the metrics of GET /metrics can also be read on a port of their own.")
     metrics_port: int | None = _setting(
         "SAGEMAKER_TRITON_METRICS_PORT", values.PORT, "8002",
         "Port of the metrics if they are open; the first free port of the safe range if 8002 lies outside it.")
-    # The default of Triton's own container; 1 to 32 threads differ by less than repeated runs do (benchmarks/report).
+    # The default of Triton's own container; 1 to 32 threads differ by less than repeated runs do (docs/log.md).
     thread_count: int = _setting(
         "SAGEMAKER_TRITON_THREAD_COUNT", values.whole_number(1, 1024), "8",
         "Triton's threads that take requests.")
@@ -189,7 +189,7 @@ class Settings:
         read = {setting.field: setting.read(given[setting.field] or setting.default) for setting in SETTINGS}
         read["additional_args"] = read["additional_args"] or ()
         # One worker for two cores, because Triton and its models need the other core. Two cores answer 4,270 requests/s
-        # for one pair with 1 worker, 3,470 with 2 and 3,400 with 4 (benchmarks/report, settings of serve).
+        # for one pair with 1 worker, 3,470 with 2 and 3,400 with 4 (docs/log.md).
         read["workers"] = read["workers"] or max(1, len(os.sched_getaffinity(0)) // 2)
         if is_true(read["batch"]):
             limits = _batch_limits(read["max_payload_mb"])

@@ -10,6 +10,7 @@ import orjson
 
 from serve.errors import BadRequest, BodyTooLarge, ServeError, show
 from serve.recommend.asks import Answer
+from serve.recommend.straight import read_straight
 
 BOM = b"\xef\xbb\xbf"
 EXAMPLE = '{"user_id": "u17", "k": 10}'
@@ -24,7 +25,8 @@ MAX_ERROR = 2048
 
 
 class Decoded(NamedTuple):
-    """The JSON documents of one body, or of some of its lines; a document that cannot be read is replaced by its error.
+    """The JSON documents of one body, or of some of its lines; a document that cannot be read is replaced by its error,
+    and one that was read straight into a request by a `Parsed`.
 
     `many` says whether the answer is a list of answers, as it is for a list with one request.
     It is a tuple because a frozen dataclass takes three times as long to make, and every request makes one.
@@ -62,6 +64,9 @@ def to_json(document: Any) -> bytes:
 
 def decode_json(body: bytes, max_requests: int) -> Decoded:
     """One request, or many in `{"requests": […], "model": …}`; that model is for the requests that name none."""
+    straight = read_straight(body)
+    if straight is not None:
+        return Decoded([straight], False)
     document = parse_json(body)
     if type(document) is not dict or "requests" not in document:
         return Decoded([document], False)

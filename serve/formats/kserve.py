@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -38,6 +39,7 @@ def is_binary(headers: Mapping[bytes, bytes]) -> bool:
     return LENGTH_HEADER in headers or _names_binary(headers.get(b"content-type", b""))
 
 
+@lru_cache(64)
 def _names_binary(content_type: bytes) -> bool:
     lowered = content_type.lower()
     return BINARY in lowered and not (lowered.startswith(BINARY) and b"json-header-size" not in lowered)
@@ -74,17 +76,26 @@ def is_plain(body: bytes) -> bool:
 
     A body without a backslash has no escaped names, so a search for a name finds it.
     """
-    if PLAIN.match(body) is None or b"\\" in body or any(word in body for word in TO_READ) or may_be_deep(body):
+    if PLAIN.match(body) is None or b"\\" in body or may_be_deep(body):
         return False
+    for word in TO_READ:
+        if word in body:
+            return False
     left = len(body)
     for lengths in SHAPE.findall(body):
-        if not lengths or len(lengths) > MAX_SHAPE_BYTES:
+        if not lengths or len(lengths) > MAX_SHAPE_BYTES or (promised := _promised_by(lengths)) is None:
             return False
-        try:
-            left -= _promised([int(length) for length in lengths.split(b",")])
-        except ValueError:
-            return False
+        left -= promised
     return left >= 0
+
+
+@lru_cache(1024)
+def _promised_by(lengths: bytes) -> int | None:
+    """What `_promised` says of lengths with commas between them; None if it refuses them."""
+    try:
+        return _promised([int(length) for length in lengths.split(b",")])
+    except ValueError:
+        return None
 
 
 def may_be_deep(body: bytes) -> bool:

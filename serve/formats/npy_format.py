@@ -15,6 +15,7 @@ from serve.errors import BadRequest, NotAcceptable, show
 from serve.formats.json_format import Decoded
 from serve.formats.tables import all_columns, cell_text
 from serve.recommend.asks import Answer
+from serve.recommend.parse import Parsed, ScoreRequest
 
 MAGIC = b"\x93NUMPY"
 # NumPy's own writer needs 118 bytes for pairs. The header is parsed as a Python literal, so its length is limited.
@@ -49,8 +50,8 @@ def decode_npy(body: bytes, max_requests: int) -> Decoded:
     indices = pairs.astype(np.int64)
     if dtype.kind == "u":  # what int64 cannot hold has come out below zero
         indices[indices < 0] = -1
-    columns = tuple(array("q", indices[:, column].tobytes()) for column in (0, 1))
-    return Decoded([{"pairs_index": columns}], False)
+    user, item = (array("q", indices[:, column].tobytes()) for column in (0, 1))
+    return Decoded([Parsed(ScoreRequest(user, item))], False)
 
 
 def encode_npy(answers: list[Answer], many: bool) -> bytes:

@@ -76,9 +76,13 @@ class Request:
         self.status = 0  # of the answer, once it has begun
         self.task: asyncio.Task[None] | None = None
 
+    def is_small(self, size: int) -> bool:
+        """Whether the whole body has come, in one piece of at most `size` bytes: then `body` waits for nothing."""
+        return self.complete and len(self.chunks) == 1 and self.size <= size
+
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises BodyTooLarge as soon as it is known to have more than `limit` bytes, or ClientGone."""
-        if self.complete and len(self.chunks) == 1 and self.size <= limit:  # most requests
+        if self.is_small(limit):
             return self.chunks[0]
         return b"".join([chunk async for chunk in self.stream(limit)])
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from serve.errors import BadRequest, show
 from serve.models.repository import PLAIN_NAME, Release, Repository
 from serve.models.view import View
-from serve.recommend.recommender import part_names
 from serve.triton.model_config import is_ensemble, read_config, renamed, steps
 
 SEPARATOR = "@"  # no name of SageMaker's contains it, and `PLAIN_NAME` excludes it
@@ -157,12 +156,13 @@ def _choose(configs: dict[str, str], repository: Path, url: str) -> tuple[tuple[
             raise BadRequest(f"{url} has several ensembles, and none of them uses the others: {', '.join(ensembles)}")
         return _with_steps(top[0], configs), None
     recommenders = [model for model in configs if any((repository / model).glob("[0-9]*/recommender.json"))]
-    if len(recommenders) != 1 or not {*configs} <= {*part_names(recommenders[0])}:
+    found = Repository(repository, tuple(configs), tuple(recommenders))
+    if len(recommenders) != 1 or not {*configs} <= found.parts(recommenders[0]):
         raise BadRequest(
             f"{url} has several models and does not say which one is asked: {listed}; an archive holds one model, one "
             "ensemble with its parts, or one recommender as `ncf export` writes it"
         )
-    release = _newest(Repository(repository, tuple(configs), tuple(recommenders)), recommenders[0])
+    release = _newest(found, recommenders[0])
     return release.parts, release
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from serve.recommend.recommender import describe, part_names
+from serve.recommend.recommender import describe
 
 log = logging.getLogger("serve")
 
@@ -26,15 +26,16 @@ class RepositoryError(Exception):
 
 @dataclass(frozen=True)
 class Release:
-    """One whole version of a recommender, which means that every part has this version.
+    """One whole version of a recommender, which means that every part that its recommender.json names has this version.
 
-    `stamp` is the stamp (see `file_stamp`) of the files beside the weights, `weights` that of the three weights,
-    `configs` that of the three configurations. Two releases are equal only if no file was written in between.
+    `parts` begins with the one that scores pairs and ends with the one that takes queries. `stamp` is the stamp (see
+    `file_stamp`) of the files beside the weights, `weights` that of the parts' weights, `configs` that of their
+    configurations. Two releases are equal only if no file was written in between.
     """
 
     name: str
     version: int
-    parts: tuple[str, str, str]
+    parts: tuple[str, ...]
     stamp: str
     weights: str
     configs: str
@@ -42,12 +43,10 @@ class Release:
     @classmethod
     def read(cls, repository: Path, name: str, version: int) -> Release:
         """Raises RepositoryError if the version is not whole."""
-        parts = part_names(name)
         try:
-            described = describe(repository / name / str(version))
-            named = (name, described["topk_model"], described["query_model"])
-            if named != parts:
-                raise ValueError(f"its parts are {', '.join(map(str, named))}; export it under the name {name}")
+            parts = (name, *describe(repository / name / str(version))["parts"])
+            if parts not in (with_topk := possible_parts(name), (with_topk[0], with_topk[-1])):
+                raise ValueError(f"its parts are {', '.join(map(str, parts))}; export it under the name {name}")
             for part in parts:
                 if not (repository / part / str(version) / WEIGHTS).exists():
                     raise ValueError(f"{part}/{version}/{WEIGHTS} is missing")
@@ -64,6 +63,16 @@ class Release:
             failed = RepositoryError(reason)
             failed.version = version
             raise failed from error
+
+    def lacks(self, other: Release) -> str:
+        """Words on the parts that another version has and this one does not; empty if there are none."""
+        missing = sorted({*other.parts} - {*self.parts})
+        return f"; it has no {', '.join(missing)}" if missing else ""
+
+
+def possible_parts(name: str) -> tuple[str, str, str]:
+    """The names that the models of a recommender have; not every version has the second."""
+    return name, f"{name}_topk", f"{name}_query"
 
 
 def beside_weights(version: Path) -> list[Path]:
@@ -121,9 +130,20 @@ class Repository:
                 except RepositoryError as error:
                     yield error
 
+    def parts(self, name: str) -> set[str]:
+        """The models that belong to a recommender: those that the recommender.json of any of its versions names, the
+        withdrawn ones included. All possible ones if such a file cannot be read."""
+        parts = {name}
+        for path in (self.path / name).glob("*/recommender.json"):
+            try:
+                parts.update(describe(path.parent)["parts"])
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                parts.update(possible_parts(name))
+        return parts.intersection(possible_parts(name))
+
     def to_load(self, default_model_name: str | None) -> tuple[str, ...]:
         """The models that Triton loads: all if there are several recommenders, else the default model or the only one;
-        the three parts of a recommender count as one.
+        the parts of a recommender count as one.
 
         Raises RepositoryError, worded as in SageMaker's own Triton container, if it is not clear what to load.
         """
@@ -143,7 +163,7 @@ class Repository:
             raise RepositoryError(f"No model found in model repository {self.path}: {what_is_there(self.path)}")
         if len(self.recommenders) > 1:
             return self.models
-        parts = {part for name in self.recommenders for part in part_names(name)}
+        parts = {part for name in self.recommenders for part in self.parts(name)}
         choices = [name for name in self.models if name in self.recommenders or name not in parts]
         if default_model_name is None and len(choices) > 1:
             raise RepositoryError(
@@ -153,7 +173,7 @@ class Repository:
         chosen = default_model_name or choices[0]
         if default_model_name is None:
             log.warning("no SAGEMAKER_TRITON_DEFAULT_MODEL_NAME: starting with the only model there is, %s", chosen)
-        wanted = part_names(chosen) if chosen in self.recommenders else (chosen,)
+        wanted = self.parts(chosen) if chosen in self.recommenders else {chosen}
         return tuple(name for name in self.models if name in wanted)
 
 

@@ -20,7 +20,7 @@ from serve.models.refused import Refused
 from serve.models.repository import Release, Repository, RepositoryError, weights_stamp
 from serve.models.served import Served
 from serve.models.view import View
-from serve.recommend.recommender import Recommender, part_names
+from serve.recommend.recommender import Recommender
 from serve.triton.admin import LoadFailed, TritonAdmin
 
 log = logging.getLogger("serve")
@@ -43,6 +43,7 @@ class Rollout:
     default: str | None = None  # the model of requests that name none
     plain: tuple[str, ...] = ()  # models that are loaded and belong to no recommender
     live: dict[str, Release | None] = field(default_factory=dict)  # by recommender; None where no version can be loaded
+    _parts: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by recommender, also where none can be loaded
     _aside: set[str] = field(default_factory=set)  # models that are loaded only if an ensemble or a flag names them
     _seen: set[Release] = field(default_factory=set)  # new versions at the last look
     _changed: set[Release] = field(default_factory=set)  # live versions as they are after somebody changed their files
@@ -65,20 +66,17 @@ class Rollout:
         choices = tuple(self.live) or models
         if self.default is None and len(choices) == 1:
             self.default = choices[0]
-        parts = self.parts()
+        self._parts = {name: tuple(sorted(repository.parts(name))) for name in self.live}
+        parts = {part for each in self._parts.values() for part in each}
         self.plain = tuple(name for name in models if name not in parts)
         self._aside = set(repository.models) - set(models) - parts
         for name in (*self.plain, *sorted(self._aside)):
             self.view.link(name)
-        self._write(ready=False, models=models)
+        self._write(ready=False)
 
     def to_load(self) -> list[str]:
         """The models that Triton loads when it starts."""
         return [name for name in self.view.to_load() if name not in self._aside]
-
-    def parts(self) -> set[str]:
-        """The models that are parts of recommenders, also of those that cannot be loaded."""
-        return {part for name in self.live for part in part_names(name)}
 
     def settle(self, admin: TritonAdmin) -> list[str]:
         """After a start of Triton: replace versions that cannot answer by the newest older ones that can; -> the
@@ -159,7 +157,7 @@ class Rollout:
             return
         self.live[new.name] = new
         self._write(ready=True)
-        was = f", was {old.version}" if old else ""
+        was = f", was {old.version}{new.lacks(old)}" if old else ""
         log.info("%s: version %d is live after %.1f s%s", new.name, new.version, time.monotonic() - began, was)
         if old is None and self.default not in (None, new.name):
             log.info(
@@ -206,7 +204,7 @@ class Rollout:
                 self._give_up(admin, release, failed[0])
             return False
         try:
-            Recommender.open(self.view.folder, release.name, release.version, self._max_batch_size)
+            Recommender.open(self.view.folder, release.name, release.version, self._max_batch_size, release.parts)
         except BROKEN as error:
             self._give_up(admin, release, str(error))
             return False
@@ -283,9 +281,10 @@ class Rollout:
             return False
         return True
 
-    def _write(self, ready: bool, models: tuple[str, ...] | None = None) -> None:
-        """Tell the workers which versions are live; `models` are all models that are served, where they are new."""
-        names = models if models is not None else tuple(sorted({*self.served.models, *self.parts()}))
+    def _write(self, ready: bool) -> None:
+        """Tell the workers which versions are live."""
+        self._parts |= {name: each.parts for name, each in self.live.items() if each}
+        names = tuple(sorted({*self.plain, *(part for parts in self._parts.values() for part in parts)}))
         live = {name: release if ready else None for name, release in sorted(self.live.items())}
         self.served = Served(
             ready,
@@ -296,5 +295,6 @@ class Rollout:
             dict(self._max_batch_size),
             self.refused.reasons(self.live),
             default=self.default,
+            parts={name: list(each.parts) for name, each in live.items() if each},
         )
         self.served.write(self.served_file)

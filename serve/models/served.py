@@ -7,6 +7,7 @@ multi-model mode the workers write it too, one at a time (`changing`).
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from serve.errors import BadRequest, show
 from serve.files import replace
 from serve.models.repository import Release, beside_weights, file_stamp
-from serve.recommend.recommender import Recommender, part_names
+from serve.recommend.recommender import Recommender
 
 # In the folder that the supervisor and its workers share.
 SERVED_FILE, VIEW_FOLDER = "served.json", "models"
@@ -33,12 +34,12 @@ class Served:
     By recommender, `stamps` has the stamp of the live version's files. By part of a recommender, `versions` has the
     live version and `max_batch_size` the most rows of a request. `failed` has the reason of each version
     `<name>/<version>` that is not served. `default` is the model of requests that name none; without a default each
-    request must name one.
+    request must name one. `parts` has, by recommender, Triton's names of its parts in the live version.
 
     In multi-model mode, by the name SageMaker gave: `urls` has the folder of a loaded model, `targets` the Target-Model
-    header it was loaded with ("" without a header), `parts` Triton's names of it and of the models it needs; `loading`
-    and `unloading` have the claim of the process that does that (serve/processes.py). By part, `processes` has the
-    claims of the processes that run it. `starts` counts the starts of Triton.
+    header it was loaded with ("" without a header), `parts` also Triton's names of any other model and of the models it
+    needs; `loading` and `unloading` have the claim of the process that does that (serve/processes.py). By part,
+    `processes` has the claims of the processes that run it. `starts` counts the starts of Triton.
     """
 
     ready: bool = False
@@ -128,6 +129,7 @@ class ServedFile:
         self._file = str(path)
         # One tuple, replaced in one step, because several threads may read at once.
         self._current: tuple[tuple[int, int], Served] = ((0, 0), Served())
+        self._looked = False
         self._open: dict[str, tuple[str, Recommender]] = {}  # by name, with the stamp of its files
 
     def current(self) -> Served:
@@ -145,26 +147,36 @@ class ServedFile:
                     self.recommender(name)
         return served
 
+    def this_turn(self) -> Served:
+        """What is served, for the event loop alone: it looks at the file once in each of its turns."""
+        if not self._looked:
+            self.current()
+            self._looked = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        return self._current[1]
+
+    def _next_turn(self) -> None:
+        self._looked = False
+
     @property
     def last(self) -> Served:
         """What `current` returned last; for a caller that has just called `current`."""
         return self._current[1]
 
     def recommender(self, name: str) -> Recommender | None:
-        """The live version of a recommender, None where it has none.
+        """The version of a recommender that was live when `current` was last called, None where there was none.
 
         Raises OSError, ValueError, KeyError or TypeError if its files are not whole, or do not belong to the weights
         that Triton has loaded.
         """
-        served = self.current()
+        served = self.last
         version = served.recommenders[name]
         if version is None:
             return None
         stamp, found = self._open.get(name, ("", None))
-        parts = served.parts.get(name)
         if found is None or stamp != served.stamps[name] or found.version != str(version):
             stamp = served.stamps[name]
-            found = Recommender.open(self.view, name, version, served.max_batch_size, parts)
+            found = Recommender.open(self.view, name, version, served.max_batch_size, served.parts[name])
             if file_stamp(beside_weights(self.view / name / str(version))) != stamp:
                 raise ValueError(f"the files of version {version} were changed while it is served")
             self._open[name] = (stamp, found)
@@ -178,5 +190,5 @@ class ServedFile:
             try:
                 self.recommender(name)
             except UNREADABLE:
-                parts |= {*served.parts.get(name, part_names(name))}
+                parts |= {*served.parts[name]}
         return parts

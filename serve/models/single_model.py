@@ -75,7 +75,9 @@ class SingleModel:
         index = admin.index()
         ready = {state.name for state in index if state.ready}
         reasons = {state.name: state.reason for state in index}
-        for name in self.rollout.plain:
+        # Besides those that are served: what an ensemble or a flag of Triton's had it load.
+        others = sorted(reasons.keys() - {*self.rollout.served.models})
+        for name in (*self.rollout.plain, *others):
             if name not in ready:
                 log.error("%s is not served: %s", name, self.rollout.refused.one_line(reasons.get(name) or NO_REASON))
                 failed.append(name)

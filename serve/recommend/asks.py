@@ -114,7 +114,7 @@ FIELDS: dict[str, Field] = {
             "minProperties": 1,
             "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
         },
-        "Only items with these values in these columns of their metadata.",
+        "Only items with these values in these columns of their metadata; where an item has several, with this one.",
     ),
     "with": Field(
         names,

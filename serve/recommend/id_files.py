@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -62,6 +63,13 @@ class IdFile:
                 self._indices[raw] = found
         return found
 
+    def indices(self, ids: Sequence[int | str]) -> array[int]:
+        """The index of each raw id, -1 for an unknown one."""
+        try:
+            return array("q", map(self._indices.__getitem__, ids))
+        except KeyError:  # some have not been asked for lately
+            return array("q", map(self.index, ids))
+
     def _look_up(self, raw: int | str) -> int:
         text = str(raw).encode()
         bucket = crc32(text) & self._mask
@@ -93,7 +101,10 @@ class Column:
         """Map the files. Raises OSError or ValueError if they are not whole."""
         self.name, self.kind = name, kind
         self.values = IdFile(folder / f"column_{number}.ids")
-        self._codes = _numbers(folder / f"column_{number}.codes", "i", num_items)
+        self._codes = self._map(folder / f"column_{number}", num_items)
+
+    def _map(self, stem: Path, num_items: int) -> memoryview[int]:
+        return _numbers(stem.with_suffix(".codes"), "i", num_items)
 
     def code(self, value: Value) -> int:
         """The code of a value: -1 for null (items without a value), UNKNOWN_CODE if no item has the value."""
@@ -112,11 +123,12 @@ class Column:
         code = self.values.index(text)
         return UNKNOWN_CODE if code < 0 else code
 
-    def value(self, item_index: int) -> Value:
+    def value(self, item_index: int) -> Value | list[Value]:
         """An item's value, as it was in the file; None if it has none."""
         code = self._codes[item_index]
-        if code < 0:
-            return None
+        return None if code < 0 else self._value(code)
+
+    def _value(self, code: int) -> Value:
         text = str(self.values.raw(code))
         if self.kind == "integer":
             return int(text)
@@ -125,6 +137,28 @@ class Column:
         return text == "true" if self.kind == "boolean" else text
 
 
+class ListColumn(Column):
+    """A column in which an item has a list of values, such as tags; `value` is the list, empty for no value."""
+
+    def _map(self, stem: Path, num_items: int) -> memoryview[int]:
+        self._starts = _numbers(stem.with_suffix(".starts"), "Q", num_items + 1)
+        return _numbers(stem.with_suffix(".many"), "i", self._starts[num_items])
+
+    def value(self, item_index: int) -> Value | list[Value]:
+        codes = self._codes[self._starts[item_index] : self._starts[item_index + 1]]
+        return [self._value(code) for code in codes]
+
+
+class BarsColumn(ListColumn):
+    """A column of text such as `Comedy|Drama`, whose parts are values, too; `value` is the whole text."""
+
+    def value(self, item_index: int) -> Value:
+        first = self._starts[item_index]
+        return self._value(self._codes[first]) if first < self._starts[item_index + 1] else None
+
+
+# By the form that recommender.json gives a column.
+FORMS: dict[str, type[Column]] = {"one": Column, "list": ListColumn, "bars": BarsColumn}
 UNKNOWN_CODE = -2
 
 
@@ -133,9 +167,11 @@ def read_counts(path: Path, num_items: int) -> Sequence[int]:
     return _numbers(path, "I", num_items)
 
 
-def _numbers(path: Path, kind: Literal["i", "I"], count: int) -> memoryview[int]:
+def _numbers(path: Path, kind: Literal["i", "I", "Q"], count: int) -> memoryview[int]:
+    size, wanted = path.stat().st_size, (8 if kind == "Q" else 4) * count
+    if size != wanted:
+        raise ValueError(f"{path} has {size:,} bytes instead of {wanted:,}; export the model again")
+    if not size:  # an empty file cannot be mapped
+        return memoryview(b"").cast(kind)
     with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if len(mapped) != 4 * count:
-        raise ValueError(f"{path} has {len(mapped):,} bytes instead of {4 * count:,}; export the model again")
-    return memoryview(mapped).cast(kind)
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).cast(kind)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from serve.errors import BadRequest, show
 from serve.recommend.asks import ASKS, DEFAULT_K, FIELDS, MAX_ID_CHARACTERS, MAX_K, Ask, RawId, raw_id
@@ -14,8 +13,7 @@ from serve.recommend.asks import ASKS, DEFAULT_K, FIELDS, MAX_ID_CHARACTERS, MAX
 EXAMPLES = '{"user_id": "u17", "k": 10} or {"pairs": [{"user_id": "u17", "item_id": "pizza-03"}]}'
 
 
-@dataclass(frozen=True)
-class RankRequest:
+class RankRequest(NamedTuple):
     """The k best items of the whole catalogue. Exactly one of `user_id`, `history` and `item_id` is set: the items are
     for a user, for somebody with this history, or like an item."""
 
@@ -30,8 +28,7 @@ class RankRequest:
     columns: tuple[str, ...] = ()  # the field `with`
 
 
-@dataclass(frozen=True)
-class CandidatesRequest:
+class CandidatesRequest(NamedTuple):
     """The given items in the order of a user's preference, the best first."""
 
     user_id: RawId
@@ -40,8 +37,7 @@ class CandidatesRequest:
     columns: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class ScoreRequest:
+class ScoreRequest(NamedTuple):
     """The scores of (user, item) pairs, in order. Users and items are lists of raw ids or arrays of indices."""
 
     user: list[RawId] | array[int]
@@ -49,6 +45,13 @@ class ScoreRequest:
 
 
 Request = RankRequest | CandidatesRequest | ScoreRequest
+
+
+class Parsed(NamedTuple):
+    """A request that was read without a document, and the model that the body names."""
+
+    request: Request
+    model: str | None = None
 
 
 def work(request: Request) -> int:
@@ -75,8 +78,6 @@ def parse_request(document: Any, max_items: int) -> Request:
     """
     if not isinstance(document, dict):
         raise BadRequest(f"the body is a JSON {_kind(document)}; send an object such as {EXAMPLES}")
-    if type(document.get("pairs_index")) is tuple:  # made from an NPY body; JSON has no tuples
-        return ScoreRequest(*document["pairs_index"])
     leading = next((name for name in _LEADING if name in document), None)
     if leading is None:
         _only(document, tuple(FIELDS))

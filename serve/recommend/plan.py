@@ -8,11 +8,11 @@ from __future__ import annotations
 import difflib
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from serve.errors import BadRequest, show
 from serve.recommend.asks import DEFAULT_K, Answer, RawId
+from serve.recommend.id_files import IdFile
 from serve.recommend.parse import CandidatesRequest, RankRequest, Request, ScoreRequest
 from serve.recommend.recommender import Part, Recommender
 
@@ -20,12 +20,12 @@ Outputs = Mapping[str, Sequence[Any]]
 
 # The kinds of a query's rows, as `ncf/export/query.py` reads them; a test compares them with that file's.
 USER, HISTORY, SIMILAR, ALLOW, EXCLUDE, INCLUDE_SEEN, WHERE = 1, 2, 3, 4, 5, 6, 16
-# Queries are padded to one of a few lengths, because Triton merges requests of the same shape only.
+# Queries are padded to one of a few lengths, because Triton merges requests of the same shape only. A user without a
+# condition is a query of one row, so that Triton makes batches of such users alone, which the model ranks faster.
 SHORTEST_QUERY = 4
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """The rows that a request sends to one part of the recommender, and how the part's outputs become the answer.
 
     `columns` are the part's inputs, flat, each row of the shape `shape`; with 0 `rows` no model is asked.
@@ -45,16 +45,6 @@ def plan(request: Request, recommender: Recommender) -> Plan:
     _check(request, recommender)
     if isinstance(request, CandidatesRequest):
         return _plan_candidates(request, recommender)
-    simple = request.user_id is not None and request.exclude_seen and not request.exclude
-    if simple and request.allow is None and not request.where:
-        user = recommender.users.index(request.user_id)  # type: ignore[arg-type]
-        return Plan(
-            recommender.topk,
-            1,
-            {"user_index": array("q", (user,))},
-            (1,),
-            lambda outputs: _ranked(request, recommender, outputs, user >= 0, ()),
-        )
     return _plan_query(request, recommender)
 
 
@@ -73,7 +63,7 @@ def _check(request: RankRequest | CandidatesRequest, recommender: Recommender) -
 
 
 def _plan_query(request: RankRequest, recommender: Recommender) -> Plan:
-    """A ranking under conditions: the query has a row (kind, value) for each of them."""
+    """A ranking: the query has a row (kind, value) for whom or what it is for, and one for each condition."""
     index_of = recommender.items.index
     rows = array("q")
     unknown: list[RawId] = []
@@ -110,7 +100,7 @@ def _plan_query(request: RankRequest, recommender: Recommender) -> Plan:
         if code < -1:
             empty.append(f"no item has {show(value)} in {show(column)}")
         rows.extend((WHERE + number, code))
-    length = SHORTEST_QUERY
+    length = 1 if request.user_id is not None and len(rows) == 2 else SHORTEST_QUERY
     while length * 2 < len(rows):
         length *= 4
     rows.extend((0,) * (2 * length - len(rows)))
@@ -223,12 +213,12 @@ def _plan_score(request: ScoreRequest, recommender: Recommender) -> Plan:
     return Plan(recommender.score, len(users), {"user_index": users, "item_index": items}, (1,), finish)
 
 
-def _indices(ids: list[RawId] | array[int], file: Any) -> array[int]:
+def _indices(ids: list[RawId] | array[int], file: IdFile) -> array[int]:
     """Indices of raw ids; an index given as such is unknown (-1) if it lies outside the data."""
     if isinstance(ids, array):
         size = len(file)
         return array("q", [index if 0 <= index < size else -1 for index in ids])
-    return array("q", map(file.index, ids))
+    return file.indices(ids)
 
 
 def _answer(recommender: Recommender) -> Answer:

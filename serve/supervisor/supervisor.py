@@ -18,12 +18,14 @@ import time
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from serve.errors import StartError, Unavailable
 from serve.models.hosted import Hosted, hosted
 from serve.models.repository import RepositoryError
+from serve.models.served import SERVED_FILE, Served
 from serve.settings import Settings
 from serve.supervisor.child import Child
 from serve.supervisor.ports import PortError, PublicPorts, public_ports, public_socket
@@ -32,7 +34,8 @@ from serve.supervisor.starts import GUNICORN_SECONDS, TRITON_SECONDS, TritonStar
 from serve.supervisor.triton_health import LOOK_SECONDS, TritonHealth, TritonStart
 from serve.telemetry.cloudwatch import EmfWriter
 from serve.telemetry.counts import TALLY_FOLDER, TallyFolder
-from serve.telemetry.prometheus import MetricsServer, Page
+from serve.telemetry.page_socket import PAGE_SOCKET, PageSocket
+from serve.telemetry.prometheus import MetricsServer, Page, State
 from serve.triton.address import AddressReader, address_reader
 from serve.triton.admin import TritonAdmin
 from serve.triton.arguments import region_size
@@ -90,7 +93,7 @@ class Supervisor:
         (scratch / TALLY_FOLDER).mkdir()
         tallies = TallyFolder(scratch / TALLY_FOLDER)
         triton_address = address_reader(scratch)
-        self._publish_counts(tallies, triton_address, ports, until_stopped)
+        self._publish_counts(scratch, tallies, triton_address, ports, until_stopped)
         runtime = find_runtime(scratch)
         instances, free = models.check(runtime.backends), free_shared_memory()
         region = region_size(self.settings, len(models.to_load()), instances, free)
@@ -109,14 +112,14 @@ class Supervisor:
         self.stopping = True
 
     def _publish_counts(
-        self, tallies: TallyFolder, address: AddressReader, ports: PublicPorts, until_stopped: ExitStack
+        self, scratch: Path, tallies: TallyFolder, address: AddressReader, ports: PublicPorts, until_stopped: ExitStack
     ) -> None:
-        """Start the server of metrics and the writer of CloudWatch's lines if the settings ask for them.
-
-        Raises PortError.
+        """Hand the page of metrics to the workers, and start what else the settings ask for: a server of metrics on a
+        port of its own, and the writer of CloudWatch's lines. Raises PortError.
         """
+        page = Page(tallies, address, partial(self._state, scratch / SERVED_FILE))
+        until_stopped.callback(PageSocket(scratch / PAGE_SOCKET, page).close)
         if ports.metrics is not None:
-            page = Page(tallies, address, self._restarts)
             try:
                 server = MetricsServer(self.settings.bind_address, ports.metrics, page)
             except OSError as error:
@@ -128,8 +131,10 @@ class Supervisor:
             writer.start()
             until_stopped.callback(writer.stop)
 
-    def _restarts(self) -> dict[str, int]:
-        return {child.name: child.restarts for child in self.children}
+    def _state(self, path: Path) -> State:
+        """What the page of metrics says beside the workers' counts. Raises OSError or ValueError."""
+        served = Served.read(path) if path.exists() else Served()
+        return State({child.name: child.restarts for child in self.children}, served.recommenders, len(served.failed))
 
     def _watch(
         self, triton: Child, gunicorn: Child, admin: TritonAdmin, models: Hosted, tallies: TallyFolder, began: float

@@ -14,6 +14,8 @@ LOOK_SECONDS, SILENT_SECONDS = 1.0, 30.0
 # reading a model of 300 MB from the slowest of disks uses more than 0.1 s. Five minutes of patience leave time
 # for the reason to be logged before SageMaker gives up a container, which by default it does after eight minutes.
 STUCK_SECONDS, PROGRESS_SECONDS = 300.0, 0.1
+# A longer pause between two checks means that all processes were frozen, as AWS Lambda does between requests.
+FROZEN_SECONDS = 5 * LOOK_SECONDS
 
 
 class TritonStart:
@@ -29,9 +31,10 @@ class TritonStart:
 
     def problem(self) -> str | None:
         """Why the start will not succeed, as the end of a sentence about tritonserver; None if it may."""
-        self.looked = time.monotonic()
+        before, self.looked = self.looked, time.monotonic()
         used = self.triton.processor_seconds()
-        if abs(used - self.used) >= PROGRESS_SECONDS:  # it shrinks when one of the processes ends
+        # The time shrinks when one of the processes ends.
+        if abs(used - self.used) >= PROGRESS_SECONDS or self.looked > before + FROZEN_SECONDS:
             self.used, self.progressed = used, self.looked
         if self.looked > self.progressed + STUCK_SECONDS:
             return (
@@ -56,7 +59,8 @@ class TritonHealth:
 
     def problem(self) -> str | None:
         """Why the server must be started again, as the end of a sentence about tritonserver; None if it need not."""
-        if self.admin.is_live(LOOK_SECONDS):
+        frozen = time.monotonic() > self.looked + FROZEN_SECONDS
+        if self.admin.is_live(LOOK_SECONDS) or frozen:
             self.answered = time.monotonic()
         self.looked = time.monotonic()
         if self.looked > self.answered + SILENT_SECONDS:

@@ -14,7 +14,7 @@ import time
 
 import orjson
 
-from serve.telemetry.counts import BUCKETS, Record, TallyFolder, Totals
+from serve.telemetry.counts import BUCKETS, INFERENCE, Record, TallyFolder, Totals
 
 log = logging.getLogger("serve")
 
@@ -45,11 +45,11 @@ def emf_lines(before: Totals, after: Totals, now: float) -> list[str]:
 
 
 def _difference(before: Totals, after: Totals, model: str) -> tuple[int, int, Record]:
-    """The model's requests of all kinds: their number, the number answered with 5xx, and their durations."""
+    """The model's requests for inference: their number, the number answered with 5xx, and their durations."""
     requests, errors = 0, 0
     latency: Record = [0.0] * (len(BUCKETS) + 2)
     for key, record in after.requests.items():
-        if key[0] != model:
+        if key[0] != model or key[1] not in INFERENCE:
             continue
         earlier = before.requests.get(key)
         difference = [a - b for a, b in zip(record, earlier, strict=True)] if earlier else record

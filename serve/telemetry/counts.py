@@ -23,8 +23,11 @@ from serve.files import replace
 
 log = logging.getLogger("serve")
 
-# The kinds of request; "none" if a request failed before its kind was known.
-KINDS = ("recommend", "kserve", "binary", "generate", "lines", "none")
+# The kinds of request for inference; "none" if a request failed before its kind was known.
+INFERENCE = ("recommend", "kserve", "binary", "generate", "lines", "none")
+# The kinds of request that change which models there are, by the method of a request for /models.
+CHANGES = {"POST": "load", "DELETE": "unload"}
+KINDS = (*INFERENCE, *CHANGES.values())
 # Upper bounds of durations in seconds, from an answer within half a millisecond to an answer after a minute.
 BUCKETS = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025,
@@ -71,21 +74,18 @@ class Totals:
 class Tally:
     """One worker's counts. Only the event loop may use it, so it needs no locks; a request costs a few look-ups."""
 
-    def __init__(self, folder: Path | None) -> None:
-        """Without a folder the counts are not written anywhere."""
+    def __init__(self, folder: Path) -> None:
         self.totals = Totals()
         self._requests, self._in_flight, self._shed = self.totals.requests, self.totals.in_flight, self.totals.shed
-        self._file: Path | None = None
         self._written = b""
         self._may_complain = True
-        if folder is not None:
-            name = f"{os.getpid()}-{time.time_ns():x}"
-            self._file = folder / f"{name}.json"
-            new = folder / f"{name}.new"
-            self._held = new.open("wb")
-            # It is locked before it gets its name: the supervisor takes a worker whose file is unlocked for dead.
-            fcntl.flock(self._held, fcntl.LOCK_EX)
-            new.replace(folder / f"{name}.lock")
+        name = f"{os.getpid()}-{time.time_ns():x}"
+        self._file = folder / f"{name}.json"
+        new = folder / f"{name}.new"
+        self._held = new.open("wb")
+        # It is locked before it gets its name: the supervisor takes a worker whose file is unlocked for dead.
+        fcntl.flock(self._held, fcntl.LOCK_EX)
+        new.replace(folder / f"{name}.lock")
 
     def begin(self, model: str) -> None:
         """A request to a model is in flight until `done`; the same request may be in flight to several models."""
@@ -121,7 +121,7 @@ class Tally:
 
     def flush(self) -> None:
         """Write the totals if they have changed since the last time."""
-        if self._file is None or (text := self.totals.to_json()) == self._written:
+        if (text := self.totals.to_json()) == self._written:
             return
         try:
             replace(self._file, text)
@@ -135,8 +135,7 @@ class Tally:
     def close(self) -> None:
         """Write the totals and release the lock, because the worker ends."""
         self.flush()
-        if self._file is not None:
-            self._held.close()
+        self._held.close()
 
 
 class TallyFolder:

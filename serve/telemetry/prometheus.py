@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate
 
@@ -21,11 +22,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from serve.telemetry.counts import BUCKETS, Record, TallyFolder, Totals
+from serve.telemetry.page_socket import METRICS_TYPE
 from serve.triton.address import AddressReader, TritonAddress
 
 log = logging.getLogger("serve")
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 TRITON_SECONDS = 1.0
 MAX_TRITON_BYTES = 32 * 2**20
 # A connection on which nothing moves for this long is closed.
@@ -34,11 +35,21 @@ CALLER_SECONDS = 5.0
 BOUNDS = (*map(str, BUCKETS), "+Inf")
 
 
-class Families(Collector):
-    """The totals as metric families; `restarts` has the number of restarts of each process."""
+@dataclass(frozen=True)
+class State:
+    """What the supervisor knows beside the workers' counts: the number of restarts of each process, the live version of
+    each recommender (None where it has none), and the number of versions that could not be loaded."""
 
-    def __init__(self, totals: Totals, restarts: Mapping[str, int], triton_up: bool) -> None:
-        self.totals, self.restarts, self.triton_up = totals, restarts, triton_up
+    restarts: Mapping[str, int]
+    versions: Mapping[str, int | None]
+    failed: int
+
+
+class Families(Collector):
+    """The totals and the state as metric families."""
+
+    def __init__(self, totals: Totals, state: State, triton_up: bool) -> None:
+        self.totals, self.state, self.triton_up = totals, state, triton_up
 
     def collect(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -68,9 +79,16 @@ class Families(Collector):
         yield GaugeMetricFamily("serve_workers", "Worker processes.", value=self.totals.workers)
         yield GaugeMetricFamily("serve_triton_up", "1 if Triton's own metrics are here.", value=self.triton_up)
         restarts = CounterMetricFamily("serve_restarts", "Restarts of a process that had died.", labels=("process",))
-        for process, count in sorted(self.restarts.items()):
+        for process, count in sorted(self.state.restarts.items()):
             restarts.add_metric((process,), count)
         yield restarts
+        version = GaugeMetricFamily(
+            "serve_model_version", "Version of a recommender that is live; 0 if none is.", labels=("model",)
+        )
+        for model, number in sorted(self.state.versions.items()):
+            version.add_metric((model,), number or 0)
+        yield version
+        yield GaugeMetricFamily("serve_versions_failed", "Versions that could not be loaded.", value=self.state.failed)
 
 
 class Page:
@@ -80,15 +98,15 @@ class Page:
         self,
         tallies: TallyFolder,
         triton: AddressReader,
-        restarts: Callable[[], Mapping[str, int]],
+        state: Callable[[], State],
     ) -> None:
-        self.tallies, self.triton, self.restarts = tallies, triton, restarts
+        self.tallies, self.triton, self.state = tallies, triton, state
 
     def __call__(self) -> bytes:
         own = b""
         with suppress(OSError, ValueError, http.client.HTTPException):
             own = triton_metrics(self.triton())
-        return generate_latest(Families(self.tallies.read(), self.restarts(), own != b"")) + own
+        return generate_latest(Families(self.tallies.read(), self.state(), own != b"")) + own
 
 
 def triton_metrics(address: TritonAddress) -> bytes:
@@ -119,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
             log.error("metrics: the workers' counts cannot be read: %s", error)
             self._answer(503, "text/plain", b"the workers' counts cannot be read; the server's log has the reason\n")
             return
-        self._answer(200, CONTENT_TYPE, text)
+        self._answer(200, METRICS_TYPE, text)
 
     do_HEAD = do_GET
 

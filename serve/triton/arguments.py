@@ -52,7 +52,7 @@ def triton_arguments(
         f"--grpc-address={grpc_host(settings)}",
         f"--grpc-port={address.grpc_port}",
         f"--grpc-restricted-protocol={restricted}",
-        *_metrics(settings, address, gpus),
+        *_metrics(address, gpus),
         f"--log-verbose={settings.log_verbose[0]}",
         f"--log-info={settings.log_info[0]}",
         f"--log-warning={settings.log_warning[0]}",
@@ -83,10 +83,8 @@ def _limited(settings: Settings, gpus: int) -> range:
     return range(0 if settings.model_load_gpu_limit is None else gpus)
 
 
-def _metrics(settings: Settings, address: TritonAddress, gpus: int) -> list[str]:
+def _metrics(address: TritonAddress, gpus: int) -> list[str]:
     """Triton's metrics are on the loopback interface; `serve` reads them and shows them on its own page."""
-    if not settings.allow_metrics:
-        return ["--allow-metrics=false"]
     return [
         "--allow-metrics=true",
         f"--metrics-address={address.host}",

@@ -43,6 +43,7 @@ class TritonConnection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
+        self.loop = asyncio.get_running_loop()
         self.answer: asyncio.Future[TritonResponse] | None = None
         self.response = TritonResponse()
         self.parser = httptools.HttpResponseParser(self)
@@ -54,7 +55,7 @@ class TritonConnection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes) -> asyncio.Future[TritonResponse]:
         if self.transport is None:
             raise ConnectionResetError("Triton closed the connection")
-        self.answer = asyncio.get_running_loop().create_future()
+        self.answer = self.loop.create_future()
         self.response = TritonResponse()
         self.answering = False
         self.transport.write(head + body if len(body) < 65536 else head)

@@ -76,10 +76,16 @@ def find_runtime(scratch: Path) -> TritonRuntime:
     environment = _wheel_environment(server.parents[1] / "nvidia_pytriton.libs")
     _check_stub(backends / "python" / STUB, environment)
     if (backends / "pytorch" / "model.py").exists():
+        library = LAID_OUT / "pytorch" / native.LIBRARY
+        why = "is of other sources or another torch" if library.exists() else "does not exist"
         log.warning(
-            "the native pytorch backend is not built here, so TorchScript runs in slower Python processes; install g++ "
-            "and run python3 -m serve.triton.runtime"
+            "TorchScript runs in slower Python processes, because the native pytorch backend %s %s; install g++ and "
+            "run python3 -m serve.triton.runtime",
+            library,
+            why,
         )
+    else:
+        log.info("TorchScript runs inside tritonserver, in the native pytorch backend")
     flags = [f"--backend-directory={backends}"]
     if not count_gpus():
         log.info("no GPU here: models run on the CPU (Triton's own error about CudaDriverHelper means the same)")

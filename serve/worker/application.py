@@ -18,8 +18,9 @@ from serve.http1.request import ClientGone, Headers, Request
 from serve.http1.state import ServerState
 from serve.models.served import SERVED_FILE, VIEW_FOLDER, ServedFile
 from serve.settings import Settings
-from serve.telemetry.counts import TALLY_FOLDER, Tally
+from serve.telemetry.counts import CHANGES, TALLY_FOLDER, Tally
 from serve.telemetry.logs import configure_logging
+from serve.telemetry.page_socket import PAGE_SOCKET
 from serve.telemetry.request_log import RequestLog
 from serve.triton.address import address_reader
 from serve.triton.admin import TritonAdmin
@@ -52,11 +53,10 @@ class Application:
         self.state = ServerState(settings.timeout_seconds, max_body_bytes)
         address = address_reader(scratch)
         served = ServedFile(scratch / SERVED_FILE, scratch / VIEW_FOLDER)
-        counted = settings.allow_metrics or settings.emf_seconds
-        self.tally = Tally(scratch / TALLY_FOLDER if counted else None)
+        self.tally = Tally(scratch / TALLY_FOLDER)
         self.log = RequestLog(settings.access_log)
         self.data_plane = DataPlane(settings, self.state, served, TritonPool(address), TritonPool(address), self.tally)
-        self.flask = create_control_plane(settings, served, TritonAdmin(address))
+        self.flask = create_control_plane(settings, served, TritonAdmin(address), scratch / PAGE_SOCKET)
         self.changes = ThreadPoolExecutor(CHANGE_THREADS, "change")
         self.reads = ThreadPoolExecutor(READ_THREADS, "read")
         self.in_threads: set[Future[tuple[int, Headers, bytes]]] = set()  # requests that these threads answer
@@ -105,6 +105,9 @@ class Application:
                 done.leave()
                 if done.kind:
                     self.note(request, done)
+            elif request.method in CHANGES and request.path[:7] == b"/models":
+                status = request.status or CLIENT_GONE
+                self.tally.end("", CHANGES[request.method], status, time.monotonic() - request.started)
 
     def note(self, request: Request, call: Call) -> None:
         """Count a request for inference that is over, and log it if it failed or all are logged."""

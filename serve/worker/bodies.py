@@ -21,29 +21,32 @@ class RequestBody:
         ClientGone."""
         self._request = request
         self._limit = limit
-        self._unpacked: bytes | None = None
+        self._whole: bytes | None = None  # without its Content-Encoding; None while it may still be coming
 
     async def head(self) -> bytes:
         """The first HEAD_BYTES bytes, or all bytes of a shorter body, however the body arrives."""
         encoding = self._request.headers.get(b"content-encoding")
         if encoding is None:
+            if self._request.is_small(min(HEAD_BYTES, self._limit)):  # most requests
+                self._whole = await self._request.body(self._limit)
+                return self._whole
             return await self._request.peek(HEAD_BYTES, self._limit)
         packed = await self._request.body(self._limit)
         size = min(MAX_RATIO * len(packed), self._limit)
-        self._unpacked = await off_loop(size, compression.unpack, packed, encoding, self._limit)
-        self._request.count_bytes(len(self._unpacked) - self._request.counted_bytes)
-        return self._unpacked[:HEAD_BYTES]
+        self._whole = await off_loop(size, compression.unpack, packed, encoding, self._limit)
+        self._request.count_bytes(len(self._whole) - self._request.counted_bytes)
+        return self._whole[:HEAD_BYTES]
 
     async def whole(self) -> bytes:
-        return await self._request.body(self._limit) if self._unpacked is None else self._unpacked
+        return await self._request.body(self._limit) if self._whole is None else self._whole
 
     async def parts(self) -> AsyncIterator[bytes]:
         """The body in parts, each of which leaves the memory when the next one is asked for."""
-        if self._unpacked is None:
+        if self._whole is None:
             request = self._request
             request.count_unread_only()
             async for part in request.stream(self._limit):
                 yield part
         else:
-            for start in range(0, len(self._unpacked), PART_BYTES):
-                yield self._unpacked[start : start + PART_BYTES]
+            for start in range(0, len(self._whole), PART_BYTES):
+                yield self._whole[start : start + PART_BYTES]

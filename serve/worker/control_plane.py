@@ -1,9 +1,10 @@
-"""The control plane: Flask, for loading and listing models, a batch transform's limits, and the OpenAPI document."""
+"""The control plane: Flask, for loading and listing models, metrics, a batch transform's limits, and OpenAPI."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from serve.models.multi_model import MultiModel, unknown
 from serve.models.served import ServedFile
 from serve.models.view import View
 from serve.settings import Settings
+from serve.telemetry.page_socket import METRICS_TYPE, read_page
 from serve.triton.admin import TritonAdmin
 from serve.worker.openapi import openapi_document
 from serve.worker.sagemaker_headers import TARGET_MODEL
@@ -27,8 +29,8 @@ PAYLOAD_MB, TOTAL_MB = 6, 100
 MULTI_MODEL_OFF = "multi-model mode is off; SAGEMAKER_MULTI_MODEL=true turns it on"
 
 
-def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAdmin) -> Flask:
-    """The Flask application of one worker; its views raise ServeError."""
+def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAdmin, page: Path) -> Flask:
+    """The Flask application of one worker; `page` is the socket of the metrics. Its views raise ServeError."""
     app = Flask("serve", static_folder=None)
     app.config["PROPAGATE_EXCEPTIONS"] = True  # Application answers ServeErrors and bugs, as it does for the data plane
     app.url_map.merge_slashes = False  # merging them redirects to the host in the caller's Host header
@@ -44,6 +46,10 @@ def create_control_plane(settings: Settings, served: ServedFile, admin: TritonAd
     @app.get("/execution-parameters")
     def parameters() -> Response:
         return _json(execution_parameters(settings))
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(read_page(page), content_type=METRICS_TYPE)
 
     @app.get("/openapi.json")
     def openapi() -> Response:

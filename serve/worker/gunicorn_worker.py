@@ -7,10 +7,13 @@ import os
 import resource
 import signal
 import socket
+import time
 from contextlib import suppress
+from typing import Any
 
 import uvloop
 from gunicorn.workers.base import Worker as GunicornWorker
+from gunicorn.workers.workertmp import WorkerTmp
 
 from serve.http1.server import Server
 from serve.worker.application import Application
@@ -20,12 +23,39 @@ TICK_SECONDS = 0.25
 # Of the files that a process may have open, so many are not for clients: connections to Triton, and files on disk.
 SPARE_FILES = 400
 MAX_FILES = 1_000_000
+# gunicorn looks at its workers every second. After a longer pause it was frozen, and they with it.
+FROZEN_SECONDS = 5.0
+
+
+class SignOfLife(WorkerTmp):  # type: ignore[misc]
+    """The time of a worker's last sign of life; gunicorn kills a worker after 30 s without one.
+
+    AWS Lambda freezes all processes between requests, for minutes. When they go on, gunicorn may look before the worker
+    gives its next sign, so after a pause in gunicorn's own looking the time counts anew.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__(cfg)
+        self.looked = self.thawed = time.monotonic()
+
+    def last_update(self) -> float:
+        now = time.monotonic()
+        if now - self.looked > FROZEN_SECONDS:
+            self.thawed = now
+        self.looked = now
+        return float(max(super().last_update(), self.thawed))
 
 
 class Worker(GunicornWorker):  # type: ignore[misc]
     """Serves an Application (serve/worker/application.py) until SIGTERM, then answers the requests that have come."""
 
     wsgi: Application
+    tmp: WorkerTmp
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.tmp.close()
+        self.tmp = SignOfLife(self.cfg)
 
     def init_signals(self) -> None:
         """Set Python's default handlers, which `_serve` replaces; gunicorn's would end the process amid requests."""

@@ -115,15 +115,16 @@ class DataPlane:
                 answer = await self.document(call, name, await body.whole(), format, refused)
         await send(request, answer)
 
-    async def lines(self, call: Call, name: str | None, body: RequestBody, format: Format) -> Stored:
+    async def lines(self, call: Call, name: str | None, body: RequestBody, format: Format) -> Whole | Stored:
         """The answer to a body with one record a line."""
         call.kind = "lines"
         wanted = answer_format(call.headers.get(b"accept"), format, FORMATS_FOR_LINES)
         max_work = min(SLICE_WORK, self.settings.max_work)
-        file = await answer_lines(
+        answer = await answer_lines(
             body.parts(), format, wanted, max_work, lambda decoded: self.answers(call, name, decoded)
         )
-        return Stored([(b"content-type", wanted.header)], file)
+        headers = [(b"content-type", wanted.header)]
+        return Whole(200, headers, answer) if isinstance(answer, bytes) else Stored(headers, answer)
 
     async def binary(self, call: Call, name: str | None, body: bytes) -> Whole:
         """The answer to a KServe-v2 body in Triton's binary form."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import orjson
@@ -50,7 +51,7 @@ def classify(headers: Mapping[bytes, bytes], head: bytes) -> Body:
         if not is_json_object(head):
             raise
         format, refused = JSON, str(error)
-    if format in (CSV, NPY) and is_json_object(head):
+    if (format is CSV or format is NPY) and is_json_object(head):
         format = JSON  # SageMaker's examples send JSON under any type
     if format is NPY:
         return Body("document", NPY)
@@ -81,6 +82,7 @@ def _first_of_many(head: bytes) -> dict[str, object] | None:
     return document
 
 
+@lru_cache(64)
 def content_format(content_type: bytes | None) -> Format:
     """The format that a Content-Type names.
 

@@ -50,7 +50,10 @@ RESPONSES: dict[str, Schema] = {
                     "type": "object",
                     "properties": {"item_id": RAW_ID, "score": {"type": "number"}},
                     "required": ["item_id"],
-                    "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+                    "additionalProperties": {
+                        "type": ["string", "number", "boolean", "null", "array"],
+                        "items": {"type": ["string", "number", "boolean"]},
+                    },
                 },
                 "description": "Best first. An unknown candidate comes last and has no score.",
             },
@@ -120,6 +123,7 @@ def openapi_document(settings: Settings) -> Schema:
                 }
             },
             "/models": _control("The models that are loaded, and the reason for each that is not"),
+            "/metrics": _control("Metrics in Prometheus' text format", "text/plain"),
             "/execution-parameters": _control("The limits of a batch-transform job"),
             "/openapi.json": _control("This document"),
         },
@@ -187,6 +191,7 @@ def _failure(error: type[errors.ServeError]) -> Schema:
     return {"description": error.code, "content": {"application/json": {"schema": _reference("Error")}}}
 
 
-def _control(summary: str) -> Schema:
-    answer = {"description": summary, "content": {"application/json": {"schema": {"type": "object"}}}}
+def _control(summary: str, content_type: str = "application/json") -> Schema:
+    schema = {"type": "object"} if content_type == "application/json" else STRING
+    answer = {"description": summary, "content": {content_type: {"schema": schema}}}
     return {"get": {"summary": summary, "responses": {"200": answer}}}

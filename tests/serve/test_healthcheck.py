@@ -11,7 +11,7 @@ import pytest
 
 from serve.healthcheck import is_healthy
 
-SERVE, TRAIN = b"/usr/bin/python3\0/opt/venv/bin/serve\0", b"/usr/bin/python3\0/opt/venv/bin/train\0"
+SERVE, TRAIN, LAMBDA = (b"/usr/bin/python3\0/opt/venv/bin/%b\0" % verb for verb in (b"serve", b"train", b"lambda"))
 
 
 @pytest.fixture
@@ -42,8 +42,9 @@ def test_it_asks_where_serve_listens(port: int, address: str) -> None:
     assert not is_healthy(SERVE, {**environment, "SERVE_BIND_ADDRESS": "127.0.0.2"})
 
 
-def test_a_container_that_trains_is_healthy_whatever_the_settings_of_serve_say() -> None:
-    assert is_healthy(TRAIN, {"SAGEMAKER_BIND_TO_PORT": "eighty"})
+@pytest.mark.parametrize("command", [TRAIN, LAMBDA])
+def test_another_verb_is_healthy_whatever_the_settings_of_serve_say(command: bytes) -> None:
+    assert is_healthy(command, {"SAGEMAKER_BIND_TO_PORT": "eighty"})
 
 
 @pytest.mark.parametrize("value", ["", "   "])

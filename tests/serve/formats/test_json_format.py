@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from serve.errors import BadRequest, BodyTooLarge
 from serve.formats.json_format import MAX_CONTAINERS, MAX_VALUES, decode_json, parse_json
 from serve.formats.registry import JSON, JSON_LINES
+from serve.recommend.parse import Parsed, RankRequest
 from tests.support.lines import requests_of
 
 pytestmark = pytest.mark.core
@@ -172,7 +173,8 @@ def test_any_bytes_are_read_or_refused(valid: bytes, noise: bytes, at: int, widt
 
 
 def test_one_request_or_many() -> None:
-    assert decode_json(b'{"user_id": "u"}', 1) == ([{"user_id": "u"}], False)
+    assert decode_json(b'{"user_id": "u"}', 1) == ([Parsed(RankRequest("u"))], False)  # read straight
+    assert decode_json(b'{"user_id": "u", "exclude": []}', 1) == ([{"user_id": "u", "exclude": []}], False)
     assert decode_json(b"[1]", 1) == ([[1]], False)  # what a request must be is not the codec's matter
     decoded = decode_json(b'{"model": "m", "requests": [{"a": 1}, {"model": "n"}, {"model": null}, 7]}', 4)
     assert decoded == ([{"a": 1, "model": "m"}, {"model": "n"}, {"model": "m"}, 7], True)

@@ -57,17 +57,18 @@ def refusal(body: bytes) -> str:
 @pytest.mark.parametrize("dtype", WHOLE)
 def test_pairs_of_indices_are_read(dtype: str, order: Any, version: tuple[int, int]) -> None:
     values = np.array([[1, 2], [3, 4], [127, 0]], dtype=dtype, order=order)
-    (document,), many = decode_npy(npy(values, version), 1)
+    (parsed,), many = decode_npy(npy(values, version), 1)
     assert not many
-    assert document == {"pairs_index": (array("q", [1, 3, 127]), array("q", [2, 4, 0]))}
-    assert all(type(column) is array for column in document["pairs_index"])
+    assert parsed.model is None
+    assert parsed.request == (array("q", [1, 3, 127]), array("q", [2, 4, 0]))
+    assert all(type(column) is array for column in parsed.request)
 
 
 def test_numbers_beyond_int64_are_unknown_and_negative_ones_stay() -> None:
-    (document,), _ = decode_npy(npy(np.array([[2**63, 2**64 - 1], [2**63 - 1, 7]], dtype="<u8")), 1)
-    assert document["pairs_index"] == (array("q", [-1, 2**63 - 1]), array("q", [-1, 7]))
-    (document,), _ = decode_npy(npy(np.array([[-5, -128]], dtype="<i1")), 1)
-    assert document["pairs_index"] == (array("q", [-5]), array("q", [-128]))
+    (parsed,), _ = decode_npy(npy(np.array([[2**63, 2**64 - 1], [2**63 - 1, 7]], dtype="<u8")), 1)
+    assert parsed.request == (array("q", [-1, 2**63 - 1]), array("q", [-1, 7]))
+    (parsed,), _ = decode_npy(npy(np.array([[-5, -128]], dtype="<i1")), 1)
+    assert parsed.request == (array("q", [-5]), array("q", [-128]))
 
 
 @pytest.mark.parametrize(
@@ -130,10 +131,8 @@ def test_a_claim_allocates_nothing() -> None:
 
 
 def test_a_header_that_python_2_wrote_is_read_without_a_warning() -> None:
-    (document,), _ = decode_npy(
-        with_header("{'descr': '<i8', 'fortran_order': False, 'shape': (1L, 2L)}", bytes(16)), 1
-    )
-    assert document["pairs_index"] == (array("q", [0]), array("q", [0]))
+    (parsed,), _ = decode_npy(with_header("{'descr': '<i8', 'fortran_order': False, 'shape': (1L, 2L)}", bytes(16)), 1)
+    assert parsed.request == (array("q", [0]), array("q", [0]))
 
 
 VALID = npy(np.array([[1, 2], [3, 4]], dtype="<i4"))

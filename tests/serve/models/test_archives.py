@@ -87,8 +87,8 @@ def test_c078_the_ensemble_is_asked_and_its_parts_have_names_of_their_own(tmp_pa
 
 def test_a_recommender_is_served_with_its_newest_whole_version(tiny_run: Run, tmp_path: Path) -> None:
     model = tmp_path / "root" / "h" / "model"
-    for _ in range(3):
-        export(tiny_run, model, "food")
+    for with_topk in (False, True, True):
+        export(tiny_run, model, "food", with_topk=with_topk)
     (model / "food_query" / "3" / "model.pt").unlink()
     archive = read(tmp_path / "root", model)
     assert archive.release is not None
@@ -97,6 +97,10 @@ def test_a_recommender_is_served_with_its_newest_whole_version(tiny_run: Run, tm
     assert set(lay_out(archive, tmp_path, "hash")) == {*archive.names("hash")}
     shown = {path.name for path in (tmp_path / "view" / "hash").iterdir()}
     assert shown == {"config.pbtxt", "2"}
+    export(tiny_run, model, "food", with_topk=False)
+    archive = read(tmp_path / "root", model)
+    assert archive.names("hash") == ("hash", "hash@food_query")
+    assert set(archive.lay_out(View(tmp_path / "root", tmp_path / "view"), "other")) == {"other", "other@food_query"}
 
 
 def test_one_part_of_a_recommender_alone_is_a_model_like_any_other(tiny_run: Run, tmp_path: Path) -> None:
@@ -119,7 +123,9 @@ def test_archives_that_do_not_say_what_to_serve(tiny_run: Run, tmp_path: Path) -
     export(tiny_run, root / "more", "food")
     write(root / "more" / "extra")
     export(tiny_run, root / "broken", "food")
-    (root / "broken" / "food_topk" / "1" / "model.pt").unlink()
+    (root / "broken" / "food_query" / "1" / "model.pt").unlink()
+    export(tiny_run, root / "clash", "food")
+    write(root / "clash" / "food_topk")
     write(root / "step" / "whole", ensemble("gone"))
     write(root / "step" / "part")
     write(root / "config" / "one", "no configuration {")
@@ -134,7 +140,8 @@ def test_archives_that_do_not_say_what_to_serve(tiny_run: Run, tmp_path: Path) -
         "ensembles": "none of them uses the others: one, other",
         "recommenders": "does not say which one is asked",
         "more": "does not say which one is asked: extra, food",
-        "broken": "food: version 1 is not whole: food_topk/1/model.pt is missing",
+        "broken": "food: version 1 is not whole: food_query/1/model.pt is missing",
+        "clash": "does not say which one is asked: food, food_query, food_topk",
         "step": "the ensemble whole has a step gone",
         "config": "config.pbtxt cannot be read",
         "bytes": "cannot be served",

@@ -7,17 +7,20 @@ from pathlib import Path
 import pytest
 
 from serve.models.repository import Release, Repository, RepositoryError
-from serve.recommend.recommender import part_names
 
 pytestmark = pytest.mark.core
 
 
-def model(folder: Path, name: str, recommender: bool = False, version: int = 1) -> None:
+OLD = ("b", "b_topk", "b_query")  # as every export before had it
+
+
+def model(folder: Path, name: str, recommender: bool = False, version: int = 1, with_topk: bool = False) -> None:
     (folder / name / str(version)).mkdir(parents=True)
     (folder / name / "config.pbtxt").touch()
     (folder / name / str(version) / "model.pt").touch()
     if recommender:
-        described = {"topk_model": f"{name}_topk", "query_model": f"{name}_query", "k": 3, "columns": []}
+        topk = {"topk_model": f"{name}_topk"} if with_topk else {}
+        described = {**topk, "query_model": f"{name}_query", "k": 3, "columns": []}
         (folder / name / str(version) / "recommender.json").write_text(json.dumps(described))
 
 
@@ -34,9 +37,9 @@ def test_scan_finds_models_and_recommenders_and_passes_over_the_rest(tmp_path: P
     assert found.passed_over == ("a (copy)",)
 
 
-def recommender(folder: Path, name: str) -> None:
-    for part in part_names(name):
-        model(folder, part, part == name)
+def recommender(folder: Path, name: str, version: int = 1, with_topk: bool = False) -> None:
+    for part in (name, *([f"{name}_topk"] if with_topk else []), f"{name}_query"):
+        model(folder, part, part == name, version, with_topk)
 
 
 def test_c055_no_model_one_model_several_models(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -50,9 +53,12 @@ def test_c055_no_model_one_model_several_models(tmp_path: Path, caplog: pytest.L
         Repository.scan(tmp_path).to_load(None)
 
 
-def test_c055_a_recommenders_three_models_count_as_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    recommender(tmp_path, "b")
-    assert Repository.scan(tmp_path).to_load(None) == ("b", "b_query", "b_topk")
+@pytest.mark.parametrize("with_topk", [False, True])
+def test_c055_a_recommenders_models_count_as_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, with_topk: bool
+) -> None:
+    recommender(tmp_path, "b", with_topk=with_topk)
+    assert Repository.scan(tmp_path).to_load(None) == ("b", "b_query", *(["b_topk"] if with_topk else []))
     assert "starting with the only model there is, b" in caplog.text
     model(tmp_path, "a")
     with pytest.raises(RepositoryError, match=r"More than 1 model directory found in model repository .*: a, b; "):
@@ -63,17 +69,39 @@ def test_c055_a_recommenders_three_models_count_as_one(tmp_path: Path, caplog: p
     ("default", "loaded"), [("a", ("a",)), ("b", ("b", "b_query", "b_topk")), ("b_topk", ("b_topk",))]
 )
 def test_c053_exactly_the_default_is_loaded(tmp_path: Path, default: str, loaded: tuple[str, ...]) -> None:
-    recommender(tmp_path, "b")
+    recommender(tmp_path, "b", with_topk=True)
     model(tmp_path, "a")
     assert Repository.scan(tmp_path).to_load(default) == loaded
 
 
 @pytest.mark.parametrize("default", [None, "a", "b", "b_topk"])
 def test_several_recommenders_are_all_loaded_with_whatever_is_beside_them(tmp_path: Path, default: str | None) -> None:
-    for name in ("b", "c"):
-        recommender(tmp_path, name)
+    recommender(tmp_path, "b", with_topk=True)
+    recommender(tmp_path, "c")
     model(tmp_path, "a")
-    assert Repository.scan(tmp_path).to_load(default) == ("a", "b", "b_query", "b_topk", "c", "c_query", "c_topk")
+    assert Repository.scan(tmp_path).to_load(default) == ("a", "b", "b_query", "b_topk", "c", "c_query")
+
+
+def test_a_model_that_no_version_names_is_not_a_recommenders(tmp_path: Path) -> None:
+    recommender(tmp_path, "b")
+    model(tmp_path, "b_topk")  # somebody's own
+    with pytest.raises(RepositoryError, match=r"More than 1 model directory found in model repository .*: b, b_topk; "):
+        Repository.scan(tmp_path).to_load(None)
+    assert Repository.scan(tmp_path).to_load("b") == ("b", "b_query")
+    assert Repository.scan(tmp_path).to_load("b_topk") == ("b_topk",)
+
+
+@pytest.mark.parametrize("number", ["1", ".withdrawn-1"])
+def test_a_model_that_another_version_names_is_a_recommenders(tmp_path: Path, number: str) -> None:
+    recommender(tmp_path, "b", with_topk=True)
+    recommender(tmp_path, "b", 2)
+    for part in OLD:
+        (tmp_path / part / "1").rename(tmp_path / part / number)
+    found = Repository.scan(tmp_path)
+    assert found.to_load(None) == ("b", "b_query", "b_topk")
+    newest = next(found.releases("b"))
+    assert isinstance(newest, Release)
+    assert newest.parts == ("b", "b_query")
 
 
 def test_c054_the_default_must_exist(tmp_path: Path) -> None:
@@ -122,15 +150,17 @@ def test_what_is_no_repository_is_told_apart(tmp_path: Path, files: list[str], f
 
 def test_a_release_is_a_version_that_every_part_has(tmp_path: Path) -> None:
     for version in (1, 2, 10):
-        for name in ("b", "b_topk", "b_query"):
-            model(tmp_path, name, name == "b", version)
+        recommender(tmp_path, "b", version, with_topk=version == 1)
     (tmp_path / "b_query" / "10" / "model.pt").unlink()
     (tmp_path / "b" / "2").rename(tmp_path / "b" / ".withdrawn-2")
     newest, oldest = Repository.scan(tmp_path).releases("b")
     assert isinstance(newest, RepositoryError)
     assert (newest.version, str(newest)) == (10, "b_query/10/model.pt is missing")
     assert isinstance(oldest, Release)
-    assert (oldest.version, oldest.parts) == (1, ("b", "b_topk", "b_query"))
+    assert (oldest.version, oldest.parts) == (1, OLD)
+    (tmp_path / "b_topk" / "1" / "model.pt").unlink()
+    *_, oldest = Repository.scan(tmp_path).releases("b")
+    assert str(oldest) == "b_topk/1/model.pt is missing"
 
 
 def test_an_export_of_an_older_ncf_says_so(tmp_path: Path) -> None:
@@ -153,20 +183,21 @@ def test_an_unreadable_recommender_json_says_so(tmp_path: Path, text: str) -> No
     (tmp_path / "b" / "1" / "recommender.json").write_text(text)
     (found,) = Repository.scan(tmp_path).releases("b")
     assert isinstance(found, RepositoryError)
+    for part in ("b_query", "b_topk"):  # they may be its own
+        model(tmp_path, part)
+    assert Repository.scan(tmp_path).to_load(None) == ("b", "b_query", "b_topk")
 
 
 def test_a_copy_under_another_name_is_no_recommender_of_its_own(tmp_path: Path) -> None:
-    for name in ("b", "b_topk", "b_query"):
-        model(tmp_path, name, name == "b")
+    recommender(tmp_path, "b")
     shutil.copytree(tmp_path / "b", tmp_path / "c")
     (found,) = Repository.scan(tmp_path).releases("c")
-    assert str(found) == "its parts are c, b_topk, b_query; export it under the name c"
+    assert str(found) == "its parts are c, b_query; export it under the name c"
 
 
 @pytest.mark.parametrize("file", ["b/1/model.pt", "b_query/1/model.pt", "b_topk/config.pbtxt"])
 def test_a_release_is_another_one_when_a_file_changes(tmp_path: Path, file: str) -> None:
-    for name in ("b", "b_topk", "b_query"):
-        model(tmp_path, name, name == "b")
+    recommender(tmp_path, "b", with_topk=True)
     (before,), (again,) = (list(Repository.scan(tmp_path).releases("b")) for _ in range(2))
     assert before == again
     (tmp_path / file).write_bytes(b"x")

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from ncf.export.export import export
+from ncf.export.repository import rollback
 from ncf.training.run_directory import Run
 from serve.errors import BadRequest
 from serve.models.rollout import Rollout
+from serve.models.served import Served
 from serve.models.view import View
-from serve.recommend.recommender import part_names
 from serve.triton.admin import ModelState, TritonAdmin
 from serve.worker.target_model import target_model
 
@@ -51,8 +52,8 @@ class Shelf:
         self.triton = FakeTriton(self.view.folder)
         self.rollout = Rollout(self.view, path / "served.json")
 
-    def export(self, name: str) -> None:
-        export(self.run, self.repository, name)
+    def export(self, name: str, with_topk: bool | None = None) -> None:
+        export(self.run, self.repository, name, with_topk=with_topk)
 
     def start(self, *models: str) -> None:
         """Begin to serve all that is there, or these models."""
@@ -84,8 +85,62 @@ def test_a_replaced_version_leaves_whatever_number_another_recommender_gets(
     shelf.look_twice()
     assert shelf.rollout.served.recommenders == {"a": 2, "b": 1}
     assert shelf.triton.loaded == {
-        part: {version} for name, version in (("a", "2"), ("b", "1")) for part in part_names(name)
+        part: {version} for name, version in (("a", "2"), ("b", "1")) for part in (name, f"{name}_query")
     }
+
+
+def test_a_version_has_the_models_that_its_file_names(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From three models (each export before had `topk`) to two, back by a rollback, and to three again."""
+    monkeypatch.setattr("serve.models.rollout.RETIRE_SECONDS", 0.0)
+    caplog.set_level("INFO", "serve")
+    shutil.rmtree(shelf.repository)
+    shelf.export("a", with_topk=True)
+    shelf.start()
+    three, two = ("a", "a_query", "a_topk"), ("a", "a_query")
+
+    def live(version: int, parts: tuple[str, ...]) -> None:
+        served = Served.read(shelf.rollout.served_file)
+        assert served.recommenders == {"a": version}
+        assert served.models == parts
+        assert served.versions == dict.fromkeys(parts, version)
+        assert shelf.triton.loaded == {part: {str(version)} for part in parts}
+        assert sorted(shelf.rollout.to_load()) == sorted(parts)
+
+    live(1, three)
+    shelf.export("a", with_topk=False)
+    shelf.look_twice()
+    live(2, two)
+    assert "a: version 2 is live after" in caplog.text
+    assert ", was 1; it has no a_topk\n" in caplog.text
+    rollback(shelf.repository, "a")
+    shelf.look_twice()
+    live(1, three)
+    shelf.export("a", with_topk=False)
+    shelf.look_twice()
+    live(3, two)
+    shelf.rollout.pause()
+    assert shelf.rollout.settle(shelf.triton) == []  # Triton was started again
+    live(3, two)
+    shelf.export("a", with_topk=True)
+    shelf.look_twice()
+    live(4, three)
+    (shelf.repository / "a_topk" / "4" / "model.pt").touch()  # it is loaded anew at the next change
+    shelf.export("b")
+    shelf.look_twice()
+    assert shelf.rollout.served.recommenders == {"a": 4, "b": 1}
+
+
+def test_somebodys_own_model_beside_a_recommender_stays_theirs(shelf: Shelf) -> None:
+    (shelf.repository / "a_topk" / "7").mkdir(parents=True)
+    shelf.start()
+    assert shelf.rollout.served.models == ("a", "a_query", "a_topk")
+    assert shelf.rollout.served.versions == {"a": 1, "a_query": 1}
+    shelf.export("a")
+    rollback(shelf.repository, "a", 1)
+    shelf.look_twice()
+    assert shelf.triton.loaded["a_topk"] == {"7"}
 
 
 def test_a_second_recommender_does_not_take_requests_that_name_no_model(
@@ -129,7 +184,7 @@ def test_changed_weights_are_not_used_with_the_old_ids(shelf: Shelf) -> None:
     """To load another version, Triton looks at all versions' files, and loads those again that were changed."""
     shelf.start()
     first = shelf.rollout.live["a"]
-    (shelf.repository / "a_topk" / "1" / "model.pt").touch()
+    (shelf.repository / "a_query" / "1" / "model.pt").touch()
     shelf.look_twice()
     assert shelf.rollout.live["a"] == first  # Triton has not been asked to look
     shelf.export("a")
@@ -145,7 +200,7 @@ def test_changed_weights_are_not_used_with_the_old_ids(shelf: Shelf) -> None:
 def test_a_live_version_that_was_deleted_and_exported_again_comes_back(shelf: Shelf) -> None:
     """When another version is loaded, Triton unloads the deleted one."""
     shelf.start()
-    for part in part_names("a"):
+    for part in ("a", "a_query"):
         shutil.rmtree(shelf.repository / part / "1")
     shelf.look_twice()
     assert shelf.rollout.served.recommenders == {"a": 1}  # it is still loaded
@@ -170,7 +225,7 @@ def test_a_restart_of_triton_keeps_the_ids_unless_the_weights_are_others(shelf: 
     assert (shown / "users.ids").read_bytes() == ids
 
     (source / "users.ids").write_bytes(ids)  # another content in general, which belongs to these weights
-    (shelf.repository / "a_topk" / "1" / "model.pt").touch()
+    (shelf.repository / "a_query" / "1" / "model.pt").touch()
     shelf.rollout.pause()
     assert shelf.rollout.settle(shelf.triton) == []
     assert shelf.rollout.served.stamps["a"] != stamp

@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import asyncio
 from array import array
+from collections.abc import Mapping
 from typing import Any
 
-import orjson
 import pytest
 
 from serve.errors import TritonFailed
 from serve.recommend.batches import answer_plans
 from serve.recommend.plan import Answer, Plan
 from serve.recommend.recommender import Part
-from serve.triton.tensors import TensorRequest
 
 pytestmark = pytest.mark.core
 
@@ -24,16 +23,15 @@ class Echo:
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[int]]] = []
 
-    async def __call__(self, part: Part, request: TensorRequest) -> dict[str, array[Any]]:
-        header = orjson.loads(request.body[: request.header_length])
-        shape = header["inputs"][0]["shape"]
-        self.calls.append((part.model_name, shape))
-        assert shape[0] <= part.max_batch_size
-        values = array("q")
-        values.frombytes(request.body[request.header_length :])
-        width = len(values) // shape[0]
+    async def __call__(
+        self, part: Part, shape: tuple[int, ...], rows: int, columns: Mapping[str, array[int]]
+    ) -> dict[str, array[Any]]:
+        self.calls.append((part.model_name, [rows, *shape]))
+        assert rows <= part.max_batch_size
+        values = columns["x"]
+        width = len(values) // rows
         await asyncio.sleep(0)
-        return {"out": array("q", [value for row in range(shape[0]) for value in [values[row * width]] * 2])}
+        return {"out": array("q", [value for row in range(rows) for value in [values[row * width]] * 2])}
 
 
 def made(part: Part, values: list[int], shape: tuple[int, ...] = (1,), rows: int | None = None) -> Plan:
@@ -78,7 +76,7 @@ def test_a_plan_without_rows_needs_no_model() -> None:
 
 
 def test_what_the_model_raises_is_raised() -> None:
-    async def broken(part: Part, request: TensorRequest) -> dict[str, array[Any]]:
+    async def broken(*_: Any) -> dict[str, array[Any]]:
         raise TritonFailed("no")
 
     with pytest.raises(TritonFailed):

@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 
 from ncf.data.interactions import IdIndex
-from ncf.data.item_columns import read_items
-from ncf.export.id_file import write_column, write_counts, write_id_file
+from ncf.data.item_columns import ItemColumn, read_items
+from ncf.export.id_file import describe_columns, write_column, write_counts, write_id_file
 from ncf.export.query import Query
 from serve.errors import BadRequest
 from serve.recommend import plan as recommend
-from serve.recommend.parse import parse_request
+from serve.recommend.parse import ScoreRequest, parse_request
 from serve.recommend.plan import Plan, plan
 from serve.recommend.recommender import Recommender
 
@@ -32,16 +32,16 @@ def recommender(tmp_path: Path) -> Recommender:
     write_counts(folder / "items.counts", pl.Series([5, 9, 0]).to_numpy())
     (tmp_path / "items.csv").write_text("item_id,kind,price\n30,soup,9.5\n10,salad,7\n20,soup,\n")
     columns = read_items(tmp_path / "items.csv", items)
+    described = [{"name": column.name, "kind": column.kind} for column in columns]  # as before columns had a form
+    return opened(folder, columns, described)
+
+
+def opened(folder: Path, columns: list[ItemColumn], described: list[dict[str, str]]) -> Recommender:
     for number, column in enumerate(columns):
         write_column(folder, number, column)
-    described = {
-        "topk_model": "m_topk",
-        "query_model": "m_query",
-        "k": 3,
-        "columns": [{"name": column.name, "kind": column.kind} for column in columns],
-    }
-    (folder / "recommender.json").write_text(json.dumps(described))
-    return Recommender.open(tmp_path, "m", 4, {"m": 4, "m_topk": 2, "m_query": 2})
+    text = json.dumps({"query_model": "m_query", "k": 3, "columns": described})
+    (folder / "recommender.json").write_text(text)
+    return Recommender.open(folder.parents[1], "m", 4, {"m": 4, "m_query": 2}, ("m", "m_query"))
 
 
 def planned(recommender: Recommender, **document: Any) -> Plan:
@@ -64,17 +64,17 @@ def test_kinds_are_those_of_the_exported_module() -> None:
         assert getattr(recommend, name) == getattr(Query, name)
 
 
-def test_a_plain_user_asks_the_topk_model(recommender: Recommender) -> None:
+def test_a_lone_user_is_a_query_of_one_row(recommender: Recommender) -> None:
     made = planned(recommender, user_id="bob", k=3)
-    assert (made.part.model_name, made.rows, made.shape) == ("m_topk", 1, (1,))
-    assert made.columns == {"user_index": array("q", [1])}
+    assert (made.part.model_name, made.rows, made.shape) == ("m_query", 1, (1, 2))
+    assert made.columns == {"query": array("q", [recommend.USER, 1])}
     assert made.finish(RANKED) == {
         **VERSION,
         "reason": "personal",
         "recommendations": [{"item_id": 30, "score": 1.5}, {"item_id": 10, "score": 0.5}],
     }
     unknown = planned(recommender, user_id="zoe", k=1)
-    assert unknown.columns == {"user_index": array("q", [-1])}
+    assert unknown.columns == {"query": array("q", [recommend.USER, -1])}
     answer = unknown.finish(RANKED)
     assert answer["reason"] == "popular"
     assert "user_id 'zoe' is unknown to m" in answer["message"]
@@ -99,8 +99,10 @@ def test_a_list_of_unknown_items_only_still_allows_nothing_else(recommender: Rec
 
 
 def test_queries_have_one_of_few_lengths(recommender: Recommender) -> None:
-    lengths = {planned(recommender, user_id="bob", exclude=[10] * count).shape for count in range(1, 100)}
-    assert lengths == {(4, 2), (16, 2), (64, 2), (256, 2)}
+    lengths = {planned(recommender, user_id="bob", exclude=[10] * count).shape for count in range(100)}
+    assert lengths == {(1, 2), (4, 2), (16, 2), (64, 2), (256, 2)}
+    for document in ({"item_id": 30}, {"history": [20]}, {"user_id": "bob", "exclude_seen": False}):
+        assert planned(recommender, **document).shape == (4, 2)  # not in one batch with lone users
 
 
 def test_new_users_and_similar_items(recommender: Recommender) -> None:
@@ -134,6 +136,39 @@ def test_metadata_is_returned_and_filtered_by(recommender: Recommender) -> None:
         made = planned(recommender, user_id="ann", where={"kind": nobodys})
         assert rows(made)[1] == (recommend.WHERE, -2)
         assert made.finish(RANKED)["message"].startswith("no item has ")
+
+
+def test_columns_of_several_values_come_last_in_a_query(recommender: Recommender, tmp_path: Path) -> None:
+    """The fixture's version is exported again, with four columns."""
+    table = pl.DataFrame(
+        {
+            "item_id": [30, 10, 20],
+            "tags": [["hot", "thick"], [], ["hot"]],
+            "kind": ["soup", "salad", "soup"],
+            "made": ["oven|pan", "bowl", None],
+            "price": [9.5, 7, None],
+        }
+    )
+    table.write_parquet(tmp_path / "items.parquet")
+    columns = read_items(tmp_path / "items.parquet", IdIndex.of(pl.Series([10, 20, 30])))
+    recommender = opened(tmp_path / "m" / "4", columns, describe_columns(columns))
+    made = planned(
+        recommender,
+        user_id="ann",
+        where={"made": "pan", "tags": "hot", "price": 7, "kind": "soup"},
+        **{"with": ["tags", "made", "kind"]},
+    )
+    numbers = {name: number for name, (number, _) in recommender.columns.items()}
+    assert numbers == {"kind": 0, "price": 1, "tags": 2, "made": 3}
+    assert [kind - recommend.WHERE for kind, _ in rows(made)[1:]] == [3, 2, 1, 0]
+    assert made.finish(RANKED)["recommendations"] == [
+        {"item_id": 30, "score": 1.5, "tags": ["hot", "thick"], "made": "oven|pan", "kind": "soup"},
+        {"item_id": 10, "score": 0.5, "tags": [], "made": "bowl", "kind": "salad"},
+    ]
+    assert rows(planned(recommender, user_id="ann", where={"tags": None}))[1] == (recommend.WHERE + 2, -1)
+    made = planned(recommender, user_id="ann", where={"tags": "cold"})
+    assert rows(made)[1] == (recommend.WHERE + 2, -2)
+    assert made.finish(RANKED)["message"] == "no item has 'cold' in 'tags'"
 
 
 @pytest.mark.parametrize(
@@ -192,6 +227,6 @@ def test_scores_keep_their_order_and_say_why_one_is_missing(recommender: Recomme
 
 
 def test_indices_outside_the_data_are_unknown(recommender: Recommender) -> None:
-    made = planned(recommender, pairs_index=(array("q", [0, 2, -1]), array("q", [2, 0, 0])))
+    made = plan(ScoreRequest(array("q", [0, 2, -1]), array("q", [2, 0, 0])), recommender)
     assert made.columns == {"user_index": array("q", [0]), "item_index": array("q", [2])}
     assert made.finish({"score": array("f", [0.25])})["scores"] == [0.25, None, None]

@@ -46,13 +46,13 @@ def check(line: str) -> dict[str, Any]:
     return {"at": head["Timestamp"], **document}
 
 
-def test_a_line_for_a_model_with_what_happened_in_the_interval() -> None:
-    tally = Tally(None)
+def test_a_line_for_a_model_with_what_happened_in_the_interval(tally: Tally) -> None:
     ended(tally, "food", 200, 0.004, 0.004, 70.0)
     before = copy(tally)
     ended(tally, "food", 200, 0.0041, 0.0042)
     ended(tally, "food", 503, 0.02, kind="recommend")
     ended(tally, "food", 404, 0.0001)
+    ended(tally, "food", 200, 40.0, kind="load")  # this is no request for inference
     tally.shed("food")
     tally.begin("food")
     [line] = emf_lines(before, copy(tally), NOW)
@@ -74,8 +74,7 @@ def test_a_line_for_a_model_with_what_happened_in_the_interval() -> None:
     }
 
 
-def test_no_line_without_traffic_and_one_for_each_model_with() -> None:
-    tally = Tally(None)
+def test_no_line_without_traffic_and_one_for_each_model_with(tally: Tally) -> None:
     ended(tally, "quiet", 200, 0.1)
     ended(tally, "food", 200, 0.1)
     before = copy(tally)
@@ -89,15 +88,13 @@ def test_no_line_without_traffic_and_one_for_each_model_with() -> None:
     assert ["Latency" in values for values in found] == [True, False, True, False]
 
 
-def test_a_request_that_waited_longer_than_anything_is_still_a_number() -> None:
-    tally = Tally(None)
+def test_a_request_that_waited_longer_than_anything_is_still_a_number(tally: Tally) -> None:
     ended(tally, "food", 200, 1e6)
     [line] = emf_lines(Totals(), copy(tally), NOW)
     assert check(line)["Latency"]["Values"] == [BUCKETS[-1] * 1000]
 
 
-def test_a_line_is_one_write_that_a_pipe_keeps_together() -> None:
-    tally = Tally(None)
+def test_a_line_is_one_write_that_a_pipe_keeps_together(tally: Tally) -> None:
     for kind in KINDS:
         for status in (200, 500):
             ended(tally, "m" * 255, status, *(bound * 0.99 for bound in BUCKETS), 100.0, kind=kind)

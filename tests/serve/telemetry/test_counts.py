@@ -49,8 +49,7 @@ def count(totals: Totals) -> int:
     return int(sum(sum(record[:-1]) for record in totals.requests.values()))
 
 
-def test_a_request_is_counted_in_the_bucket_of_its_time() -> None:
-    tally = Tally(None)
+def test_a_request_is_counted_in_the_bucket_of_its_time(tally: Tally) -> None:
     for seconds in (0.0, BUCKETS[0], BUCKETS[0] * 1.01, BUCKETS[-1], 1000.0):
         tally.end("food", "recommend", 200, seconds)
     record = tally.totals.requests["food", "recommend", 200]
@@ -59,8 +58,7 @@ def test_a_request_is_counted_in_the_bucket_of_its_time() -> None:
     assert record[-1] == pytest.approx(1000 + BUCKETS[0] * 2.01 + BUCKETS[-1])
 
 
-def test_a_request_may_be_in_flight_to_several_models_or_none() -> None:
-    tally = Tally(None)
+def test_a_request_may_be_in_flight_to_several_models_or_none(tally: Tally) -> None:
     tally.begin("food")
     tally.begin("fashion")
     tally.begin("food")
@@ -73,8 +71,7 @@ def test_a_request_may_be_in_flight_to_several_models_or_none() -> None:
     assert set(tally.totals.requests) == {("food", "recommend", 200), ("", "none", 400)}
 
 
-def test_names_are_bounded_whatever_is_counted() -> None:
-    tally = Tally(None)
+def test_names_are_bounded_whatever_is_counted(tally: Tally) -> None:
     for number in range(MAX_MODELS + 50):
         for _ in range(2):
             tally.begin(f"m{number}")
@@ -91,8 +88,7 @@ def test_names_are_bounded_whatever_is_counted() -> None:
     assert count(totals) == 2 * (MAX_MODELS + 50)
 
 
-def test_totals_are_the_same_after_a_file() -> None:
-    tally = Tally(None)
+def test_totals_are_the_same_after_a_file(tally: Tally) -> None:
     tally.begin("é\r\n")
     tally.end("food", "lines", 503, 0.3)
     tally.shed("food")

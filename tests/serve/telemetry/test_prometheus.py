@@ -12,11 +12,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serve.telemetry.counts import BUCKETS, Tally, TallyFolder
-from serve.telemetry.prometheus import CONTENT_TYPE, MetricsServer, Page
+from serve.telemetry.page_socket import METRICS_TYPE
+from serve.telemetry.prometheus import MetricsServer, Page, State
 from serve.triton.address import TritonAddress
 from tests.support.serving import free_port
 
 TRITON = b'# HELP nv_inference_count How many\n# TYPE nv_inference_count counter\nnv_inference_count{model="food"} 3'
+
+
+def nothing() -> State:
+    return State({}, {}, 0)
 
 
 @contextmanager
@@ -94,7 +99,7 @@ def tallies(tmp_path: Path) -> Iterator[TallyFolder]:
 
 
 def test_the_page_says_what_all_workers_counted(tallies: TallyFolder) -> None:
-    text = Page(tallies, no_triton, lambda: {"gunicorn": 0, "tritonserver": 2})()
+    text = Page(tallies, no_triton, lambda: State({"gunicorn": 0, "tritonserver": 2}, {"food": 3, "new": None}, 1))()
     found = samples(text)
     assert found[key("serve_requests_total", model="food", kind="recommend", status="200")] == 4
     assert found[key("serve_requests_total", model="food", kind="recommend", status="404")] == 2
@@ -111,13 +116,16 @@ def test_the_page_says_what_all_workers_counted(tallies: TallyFolder) -> None:
     assert found[key("serve_workers")] == 1
     assert found[key("serve_triton_up")] == 0
     assert found[key("serve_restarts_total", process="tritonserver")] == 2
+    assert found[key("serve_model_version", model="food")] == 3
+    assert found[key("serve_model_version", model="new")] == 0
+    assert found[key("serve_versions_failed")] == 1
     assert text.count(b"# TYPE serve_request_seconds histogram") == 1
     assert text.count(b"serve_request_seconds_bucket") == len(BUCKETS) + 1
 
 
 def test_tritons_own_metrics_are_on_the_same_page(tallies: TallyFolder) -> None:
     with triton() as address:
-        found = samples(Page(tallies, lambda: address, dict)())
+        found = samples(Page(tallies, lambda: address, nothing)())
     assert found[key("nv_inference_count_total", model="food")] == 3  # the suffix is the parser's
     assert found[key("serve_triton_up")] == 1
     assert found[key("serve_requests_shed_total", model="food")] == 2
@@ -125,7 +133,7 @@ def test_tritons_own_metrics_are_on_the_same_page(tallies: TallyFolder) -> None:
 
 def test_triton_may_come_back_on_another_port(tallies: TallyFolder) -> None:
     addresses: list[TritonAddress] = []
-    page = Page(tallies, lambda: addresses[-1] if addresses else TritonAddress.read(Path("/nowhere")), dict)
+    page = Page(tallies, lambda: addresses[-1] if addresses else TritonAddress.read(Path("/nowhere")), nothing)
     assert samples(page())[key("serve_triton_up")] == 0
     for _ in range(2):
         with triton() as address:
@@ -136,23 +144,23 @@ def test_triton_may_come_back_on_another_port(tallies: TallyFolder) -> None:
 
 def test_a_triton_that_answers_with_an_error_is_down(tallies: TallyFolder) -> None:
     with triton(b"no", 400) as address:
-        found = samples(Page(tallies, lambda: address, dict)())
+        found = samples(Page(tallies, lambda: address, nothing)())
     assert found[key("serve_triton_up")] == 0
 
 
 def test_a_triton_that_hangs_does_not_take_our_own_metrics_along(tallies: TallyFolder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = TritonAddress("127.0.0.1", 1, 1, silent.getsockname()[1], "")
-        assert samples(Page(tallies, lambda: address, dict)())[key("serve_triton_up")] == 0
+        assert samples(Page(tallies, lambda: address, nothing)())[key("serve_triton_up")] == 0
 
 
 def test_the_server_answers_one_path_in_one_format(tallies: TallyFolder) -> None:
-    page = Page(tallies, no_triton, dict)
+    page = Page(tallies, no_triton, nothing)
     with serving(page) as server:
         status, kind, body = ask(server.port, accept="application/openmetrics-text; version=1.0.0")
-        assert (status, kind, body) == (200, CONTENT_TYPE, page())
-        assert ask(server.port, path="/metrics?a=b") == (200, CONTENT_TYPE, body)
-        assert ask(server.port, "HEAD") == (200, CONTENT_TYPE, b"")
+        assert (status, kind, body) == (200, METRICS_TYPE, page())
+        assert ask(server.port, path="/metrics?a=b") == (200, METRICS_TYPE, body)
+        assert ask(server.port, "HEAD") == (200, METRICS_TYPE, b"")
         for path in ("/", "/metrics/", "/invocations"):
             assert ask(server.port, path=path)[0] == 404
         assert ask(server.port, "POST")[0] == 501

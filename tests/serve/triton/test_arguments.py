@@ -42,7 +42,10 @@ def test_c053_c057_what_triton_is_told_without_any_setting() -> None:
         "--grpc-address=127.0.0.1",
         "--grpc-port=9002",
         f"--grpc-restricted-protocol={restricted}",
-        "--allow-metrics=false",
+        "--allow-metrics=true",
+        "--metrics-address=127.0.0.1",
+        "--metrics-port=9003",
+        "--allow-gpu-metrics=false",
         "--log-verbose=0",
         "--log-info=false",
         "--log-warning=true",
@@ -58,7 +61,6 @@ def test_c057_what_the_settings_add() -> None:
     words = arguments(
         gpus=2,
         ALLOW_GRPC="1",
-        ALLOW_METRICS="on",
         THREAD_COUNT="10",
         BUFFER_MANAGER_THREAD_COUNT="5",
         LOG_VERBOSE="3",
@@ -72,9 +74,6 @@ def test_c057_what_the_settings_add() -> None:
     )
     for word in (
         "--grpc-address=0.0.0.0",
-        "--allow-metrics=true",
-        "--metrics-address=127.0.0.1",
-        "--metrics-port=9003",
         "--http-thread-count=10",
         "--buffer-manager-thread-count=5",
         "--log-verbose=3",

@@ -14,8 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.bare_triton import (
+    FLOAT,
     ONE,
+    TYPES,
+    Brain,
     Discount,
+    Double,
     Embedding,
     Fails,
     Half,
@@ -29,6 +33,7 @@ from tests.support.bare_triton import (
     config,
     tensor,
 )
+from tests.support.eventually import eventually
 from tests.support.native_backend import IS_BUILT
 
 pytestmark = pytest.mark.skipif(not IS_BUILT, reason="the native backend is not built: python3 -m serve.triton.runtime")
@@ -136,7 +141,6 @@ def test_what_torchscript_may_look_like(triton: Triton, name: str) -> None:
     assert triton.ask(name, **inputs) == (200, expected)
 
 
-FLOAT = config([tensor("x", "FP32")], [tensor("y", "FP32")])
 REFUSED: dict[str, tuple[nn.Module | bytes, str, str]] = {
     "some_names_fit_and_some_do_not": (
         Discount(),
@@ -210,29 +214,53 @@ def test_an_index_out_of_range_is_the_callers_mistake_and_costs_no_neighbour(tri
     assert "\n" not in answers[1][1]
 
 
-def test_half_precision_keeps_its_type(triton: Triton) -> None:
-    """FP16 has no form in JSON, so the model converts and the output is asked for as binary."""
-    assert triton.add("half", Half(), config([tensor("x", "FP32")], [tensor("y", "FP16")]))[0] == 200
-    document = {
-        "inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 1], "data": [1.0, -2.5]}],
-        "outputs": [{"name": "y", "parameters": {"binary_data": True}}],
-    }
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{triton.port}/v2/models/half/infer", data=json.dumps(document).encode(), method="POST"
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        length = int(answer.headers["Inference-Header-Content-Length"])
-        body = answer.read()
-    assert torch.frombuffer(bytearray(body[length:]), dtype=torch.float16).tolist() == [1.0, -2.5]
+HALVES = {
+    "FP16": [1.0, -2.5, 65504.0, 2.0**-24, -0.0, float("inf"), float("nan")],
+    "BF16": [1.0, -2.5, 3.3895313892515355e38, 2.0**-133, -0.0, float("inf"), float("nan")],
+}
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_half_precision_comes_and_goes_in_binary(triton: Triton, kind: str) -> None:
+    """The largest and the smallest value, and those that are no numbers, bit by bit; JSON has no form for them."""
+    assert triton.add(f"half_{kind}", Same(), config([tensor("x", kind)], [tensor("y", kind)])) == (200, {})
+    sent = torch.tensor([[value] for value in HALVES[kind]], dtype=TYPES[kind])
+    status, outputs = triton.infer(f"half_{kind}", x=sent)
+    assert status == 200, outputs
+    assert outputs["y"].dtype == TYPES[kind]
+    assert outputs["y"].view(torch.int16).tolist() == sent.view(torch.int16).tolist()
+
+
+@pytest.mark.parametrize(("kind", "converts"), [("FP16", Half()), ("BF16", Brain())])
+def test_half_precision_is_computed_with(triton: Triton, kind: str, converts: nn.Module) -> None:
+    """In batches, as an input of a model that computes with it, and as an output made of another type."""
+    double = f"double_{kind}"
+    batching = "dynamic_batching { max_queue_delay_microseconds: 100000 }"
+    assert triton.add(double, Double(), config([tensor("x", kind)], [tensor("y", kind)], more=batching)) == (200, {})
+    with ThreadPoolExecutor(4) as threads:
+        sent = [torch.tensor([[n + 0.5]], dtype=TYPES[kind]) for n in range(4)]
+        answers = list(threads.map(lambda x: triton.infer(double, x=x), sent))
+    assert [(status, outputs["y"].tolist()) for status, outputs in answers] == [
+        (200, [[2 * n + 1.0]]) for n in range(4)
+    ]
+    name = f"from_{kind}"
+    assert triton.add(name, converts, config([tensor("x", "FP32")], [tensor("y", kind)])) == (200, {})
+    status, outputs = triton.infer(name, x=torch.tensor([[1.0], [-2.5], [0.1]]))
+    assert (status, outputs["y"].tolist()) == (200, torch.tensor([[1.0], [-2.5], [0.1]], dtype=TYPES[kind]).tolist())
+    assert triton.ask(name, x=("FP32", [1, 1], [1.0]))[0] == 400
 
 
 def test_statistics_count_requests_and_batches(triton: Triton) -> None:
     assert triton.add("counted", Same(), FLOAT)[0] == 200
     for _ in range(3):
         assert triton.ask("counted", x=ONE)[0] == 200
-    with urllib.request.urlopen(f"http://127.0.0.1:{triton.port}/v2/models/counted/stats", timeout=60) as answer:
-        (statistics,) = json.loads(answer.read())["model_stats"]
-    assert statistics["inference_count"] == 3
+
+    def counted() -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{triton.port}/v2/models/counted/stats", timeout=60) as answer:
+            (statistics,) = json.loads(answer.read())["model_stats"]
+        return statistics if statistics["inference_count"] == 3 else None
+
+    statistics = eventually(counted)  # a request is counted after its answer was sent
     assert statistics["inference_stats"]["success"]["count"] == 3
     assert statistics["batch_stats"][0]["batch_size"] == 1
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from serve.models.served import SERVED_FILE, VIEW_FOLDER, ServedFile
+from serve.telemetry.page_socket import PAGE_SOCKET
 from serve.worker.control_plane import create_control_plane
 from tests.support.front import Worker
 from tests.support.multi_model import House
@@ -56,7 +57,9 @@ def client_of(house: House) -> Iterator[Callable[..., Client]]:
         def start(**environment: str) -> Client:
             worker = Worker(house.scratch, SERVE_MULTI_MODEL_ROOT=str(house.root), **environment)
             served = ServedFile(house.scratch / SERVED_FILE, house.scratch / VIEW_FOLDER)
-            worker.application.flask = create_control_plane(worker.application.settings, served, house.triton)
+            worker.application.flask = create_control_plane(
+                worker.application.settings, served, house.triton, house.scratch / PAGE_SOCKET
+            )
             return Client(stack.enter_context(worker))
 
         yield start

@@ -7,13 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gunicorn.config import Config
 
 from serve.models.served import SERVED_FILE, VIEW_FOLDER, Served
 from serve.telemetry.counts import TALLY_FOLDER
+from serve.worker.gunicorn_worker import FROZEN_SECONDS, SignOfLife
 from tests.support.eventually import eventually
 from tests.support.front import read_all, read_until
 from tests.support.serving import free_port
@@ -87,3 +90,22 @@ def test_the_log_of_a_worker_has_the_form_of_the_supervisors(gunicorn: Gunicorn)
         connection.sendall(post("/models", b'{"model_name": "m", "url": "%b"}' % bytes(url)))
         assert read_until(connection, b'"code"').startswith(b"HTTP/1.1 400 ")
     assert gunicorn.log.read_text().startswith("serve: m is not loaded: ")
+
+
+def test_a_worker_that_was_frozen_with_its_arbiter_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on AWS Lambda. One that gives no sign of life while the arbiter looks is late as ever."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    sign = SignOfLife(Config())
+    sign.notify()
+    for _ in range(40):
+        now += 1
+        assert sign.last_update() == 1000
+    now += FROZEN_SECONDS + 1
+    thawed = now
+    for _ in range(40):
+        assert sign.last_update() == thawed
+        now += 1
+    sign.notify()
+    assert sign.last_update() == now
+    sign.close()

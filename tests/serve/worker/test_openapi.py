@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator, ValidationError
-from openapi_spec_validator import validate
 
 from serve.errors import BadRequest
 from serve.formats.registry import FORMATS
@@ -20,6 +18,8 @@ DOCUMENT = openapi_document(Settings.from_environment({}))
 
 def check(schema: dict[str, Any], value: Any) -> None:
     """Against a part of the document, its references followed."""
+    from jsonschema import Draft202012Validator  # it takes two seconds, so a process that does not ask does not wait
+
     Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
 
 
@@ -31,6 +31,8 @@ def request_schema() -> dict[str, Any]:
 
 
 def test_the_document_is_openapi() -> None:
+    from openapi_spec_validator import validate
+
     validate(DOCUMENT)
 
 
@@ -70,6 +72,8 @@ def test_examples_are_requests(ask: Any) -> None:
     ],
 )
 def test_what_the_parser_refuses_the_schema_refuses(document: dict[str, Any]) -> None:
+    from jsonschema import ValidationError
+
     with pytest.raises(BadRequest):
         parse_request(document, 10)
     with pytest.raises(ValidationError):

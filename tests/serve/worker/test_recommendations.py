@@ -16,10 +16,10 @@ from serve.worker.recommendations import Recommenders
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_a_refused_request_leaves_nothing_to_the_collector(many: bool) -> None:
+def test_a_refused_request_leaves_nothing_to_the_collector(many: bool, tally: Tally) -> None:
     """An error that holds a frame that holds the error is memory that stays for minutes under steady bad requests."""
     recommenders = Recommenders(Settings.from_environment({}), cast(Any, None), cast(Any, None))
-    call = Call({}, Places(1, Tally(None)), iter(["id"]))
+    call = Call({}, Places(1, tally), iter(["id"]))
 
     async def refused() -> None:
         documents: list[object] = [{"kk": 1}, {"user_id": "u", "k": 0}] if many else [{"kk": 1}]

@@ -9,6 +9,8 @@ using namespace pytorch_backend;
 
 namespace {
 
+using SharedModel = std::shared_ptr<Model>;
+
 template <typename Work>
 TRITONSERVER_Error* guarded(Work work) {
   try {
@@ -71,9 +73,14 @@ TRITON_ENTRY TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* model) {
     check(TRITONBACKEND_ModelVersion(model, &version));
     check(TRITONBACKEND_ModelRepository(model, &type, &folder));
     if (type != ARTIFACT_FILESYSTEM) throw Failure(ERROR_UNSUPPORTED, "a model must be a folder of files");
-    auto state = std::make_unique<Model>(name, folder, version, read_config(config_of(model)));
-    check(TRITONBACKEND_ModelSetState(model, state.get()));
-    state.release();
+    try {
+      auto state = std::make_unique<SharedModel>(
+          std::make_shared<Model>(name, folder, version, read_config(config_of(model))));
+      check(TRITONBACKEND_ModelSetState(model, state.get()));
+      state.release();
+    } catch (const Failure& failure) {
+      throw Failure(failure.code, std::string(folder) + "/config.pbtxt: " + failure.what());
+    }
   });
 }
 
@@ -81,7 +88,7 @@ TRITON_ENTRY TRITONBACKEND_ModelFinalize(TRITONBACKEND_Model* model) {
   return guarded([model] {
     void* state = nullptr;
     check(TRITONBACKEND_ModelState(model, &state));
-    delete static_cast<Model*>(state);
+    delete static_cast<SharedModel*>(state);
   });
 }
 
@@ -91,7 +98,7 @@ TRITON_ENTRY TRITONBACKEND_ModelInstanceInitialize(TRITONBACKEND_ModelInstance* 
     void* state = nullptr;
     check(TRITONBACKEND_ModelInstanceModel(instance, &model));
     check(TRITONBACKEND_ModelState(model, &state));
-    auto made = std::make_unique<Instance>(*static_cast<Model*>(state), device_of(instance));
+    auto made = std::make_unique<Instance>(**static_cast<SharedModel*>(state), device_of(instance));
     check(TRITONBACKEND_ModelInstanceSetState(instance, made.get()));
     made.release();
   });

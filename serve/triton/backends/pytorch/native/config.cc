@@ -125,7 +125,7 @@ std::vector<int64_t> numbers(const Json& json) {
 }
 
 TensorConfig tensor(const Json& json) {
-  TensorConfig tensor{json["name"].text, TYPE_INVALID, numbers(json["dims"]), json["optional"].text == "true"};
+  TensorConfig tensor{json["name"].text, TYPE_INVALID, numbers(json["dims"])};
   for (auto [name, datatype] : TYPES) {
     if (json["data_type"].text == std::string("TYPE_") + name) tensor.datatype = datatype;
   }

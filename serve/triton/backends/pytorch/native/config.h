@@ -25,7 +25,6 @@ struct TensorConfig {
   std::string name;
   TRITONSERVER_DataType datatype;
   std::vector<int64_t> dims;   // without the batch dimension, after `reshape`; -1 is any size
-  bool optional = false;
 };
 
 struct Config {

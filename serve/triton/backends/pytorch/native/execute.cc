@@ -4,7 +4,6 @@
 #include <c10/core/InferenceMode.h>
 
 #include <chrono>
-#include <set>
 
 #include "tensors.h"
 
@@ -48,20 +47,16 @@ std::vector<c10::IValue> gather(const std::vector<Call*>& calls, const Config& c
   return values;
 }
 
-bool wants(const std::set<std::string>& names, const TensorConfig& output) {
-  return names.empty() || names.contains(output.name);
-}
-
-std::set<std::string> wanted_outputs(TRITONBACKEND_Request* request) {
-  std::set<std::string> names;
+// Whether a request asks for an output. Of a request that names none Triton lists all.
+bool wants(TRITONBACKEND_Request* request, const TensorConfig& output) {
   uint32_t count = 0;
   check(TRITONBACKEND_RequestOutputCount(request, &count));
   for (uint32_t index = 0; index < count; ++index) {
     const char* name = nullptr;
     check(TRITONBACKEND_RequestOutputName(request, index, &name));
-    names.insert(name);
+    if (output.name == name) return true;
   }
-  return names;
+  return false;
 }
 
 void send(Call& call, const Failure* failure) {
@@ -123,10 +118,9 @@ void Instance::execute(TRITONBACKEND_ModelInstance* instance, TRITONBACKEND_Requ
     int64_t row = 0;
     for (Call* call : some) {
       try {
-        std::set<std::string> names = wanted_outputs(call->request);
         for (size_t at = 0; at < outputs.size(); ++at) {
           const TensorConfig& output = config.outputs[at];
-          if (!wants(names, output)) continue;
+          if (!wants(call->request, output)) continue;
           if (output.datatype == TYPE_BYTES) {
             auto strings = outputs[at].toListRef();
             write_strings(call->response, output, batched ? strings.slice(row, call->rows) : strings, batched);

@@ -6,15 +6,27 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/runtime/jit_exception.h>
 #include <torch/csrc/jit/serialization/import.h>
+#include <torch/version.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <future>
 #include <sstream>
+#include <thread>
 
 #include "tensors.h"
 
 namespace pytorch_backend {
 
 namespace {
+
+// For each call of the probe. A request to such a model would have to be answered within SERVE_TIMEOUT_SECONDS. The
+// variable is for tests, which would wait for two minutes otherwise.
+std::chrono::seconds probe_limit() {
+  const char* text = std::getenv("NCF_PROBE_SECONDS");
+  return std::chrono::seconds(text == nullptr ? 120 : std::max(1, std::atoi(text)));
+}
 
 std::string shape_text(c10::IntArrayRef shape) {
   std::ostringstream text;
@@ -31,6 +43,17 @@ std::vector<c10::IValue> results_of(const c10::IValue& value) {
     return values;
   }
   return {value};
+}
+
+// PyTorch's words for a file that it does not read, as a short line that ends with what to do.
+std::string reason_of(std::string words) {
+  bool newer = words.find("maximum supported version") != std::string::npos || words.starts_with("Unknown builtin op");
+  bool pickle = words.find("locating file constants.pkl") != std::string::npos;
+  if (size_t place = words.find("] . "); words.starts_with("[enforce") && place != std::string::npos) words.erase(0, place + 4);
+  words.resize(std::min({words.size(), words.find('\n'), words.find(". This is"), words.find(". The version")}));
+  if (newer) return words + "; export it with torch " TORCH_VERSION " or an older one";
+  if (pickle) return words + "; write it with torch.jit.script(model).save(), not with torch.save()";
+  return words + "; copy it again, or export the model again";
 }
 
 bool is_strings(const c10::IValue& value) {
@@ -68,7 +91,13 @@ const torch::jit::Module& Model::on(c10::Device device) {
   auto found = modules_.find(device.str());
   if (found == modules_.end()) {
     torch::jit::Module module = load(device);
-    if (modules_.empty()) signature_ = read_signature(module.get_method("forward").function().getSchema(), config);
+    if (modules_.empty()) {
+      try {
+        signature_ = read_signature(module.get_method("forward").function().getSchema(), config);
+      } catch (const Failure& failure) {
+        throw does_not_fit(failure);
+      }
+    }
     found = modules_.emplace(device.str(), std::move(module)).first;
     probe(found->second, device);
   }
@@ -84,7 +113,7 @@ torch::jit::Module Model::load(std::optional<c10::Device> device) const {
   } catch (const std::exception& error) {
     std::string words = error.what();
     if (auto* raised = dynamic_cast<const c10::Error*>(&error)) words = raised->what_without_backtrace();
-    throw Failure(ERROR_INVALID_ARG, path_ + " cannot be loaded as TorchScript: " + words.substr(0, words.find('\n')));
+    throw Failure(ERROR_INVALID_ARG, path_ + " cannot be loaded as TorchScript: " + reason_of(words));
   }
 }
 
@@ -128,60 +157,81 @@ std::vector<c10::IValue> Model::forward(
   return outputs;
 }
 
-void Model::probe(const torch::jit::Module& module, c10::Device device) const {
-  if (config.warmed_up) return;  // Triton's own warm-up requests do the same, with better values
+std::vector<c10::IValue> Model::zeros(int64_t rows, c10::Device device) const {
   std::vector<c10::IValue> inputs;
-  int64_t rows = config.max_batch_size > 0 ? 1 : 0;
   for (const TensorConfig& input : config.inputs) {
-    std::vector<int64_t> shape(rows, 1);
-    for (int64_t size : input.dims) shape.push_back(std::max<int64_t>(size, size < 0 ? 1 : 0));
+    std::vector<int64_t> shape(config.max_batch_size > 0 ? 1 : 0, rows);
+    for (int64_t size : input.dims) shape.push_back(size < 0 ? 1 : size);
     if (input.datatype == TYPE_BYTES) {
-      int64_t count = 1;
-      for (int64_t size : shape) count *= size;
-      inputs.emplace_back(c10::List<std::string>());
-      for (; count > 0; --count) inputs.back().toList().push_back(std::string());
+      c10::List<std::string> strings;
+      strings.resize(c10::multiply_integers(shape));
+      inputs.emplace_back(std::move(strings));
     } else {
       inputs.emplace_back(at::zeros(shape, at::TensorOptions(scalar_type(input.datatype)).device(device)));
     }
   }
-  prepare_thread();
+  return inputs;
+}
+
+void Model::probe(const torch::jit::Module& module, c10::Device device) const {
+  if (config.warmed_up) return;  // Triton's own warm-up requests do the same, with better values
   // PyTorch records the first call and optimises at the second: after these the first request is as fast as any.
-  for (int call = 0; call < 2; ++call) {
+  std::vector<int64_t> calls{1, 1};
+  if (config.max_batch_size > 1) calls.push_back(2);  // a model that is not made for batches shows it here
+  for (int64_t rows : calls) {
+    std::packaged_task<void()> call([self = shared_from_this(), module, inputs = zeros(rows, device), rows] {
+      const Config& config = self->config;
+      self->prepare_thread();
+      std::vector<c10::IValue> outputs = self->forward(module, inputs);
+      for (size_t at = 0; at < outputs.size(); ++at) {
+        check_output(outputs[at], config.outputs[at], config.max_batch_size > 0 ? rows : 0);
+      }
+    });
+    std::future<void> ended = call.get_future();
+    std::thread thread(std::move(call));
+    const std::chrono::seconds limit = probe_limit();
+    if (ended.wait_for(limit) != std::future_status::ready) {
+      thread.detach();
+      throw Failure(
+          ERROR_INVALID_ARG, path_ + " did not end a call with zeros within " + std::to_string(limit.count()) +
+                                 " s, and uses a processor core until tritonserver is started again; if it does not "
+                                 "loop but is slow, configure a model_warmup, which takes the place of this call");
+    }
+    thread.join();
     try {
-      std::vector<c10::IValue> outputs = forward(module, inputs);
-      for (size_t at = 0; at < outputs.size(); ++at) check_output(outputs[at], config.outputs[at], rows);
+      ended.get();
+    } catch (const Failure& failure) {
+      throw does_not_fit(failure);
     } catch (const std::exception& error) {
       throw Failure(
-          ERROR_INVALID_ARG, path_ + " does not fit its config.pbtxt: one call with zeros failed: " +
-                                 failure_of(error).what() +
-                                 ". If zeros are no valid input of this model, configure a model_warmup");
+          ERROR_INVALID_ARG, path_ + " failed in a call with zeros: " + failure_of(error).what() +
+                                 "; if zeros are no valid input of it, configure a model_warmup");
     }
   }
 }
 
+Failure Model::does_not_fit(const Failure& failure) const {
+  return Failure(ERROR_INVALID_ARG, path_ + " does not fit its config.pbtxt: " + failure.what());
+}
+
 void check_output(const c10::IValue& value, const TensorConfig& output, int64_t rows) {
-  std::string promised = "output " + output.name + " is configured as " + type_name(output.datatype);
+  auto fail = [&output](const std::string& found) {
+    throw Failure(
+        ERROR_INTERNAL, "output " + output.name + " is configured as " + type_name(output.datatype) +
+                            ", but forward returned " + found);
+  };
+  auto for_rows = [rows] { return " for " + std::to_string(rows) + " rows"; };
   if (output.datatype == TYPE_BYTES) {
-    if (!is_strings(value)) throw Failure(ERROR_INTERNAL, promised + ", but forward returned no List[str]");
+    if (!is_strings(value)) fail("no List[str]");
     int64_t count = static_cast<int64_t>(value.toListRef().size());
-    if (rows > 0 && count != rows) {
-      throw Failure(
-          ERROR_INTERNAL, promised + ", but forward returned " + std::to_string(count) + " strings for " +
-                              std::to_string(rows) + " rows");
-    }
+    if (rows > 0 && count != rows) fail(std::to_string(count) + " strings" + for_rows());
     return;
   }
-  if (!value.isTensor() || !value.toTensor().defined()) {
-    throw Failure(ERROR_INTERNAL, promised + ", but forward returned " + value.tagKind());
-  }
+  if (!value.isTensor() || !value.toTensor().defined()) fail(value.tagKind());
   const at::Tensor& tensor = value.toTensor();
-  if (tensor.scalar_type() != scalar_type(output.datatype)) {
-    throw Failure(ERROR_INTERNAL, promised + ", but forward returned " + c10::toString(tensor.scalar_type()));
-  }
+  if (tensor.scalar_type() != scalar_type(output.datatype)) fail(c10::toString(tensor.scalar_type()));
   if (rows > 0 && (tensor.dim() == 0 || tensor.size(0) != rows)) {
-    throw Failure(
-        ERROR_INTERNAL, promised + ", but forward returned the shape " + shape_text(tensor.sizes()) + " for " +
-                            std::to_string(rows) + " rows");
+    fail("the shape " + shape_text(tensor.sizes()) + for_rows());
   }
 }
 
@@ -197,7 +247,7 @@ void Model::set_process_options() const {
     torch::jit::getProfilingMode() = config.flag("ENABLE_JIT_PROFILING", true);
   }
   int64_t threads = config.number("INTER_OP_THREAD_COUNT", 0);
-  if (threads == 0 || threads == at::get_num_interop_threads()) return;
+  if (threads == 0 || threads == static_cast<int64_t>(at::get_num_interop_threads())) return;
   try {
     at::set_num_interop_threads(static_cast<int>(threads));
   } catch (const c10::Error&) {  // PyTorch takes it once a process, before its first use

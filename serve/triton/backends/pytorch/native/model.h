@@ -4,6 +4,7 @@
 #include <torch/csrc/jit/api/module.h>
 
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -16,7 +17,8 @@ namespace pytorch_backend {
 // The words of a failure that a caller can use: the last line, without PyTorch's C++ stack.
 Failure failure_of(const std::exception& error);
 
-class Model {
+// Held by shared pointers, because a call that does not end (see `probe`) goes on using it.
+class Model : public std::enable_shared_from_this<Model> {
  public:
   Model(std::string name, const std::string& folder, uint64_t version, Config config);
 
@@ -27,6 +29,7 @@ class Model {
   std::vector<c10::IValue> forward(const torch::jit::Module& module, const std::vector<c10::IValue>& inputs) const;
 
   // Run the module on zeros, so that a configuration which does not fit is refused at load and not at every request.
+  // A call that does not end is left alone in its thread, because nothing can stop it.
   void probe(const torch::jit::Module& module, c10::Device device) const;
 
   // The thread settings of a configuration hold for the thread that calls, so every instance's thread calls this.
@@ -36,6 +39,8 @@ class Model {
   const std::string name;
 
  private:
+  Failure does_not_fit(const Failure& failure) const;
+  std::vector<c10::IValue> zeros(int64_t rows, c10::Device device) const;
   torch::jit::Module load(std::optional<c10::Device> device) const;
   void set_process_options() const;
 

@@ -7,16 +7,15 @@ namespace pytorch_backend {
 
 namespace {
 
-// The bytes that a shape needs. Throws Failure if a shape overflows or the request sent other bytes.
-void check_size(const InputView& view, const TensorConfig& input, size_t element) {
+// The bytes that elements of a size need in a shape. Throws Failure if they are more than can be.
+uint64_t bytes_of(c10::IntArrayRef shape, const TensorConfig& input, uint64_t element) {
   uint64_t bytes = element;
-  bool over = false;
-  for (int64_t size : view.shape) over |= size < 0 || __builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes);
-  if (over || bytes != view.byte_size) {
-    throw Failure(
-        ERROR_INVALID_ARG, "input " + input.name + " has " + std::to_string(view.byte_size) +
-                               " bytes, its shape needs " + (over ? "more than can be" : std::to_string(bytes)));
+  for (int64_t size : shape) {
+    if (size < 0 || __builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes)) {
+      throw Failure(ERROR_INVALID_ARG, "input " + input.name + " has a shape of more elements than can be");
+    }
   }
+  return bytes;
 }
 
 void* output_buffer(
@@ -57,7 +56,10 @@ at::ScalarType scalar_type(TRITONSERVER_DataType datatype) {
 InputView::InputView(TRITONBACKEND_Request* request, const std::string& name) {
   const int64_t* sizes = nullptr;
   uint32_t dims = 0;
-  check(TRITONBACKEND_RequestInput(request, name.c_str(), &input));
+  if (auto* missing = TRITONBACKEND_RequestInput(request, name.c_str(), &input)) {
+    TRITONSERVER_ErrorDelete(missing);
+    throw Failure(ERROR_INVALID_ARG, "input " + name + " is missing; this backend needs inputs that are optional, too");
+  }
   check(TRITONBACKEND_InputProperties(input, nullptr, &datatype, &sizes, &dims, &byte_size, &buffers));
   shape = c10::IntArrayRef(sizes, dims);
 }
@@ -75,7 +77,11 @@ std::pair<const char*, uint64_t> InputView::buffer(uint32_t index, c10::Device& 
 at::Tensor tensor_of(const InputView& view, const TensorConfig& input) {
   at::ScalarType type = scalar_type(input.datatype);
   size_t element = c10::elementSize(type);
-  check_size(view, input, element);
+  if (uint64_t bytes = bytes_of(view.shape, input, element); bytes != view.byte_size) {
+    throw Failure(
+        ERROR_INVALID_ARG, "input " + input.name + " has " + std::to_string(view.byte_size) +
+                               " bytes, its shape needs " + std::to_string(bytes));
+  }
   c10::Device device = c10::kCPU;
   if (view.buffers == 1) {
     auto [data, bytes] = view.buffer(0, device);
@@ -108,10 +114,8 @@ void append_strings(const InputView& view, const TensorConfig& input, c10::List<
     if (!device.is_cpu()) throw Failure(ERROR_INVALID_ARG, "input " + input.name + " lies in GPU memory; send it from the CPU");
     all.append(data, bytes);
   }
-  int64_t expected = 1;
-  for (int64_t size : view.shape) expected *= size;
+  uint64_t expected = bytes_of(view.shape, input, 1), found = 0;
   size_t at = 0;
-  int64_t found = 0;
   for (; at < all.size(); ++found) {
     uint32_t length = 0;
     if (all.size() - at < sizeof length) break;
@@ -152,7 +156,7 @@ void write_strings(TRITONBACKEND_Response* response, const TensorConfig& output,
   c10::Device device = c10::kCPU;
   void* buffer = output_buffer(response, output, shape, bytes.size(), device);
   if (!device.is_cpu()) throw Failure(ERROR_INTERNAL, "output " + output.name + ": strings cannot be written into GPU memory");
-  std::memcpy(buffer, bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(buffer, bytes.data(), bytes.size());  // without bytes there is no buffer
 }
 
 }  // namespace pytorch_backend
