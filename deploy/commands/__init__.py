@@ -1,0 +1,1 @@
+"""`ncf-deploy …` on the command line; the only room with click."""

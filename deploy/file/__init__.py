@@ -1,0 +1,1 @@
+"""The declared file: its fields, and errors that name the line and the nearest key."""
