@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+SHOWN = 60
+
 
 class InputError(Exception):
-    """An input of the user is wrong; the message names the value and the remedy, and the command exits with 2."""
+    """An input of the user is wrong; the message names the value and the remedy, and the command exits with 2.
+
+    `remedy` are fields of `Columns` and `Reading` with which the data can perhaps be read; `ncf inspect` tries them.
+    """
+
+    def __init__(self, message: str, **remedy: Any) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+def brief(value: object) -> str:
+    """A value of the user in a message: of bounded length, and with `\\x1b` in place of a control character."""
+    text = str(value)
+    text = text[:SHOWN] + "…" if len(text) > SHOWN else text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 NO_TORCH = (

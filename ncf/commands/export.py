@@ -15,13 +15,11 @@ PATH = click.Path(path_type=Path)
 @click.command(short_help="Write a run into a Triton model repository.")
 @click.option("--run", "run_directory", type=PATH, required=True, help="A run directory of `ncf train`.")
 @click.option("--repository", type=PATH, required=True, help="A Triton model repository; made if it is not there.")
-@click.option("--name", required=True, help="Name of the recommender; NAME, NAME_topk and NAME_query are written.")
+@click.option("--name", required=True, help="Name of the recommender; NAME and NAME_query are written.")
 @click.option("--version", type=int, help="Version to write. [default: the next free one]")
 @click.option("--k", type=int, default=DEFAULT_K, show_default=True, help="Most recommendations in an answer.")
 @click.option("--items", "items_file", type=PATH, help="A CSV, TSV or Parquet file with metadata of the items.")
-@click.option(
-    "--item-column", default="item_id", show_default=True, help="The column of --items with the ids of the items."
-)
+@click.option("--item-column", help="The column of ids in --items. [default: item_id]")
 @click.option(
     "--device",
     type=click.Choice(DEVICES),
@@ -30,7 +28,13 @@ PATH = click.Path(path_type=Path)
     help="Where Triton runs the models; auto: on a GPU if the server finds one.",
 )
 @click.option(
-    "--serving", type=PATH, help="A JSON file with batch sizes, queue delays and instances of score, topk and query."
+    "--with-topk/--without-topk",
+    default=None,
+    help="Also write NAME_topk, which takes a user_index alone, for requests to Triton itself. [default: as the newest "
+    "version in the repository; a new recommender has none]",
+)
+@click.option(
+    "--serving", type=PATH, help="A JSON file with batch sizes, queue delays and instances of score, query and topk."
 )
 def export(
     run_directory: Path,
@@ -39,8 +43,9 @@ def export(
     version: int | None,
     k: int,
     items_file: Path | None,
-    item_column: str,
+    item_column: str | None,
     device: str,
+    with_topk: bool | None,
     serving: Path | None,
 ) -> None:
     """Write a run into a Triton model repository as TorchScript, after a comparison with the trained model.
@@ -48,14 +53,15 @@ def export(
     A running `serve` loads a new version of a recommender by itself. Requests can return the columns of --items, such
     as title and category, with recommendations, and filter by them.
 
-    --serving sets max_batch_size, max_queue_delay_microseconds and instances of score, topk and query in the
+    --serving sets max_batch_size, max_queue_delay_microseconds and instances of score, query and topk in the
     config.pbtxt of a new recommender. `make bench` writes such a file, export_preset.json:
-    {"score": {"max_batch_size": 1024, "instances": 2}, "topk": {"max_queue_delay_microseconds": 500}}
+    {"score": {"max_batch_size": 1024, "instances": 2}, "query": {"max_queue_delay_microseconds": 500}}
 
     \b
     Examples:
       ncf export --run runs/first --repository model_repository --name ncf_first
       ncf export --run runs/second --repository model_repository --name ncf_first --items items.csv
+      ncf export --run runs/first --repository for_triton --name ncf_first --with-topk
       ncf export --run runs/first --repository tuned --name ncf_first --serving export_preset.json
     """
     from ncf.data.item_columns import read_items
@@ -63,13 +69,17 @@ def export(
     from ncf.export.serving_settings import read_serving
     from ncf.training.run_directory import load_run
 
+    if item_column and not items_file:
+        raise InputError(
+            f"--item-column is '{item_column}', a column of --items, which is not given; give both or none"
+        )
     settings = read_serving(serving) if serving else None
     run = load_run(run_directory)
-    columns = read_items(items_file, run.items, item_column) if items_file else []
-    exported = export_run(run, repository, name, version, k, device, columns, settings)
+    columns = read_items(items_file, run.items, item_column or "item_id") if items_file else []
+    exported = export_run(run, repository, name, version, k, device, columns, settings, with_topk)
     click.echo(
-        f"wrote {exported.score}, {exported.topk.name} and {exported.query.name}, version {exported.version}, "
-        f"K = {exported.k}" + (f", items with {', '.join(column.name for column in columns)}" if columns else "")
+        f"wrote {exported.listed}, version {exported.version}, K = {exported.k}"
+        + (f", items with {', '.join(column.name for column in columns)}" if columns else "")
     )
 
 

@@ -12,14 +12,18 @@ import click
 
 from ncf.commands.evaluate import evaluate
 from ncf.commands.export import export, rollback
+from ncf.commands.inspect import inspect
 from ncf.commands.prepare import prepare
+from ncf.commands.recommend import recommend
 from ncf.commands.sample import sample
 from ncf.commands.train import train
+from ncf.commands.tune import tune
+from ncf.commands.vectors import vectors
 from ncf.errors import NO_TORCH, InputError, LostProcessError
 
 
 @click.group(
-    commands=[sample, prepare, train, evaluate, export, rollback],
+    commands=[sample, inspect, prepare, train, tune, evaluate, recommend, vectors, export, rollback],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(package_name="ncf-triton")
@@ -29,6 +33,7 @@ def cli() -> None:
     \b
     Examples:
       ncf sample food --output food.csv
+      ncf inspect --data food.csv
       ncf train --data food.csv --output runs/food
       ncf evaluate --run runs/food --data food.csv
       ncf export --run runs/food --repository model_repository --name ncf_food_model

@@ -11,37 +11,27 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from ncf.commands.reading import DATA, reading_options, split_options, take_reading
+from ncf.commands.reading import PATH as DATA_PATH
+from ncf.errors import InputError
+
 PATH = click.Path(path_type=Path)
 
 
 @click.command(short_help="Write data of any size for `ncf train`.")
-@click.option(
-    "--data",
-    type=PATH,
-    multiple=True,
-    required=True,
-    help="A CSV, TSV or Parquet file, or a folder of such files; can be repeated.",
-)
+@click.option("--data", type=DATA_PATH, multiple=True, required=True, help=DATA)
 @click.option("--output", type=PATH, required=True, help="The folder to write, for `ncf train --data`.")
-@click.option(
-    "--held-out", type=int, default=1, show_default=True, help="Latest items of each user kept for evaluation."
-)
+@split_options
 @click.option("--min-user-interactions", type=int, default=1, show_default=True, help="Leave out users with fewer.")
 @click.option("--min-item-interactions", type=int, default=1, show_default=True, help="Leave out items with fewer.")
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Chooses held-out items if there are no timestamps."
-)
-@click.option("--user-column", help="[default: user_id]")
-@click.option("--item-column", help="[default: item_id]")
-@click.option("--weight-column", help="[default: weight, if there is one]")
-@click.option("--timestamp-column", help="[default: timestamp, if there is one]")
+    "--split-seed", "--seed", "seed", type=int, default=0, show_default=True,
+    help="Chooses held-out items if there are no timestamps.",
+)  # fmt: skip
+@reading_options
 def prepare(
     data: tuple[Path, ...],
     output: Path,
-    user_column: str | None,
-    item_column: str | None,
-    weight_column: str | None,
-    timestamp_column: str | None,
     **options: Any,
 ) -> None:
     """Write interactions that do not fit into memory into a folder that `ncf train` memory-maps.
@@ -57,18 +47,22 @@ def prepare(
       ncf prepare --data parts/ --output prepared --min-user-interactions 5 --min-item-interactions 5
       ncf train --data prepared --output runs/large
     """
-    from ncf.data.interactions import Columns
+    from ncf.data.load import has_own_split
     from ncf.data.prepare import prepare as prepare_data
     from ncf.data.splits import SplitOptions
 
-    given = {"user_id": user_column, "item_id": item_column, "weight": weight_column, "timestamp": timestamp_column}
-    columns = Columns(**{name: value for name, value in given.items() if value is not None})
+    if own := [path for path in data if has_own_split(path)]:
+        raise InputError(f"{own[0]} has a split of its own, which ncf train takes as it is; give files of interactions")
+    columns, reading = take_reading(options)
+    options = {name: value for name, value in options.items() if value is not None}
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM leaves nothing behind either
     try:
         with PrepareProgress() as progress:
-            made = prepare_data(data, output, SplitOptions(columns, **options), progress)
+            made = prepare_data(data, output, SplitOptions(columns, reading, **options), progress)
     finally:
         signal.signal(signal.SIGTERM, before)
+    for line in made.look:
+        click.echo(line, err=True)
     click.echo(
         f"wrote {output}: {made.num_users:,} users, {made.num_items:,} items, {made.num_train:,} interactions to train "
         f"on, {made.num_validation:,} to choose the epoch by and {made.num_held_out:,} held out"

@@ -9,6 +9,8 @@ import click
 from ncf.data.sample import CATALOGUES
 from ncf.errors import InputError
 
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (*SEPARATORS, ".parquet")
 PATH = click.Path(path_type=Path)
 
 
@@ -23,7 +25,6 @@ def sample(catalogue: str, output: Path) -> None:
       ncf sample fashion --output fashion.parquet
     """
     from ncf.data.sample import generate
-    from ncf.data.tables import SEPARATORS, SUFFIXES
 
     suffix = output.suffix.lower()
     if suffix not in SUFFIXES:

@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+LISTED = ("Recall@20", "NDCG@20", "Recall@10", "NDCG@10", "MAP@10")  # as many as fit beside the leads
+
 
 def print_tables(document: dict[str, Any]) -> None:
-    """Print a document of `ncf evaluate --json` as a table for each protocol."""
-    from ncf.evaluation.comparison import PROTOCOLS
-    from ncf.evaluation.words import CLEAR, label, margin_text, scorers, settings_text
+    """Print what matters most of a document of `ncf evaluate --json`: a table for each protocol, and one beyond."""
+    from ncf.evaluation.words import BEYOND, HEADLINES, PROTOCOLS, label, protocols, scorers, settings_text
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-    for protocol, title in PROTOCOLS.items():
-        table = Table("")
-        for header in (*document["model"][protocol], *(["coverage"] if protocol == "full" else [])):
-            table.add_column(header, justify="right")
-        for metric in ("HR@10", "NDCG@10"):
-            table.add_column(f"ahead in {metric}", justify="right")
+    shown = protocols(document)
+    for protocol in shown:
+        metrics = LISTED if protocol == "lists" else list(document["model"][protocol])
+        table = table_of([*metrics, *(f"ahead in {metric}" for metric in HEADLINES[protocol])])
         for name in scorers(document):
-            cells = [f"{value:.4f}" for value in document[name][protocol].values()]
-            if protocol == "full":
-                cells.append(f"{document['coverage'][name]:.4f}")
-            for margin in document["margins"].get(name, {}).get(protocol, {}).values():
-                weak = abs(margin["z"]) < CLEAR
-                cells.append(f"[dim]{margin_text(margin)}[/dim]" if weak else margin_text(margin))
-            table.add_row(label(document, name), *cells)
-        console.print(f"{title} ({document['held_out']:,} items of {document['users']:,} users)")
+            cells = [f"{document[name][protocol][metric]:.4f}" for metric in metrics]
+            margins = document["margins"].get(name, {}).get(protocol)
+            leads = [lead(margins[metric]) for metric in HEADLINES[protocol]] if margins else []
+            table.add_row(label(document, name), *cells, *leads)
+        console.print(f"{PROTOCOLS[protocol]} ({document['held_out']:,} items of {document['users']:,} users)")
+        console.print(table)
+    if shown:
+        table = table_of(BEYOND)
+        for name in scorers(document):
+            table.add_row(label(document, name), *(f"{document[name]['lists'][metric]:.4f}" for metric in BEYOND))
+        console.print("what the top 10 of these users are like")
         console.print(table)
     console.print(settings_text(document), soft_wrap=True)
+
+
+def table_of(headers: Iterable[str]) -> Table:
+    table = Table("")
+    for header in headers:
+        table.add_column(header, justify="right")
+    return table
+
+
+def lead(margin: dict[str, Any]) -> str:
+    """A lead with its interval, dim if it may be chance."""
+    from ncf.evaluation.words import is_clear, margin_text
+
+    return margin_text(margin) if is_clear(margin) else f"[dim]{margin_text(margin)}[/dim]"

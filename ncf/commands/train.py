@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ncf.commands.reading import DATA, reading_options, split_options, take_reading
+from ncf.commands.reading import PATH as DATA_PATH
 from ncf.training.config import AMONG, DEVICES, LOSSES, MODEL_NAMES, PRECISIONS, SCHEDULES, seconds
-from ncf.training.presets import PRESETS
 
 PATH = click.Path(path_type=Path)
 
 
 @click.command(short_help="Train a model and write a run directory.")
-@click.option("--data", type=PATH, required=True, help="A CSV, TSV or Parquet file, or a folder (paper's or prepared).")
+@click.option("--data", type=DATA_PATH, multiple=True, required=True, help=DATA)
 @click.option("--output", type=PATH, required=True, help="The run directory to write.")
 @click.option(
     "--preset",
-    type=click.Choice(list(PRESETS)),
     metavar="NAME",
     help="Named settings to start from: ml-1m, ml-1m-fast, ml-1m-best, ml-1m-pure (docs/results.md); the paper's "
-    "paper-neumf-N and paper-neumf-N-pretrained, N 8, 16, 32 or 64.",
+    "paper-neumf-N and paper-neumf-N-pretrained, N 8, 16, 32 or 64; or a file of `ncf tune`, best.json.",
 )
 @click.option("--model", type=click.Choice(MODEL_NAMES), help="[default: gmf]")
 @click.option("--num-factors", type=int, help="Size of GMF's embeddings and of the last MLP layer. [default: 32]")
@@ -52,10 +53,11 @@ PATH = click.Path(path_type=Path)
 @click.option("--fold-factors", type=int, help="gmf: factors of the folded model. [default: those of its members]")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Of large products. [default: auto, by the hardware]")
 @click.option("--seed", type=int, help="[default: 0]")
+@click.option("--split-seed", type=int, help="Chooses held-out items, and negatives of evaluations. [default: --seed]")
 @click.option(
     "--validation", type=int, help="Items of each user that choose the best epoch; 0: keep the last. [default: 1]"
 )
-@click.option("--held-out", type=int, help="Items of each user kept for `ncf evaluate`. [default: 1]")
+@split_options
 @click.option("--min-user-interactions", type=int, help="Leave out users with fewer. [default: 1]")
 @click.option("--min-item-interactions", type=int, help="Leave out items with fewer. [default: 1]")
 @click.option("--max-time", help="Stop after the epoch that exceeds it, such as 90, 30m or 2h; the best epoch is kept.")
@@ -63,12 +65,9 @@ PATH = click.Path(path_type=Path)
 @click.option("--checkpoints", type=PATH, help="Folder of the checkpoints. [default: checkpoints in --output]")
 @click.option("--tensorboard", type=PATH, help="Folder for TensorBoard's event files.")
 @click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
-@click.option("--user-column", help="[default: user_id]")
-@click.option("--item-column", help="[default: item_id]")
-@click.option("--weight-column", help="[default: weight, if there is one]")
-@click.option("--timestamp-column", help="[default: timestamp, if there is one]")
+@reading_options
 def train(
-    data: Path,
+    data: tuple[Path, ...],
     output: Path,
     preset: str | None,
     device: str,
@@ -76,40 +75,41 @@ def train(
     resume: bool,
     checkpoints: Path | None,
     tensorboard: Path | None,
-    user_column: str | None,
-    item_column: str | None,
-    weight_column: str | None,
-    timestamp_column: str | None,
     **overrides: Any,
 ) -> None:
     """Train a model and write a run directory.
 
+    Before anything else it says what was read: rows, columns that are used and not used, rows left out, and how the
+    held-out items were chosen. `ncf inspect` says it without training, and finds the options that a file needs. A
+    folder may also be one of `ncf prepare`, or have a split of its own in the format of the NCF paper or of LightGCN.
+
     One item of each user is held out for `ncf evaluate` (the latest, or a random item without timestamps), and one more
-    to choose the best epoch. Ctrl-C stops the training and keeps the best epoch so far. With --resume a run that was
-    killed continues, and its result is the same as without the interruption.
+    to choose the best epoch. --split time cuts at one time instead, ratio holds out a share of each user's items, and
+    --test takes the held-out items from a file (docs/training.md, Protocols). Ctrl-C stops the training and keeps the
+    best epoch so far. With --resume a run that was killed continues, and its result is the same as without the
+    interruption.
 
     \b
     Examples:
       ncf train --data ratings.csv --output runs/first
       ncf train --data ratings.tsv --output runs/gmf --model gmf --num-factors 64 --user-column customer
+      ncf train --data 2025.csv.gz --data 2026.csv.gz --output runs/both --min-weight 4
+      ncf train --data ratings.csv --output runs/time --split time --test-share .1
       ncf train --data ml-1m/ --output runs/ml-1m --preset ml-1m-best
       ncf train --data ratings.csv --output runs/first --resume
       torchrun --nproc-per-node 2 -m ncf train --data ratings.csv --output runs/two --negatives 4
     """
-    from ncf.data.interactions import Columns
     from ncf.training.presets import configure
     from ncf.training.progress import metrics
     from ncf.training.run import Life, choose_device, train_run
 
-    given = {"user_id": user_column, "item_id": item_column, "weight": weight_column, "timestamp": timestamp_column}
-    columns = Columns(**{name: value for name, value in given.items() if value is not None})
-    config = configure(preset, {**overrides, "columns": columns})
-    life = Life(resume, checkpoints, seconds(max_time) if max_time else math.inf, tensorboard)
+    columns, reading = take_reading(overrides)
+    config = configure(preset, {**overrides, "columns": columns, "reading": reading})
+    life = Life(
+        resume, checkpoints, seconds(max_time) if max_time else math.inf, tensorboard, say=partial(click.echo, err=True)
+    )
     result = train_run(data, output, config, choose_device(device), life)
     if result is None:
         return
-    best = f"best epoch {result.best.epoch} of {len(result.epochs)}"
-    if result.config.is_folded:
-        best = f"folded from {len({epoch.stage for epoch in result.epochs})} models"
-    figures = metrics(result.best.loss, result.best.hit_rate_at_10, result.best.ndcg_at_10)
-    click.echo(f"wrote {output}: {best} ({result.stopped}), {figures}")
+    figures = metrics(result.loss, result.hit_rate_at_10, result.ndcg_at_10)
+    click.echo(f"wrote {output}: {result.origin} ({result.stopped}){', ' if figures else ''}{figures}")

@@ -22,16 +22,6 @@ ROWS_AT_ONCE = 2**22  # rows of a mapped array that are copied at a time
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Names of the four columns in the header; the columns `weight` and `timestamp` may be missing."""
-
-    user_id: str = "user_id"
-    item_id: str = "item_id"
-    weight: str = "weight"
-    timestamp: str = "timestamp"
-
-
-@dataclass(frozen=True)
 class IdIndex:
     """Raw ids and their indices 0..n-1: `ids[index]` is the raw id, String or Int64, unique and sorted."""
 
@@ -138,6 +128,19 @@ def from_table(table: pl.DataFrame, users: IdIndex | None = None, items: IdIndex
         table["weight"].to_numpy().astype(np.float32) if "weight" in table.columns else None,
         table["timestamp"].to_numpy() if "timestamp" in table.columns else None,
     )
+
+
+def latest_of_pairs(table: pl.DataFrame, sum_repeats: bool = False) -> pl.DataFrame:
+    """The latest row of each pair of indices `user` and `item`, in the order of `time`, if there is one, and `row`.
+
+    `sum_repeats`: with the sum of the pair's weights. Sorting takes half of the memory of a hash table of the pairs.
+    """
+    order = [name for name in ("time", "row") if name in table.columns]
+    table = table.sort("user", "item", *order)
+    last = (pl.col("user") != pl.col("user").shift(-1)) | (pl.col("item") != pl.col("item").shift(-1))
+    if sum_repeats:
+        table = table.with_columns(pl.col("weight").sum().over("user", "item"))
+    return table.filter(last.fill_null(True)).sort(order)
 
 
 def require_two(users: IdIndex, items: IdIndex, counts: IntArray, where: Path | str) -> None:

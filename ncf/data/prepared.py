@@ -8,7 +8,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +23,7 @@ from ncf.errors import InputError
 
 MANIFEST = "prepared.json"
 FORMAT = "interactions prepared by ncf"
-VERSION = 1
+VERSION = 2
 
 # One file for each array. The rows of `train` are sorted by user, then by item; user u has rows indptr[u]..indptr[u+1].
 ARRAYS = (
@@ -41,7 +41,7 @@ BLOCK = 2**20
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of prepared.json; `columns` are the names of the four columns, None for a missing column."""
+    """The content of prepared.json: `columns` are the names of those that were used, `look` what was read."""
 
     format: str
     version: int
@@ -50,17 +50,23 @@ class Manifest:
     num_train: int
     num_held_out: int
     num_validation: int
-    columns: dict[str, str | None]
+    columns: dict[str, str]
     seed: int
     held_out: int
     min_user_interactions: int
     min_item_interactions: int
+    look: list[str]
     sha256: dict[str, str]
     fingerprint: str
+    split: str = "leave-one-out"
+    test_share: float | None = None
 
     def make_fingerprint(self) -> str:
         """A digest of the manifest with the sums of all files: folders with equal fingerprints hold the same split."""
-        known = {name: value for name, value in asdict(self).items() if name != "fingerprint"}
+        later = {each.name: each.default for each in fields(self) if each.default is not MISSING}
+        known = {name: value for name, value in asdict(self).items() if name not in ("look", "fingerprint")}
+        # Folders of before lack the fields that have a default, and keep their digest.
+        known = {name: value for name, value in known.items() if name not in later or value != later[name]}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
@@ -169,7 +175,8 @@ def _read_manifest(path: Path) -> Manifest:
                 f"{path.parent} is of version {values['version']} of the format and this is version {VERSION}; "
                 "prepare the data again"
             )
-        manifest = Manifest(**{field.name: values[field.name] for field in fields(Manifest)})
+        given = [each for each in fields(Manifest) if each.name in values or each.default is MISSING]
+        manifest = Manifest(**{each.name: values[each.name] for each in given})
         if manifest.make_fingerprint() != manifest.fingerprint:
             raise ValueError("it was changed")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:

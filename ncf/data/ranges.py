@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,8 @@ import polars as pl
 from ncf.data.interactions import count_indices
 from ncf.data.k_core import Mask
 from ncf.data.prepared import ArrayFile
-from ncf.data.splits import latest_rows, random_order
+from ncf.data.protocols import NumOf, latest_rows
+from ncf.data.random_order import Order
 
 OnProgress = Callable[[str, int, int], None]
 T = TypeVar("T")
@@ -55,20 +56,25 @@ def write_ranges(
     return paths
 
 
-def distinct(file: Path, record: np.dtype[Any], num_items: int) -> Rows:
-    """Sort the rows of a file by user and item, keep the latest of each pair, and map one file for each column."""
+def distinct(file: Path, record: np.dtype[Any], num_items: int, sum_repeats: bool) -> tuple[Rows, int]:
+    """Sort the rows of a file by user and item, merge those of a pair, and map one file for each column.
+
+    Of a pair the latest row stays, with the sum of the weights if so. Also returns the number of rows that went.
+    """
     rows = np.fromfile(file, record)
     file.unlink()
     frame = pl.DataFrame({name: rows[name] for name in record.names or ()})
     pair = pl.col("user").cast(pl.Int64) * num_items + pl.col("item")
     frame = frame.sort(pair, *(["time"] if "time" in frame.columns else []), "row")
+    if sum_repeats:
+        frame = frame.with_columns(pl.col("weight").sum().over(pair))
     frame = frame.filter((pair != pair.shift(-1)).fill_null(True))
     maps = {}
     for name in frame.columns:
         path = file.with_suffix(f".{name}.npy")
         np.save(path, frame[name].to_numpy())
         maps[name] = np.load(path, mmap_mode="r")
-    return maps
+    return maps, len(rows) - len(frame)
 
 
 def in_core(ranges: Iterable[Rows], users: Mask, items: Mask) -> Iterator[Rows]:
@@ -81,14 +87,18 @@ def in_core(ranges: Iterable[Rows], users: Mask, items: Mask) -> Iterator[Rows]:
 
 
 def write_arrays(
-    folder: Path, ranges: Iterable[Rows], num_users: int, with_weight: bool, seed: int, held_out: int
-) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
-    """Split the rows and write the arrays of a prepared folder.
+    folder: Path, ranges: Iterable[Rows], num_users: int, with_weight: bool, order: Order | None, nums: Sequence[NumOf]
+) -> tuple[npt.NDArray[np.int64], dict[str, int], npt.NDArray[Any] | None]:
+    """Split the rows, by `order` or else by their times, and write the arrays of a prepared folder.
 
-    Returns the number of items of each user [num_users], and the lengths of the arrays by name.
+    `nums` say how many rows of a user are held out, and how many of the others choose the epoch.
+
+    Returns the number of items of each user [num_users], the lengths of the arrays by name, and the first and last time
+    of held-out items, if there are times.
     """
     of_user, in_train = (np.zeros(num_users, np.int64) for _ in range(2))
     lengths = dict.fromkeys(("train", "held_out", "validation"), 0)
+    spans = []
     with ExitStack() as stack:
 
         def array(name: str, dtype: npt.DTypeLike) -> ArrayFile:
@@ -98,8 +108,10 @@ def write_arrays(
         weight = array("train_weight", np.float32) if with_weight else None
         for rows in ranges:
             user, item = rows["user"], rows["item"]
-            time = rows["time"] if "time" in rows else random_order(user, item, seed)
-            held, before = latest_rows(user, (time, rows["row"]), held_out)
+            time = order(user, item) if order else rows["time"]
+            held, before = latest_rows(user, (time, rows["row"]), *nums)
+            if "time" in rows and len(held):
+                spans += [time[held].min(), time[held].max()]
             keep = np.ones(len(user), bool)
             keep[held] = keep[before] = False
             for name, chosen in (("train", np.flatnonzero(keep)), ("held_out", held), ("validation", before)):
@@ -111,4 +123,4 @@ def write_arrays(
             of_user += count_indices(user, num_users)
             in_train += count_indices(user[keep], num_users)
         array("train_indptr", np.int64).append(np.append(0, in_train.cumsum()))
-    return of_user, lengths
+    return of_user, lengths, np.array(spans) if spans else None

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncf.errors import InputError
-from ncf.evaluation.words import CLEAR, label, margin_text, scorers, settings_text
+from ncf.evaluation.words import (
+    BEYOND,
+    HEADLINES,
+    PROTOCOLS,
+    interval_text,
+    is_clear,
+    label,
+    margin_text,
+    protocols,
+    scorers,
+    settings_text,
+)
 
 if TYPE_CHECKING:
     from ncf.evaluation.plots import Plot
 
+FIGURES = '<script type="application/json" id="figures">'  # in every report, and in no other page
+
 
 def check_writable(path: Path) -> None:
-    """Raises InputError if the name does not end in .html, the file cannot be written, or matplotlib is missing."""
+    """Raises InputError if the name does not end in .html, the file cannot be written, or matplotlib is missing.
+
+    An earlier report is replaced, any other page is refused.
+    """
     if find_spec("matplotlib") is None:
         raise InputError("--report draws with matplotlib, which is not installed here: pip install -r requirements.txt")
     if path.suffix.lower() != ".html":
@@ -26,6 +42,9 @@ def check_writable(path: Path) -> None:
     try:
         if path.exists() or path.is_symlink():
             path.open("ab").close()
+            there = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+            if there and FIGURES not in there:
+                raise InputError(f"--report {path} exists and is no report of `ncf evaluate`; choose another file")
         else:
             path.open("xb").close()
             path.unlink()
@@ -54,7 +73,6 @@ def page(
 
     `epochs` are the lines of metrics.jsonl; `about` names the run, the data and the time of the evaluation.
     """
-    from ncf.evaluation.comparison import PROTOCOLS
     from ncf.evaluation.plots import draw
 
     title = f"{document['model_kind']} on {Path(about['data']).name}"
@@ -67,13 +85,20 @@ def page(
         *(f"<li>{sentence}</li>" for sentence in verdict(document)),
         "</ul>",
     ]
-    for protocol, meaning in PROTOCOLS.items():
-        if document["model"][protocol]:
-            parts.append(f"<h2>{escape(meaning.capitalize())}</h2>{summary_table(document, protocol)}")
+    shown = protocols(document)
+    parts += [
+        f"<h2>{escape(sentence_case(PROTOCOLS[protocol]))}</h2>{summary_table(document, protocol)}"
+        for protocol in shown
+    ]
+    if shown:
+        parts.append(f"<h2>What the top 10 of these users are like</h2>{beyond_table(document)}")
     parts.append(
-        "<p class=note>“Ahead” is the model's lead over the baseline of that row; z is from a paired test over users, "
-        f"and a lead with |z| below {CLEAR:.0f} (set in grey) may be chance. A tie counts against the scorer. "
-        "Coverage: share of the catalogue in the top 10 of any user. "
+        "<p class=note>“Ahead” is the model's lead over the baseline of that row, the difference of their figures, ± "
+        "half of its 95 % confidence interval, from a paired test in which the held-out items of a user are one "
+        "observation; a lead whose interval holds 0 (set in grey) may be chance. A tie counts against the scorer. "
+        "Coverage: share of the catalogue in the top 10 of any user. Gini: 0 if these places are divided equally among "
+        "all items, towards 1 if few items have them all. Novelty: mean of −log2 of the share of users who have an "
+        "item, in bits. Diversity: one minus the mean cosine of the model's vectors of two items of a list. "
         f"{escape(settings_text(document))}.</p><h2>Plots</h2>"
         "<div class=plots>"
     )
@@ -82,14 +107,19 @@ def page(
     if not epochs:
         parts.append("<p class=note>The run has no figures of its epochs.</p>")
     parts.append("<h2>Figures behind the plots</h2>")
-    for protocol in PROTOCOLS:
+    for protocol in shown:
         parts += detail_tables(document, protocol)
     settings = (
         f"<div>{escape(key.replace('_', ' '))} <b>{escape(str(value))}</b></div>" for key, value in config.items()
     )
     parts.append(f"<h2>Settings of the run</h2><div class=settings>{''.join(settings)}</div>")
     everything = json.dumps(document).replace("</", "<\\/")
-    parts.append(f'<script type="application/json" id="figures">{everything}</script>')
+    parts.append(f"{FIGURES}{everything}</script>")
+    return whole(title, parts)
+
+
+def whole(title: str, parts: Sequence[str]) -> str:
+    """A page of HTML whose style is that of all our pages; `parts` are its body."""
     body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -99,49 +129,78 @@ def page(
 
 
 def verdict(document: dict[str, Any]) -> list[str]:
-    """A sentence for each protocol: the model against the best baseline by NDCG@10."""
+    """A sentence for each protocol: the model against the best baseline by NDCG."""
     sentences = []
-    for protocol, word in (("sampled", "Sampled negatives"), ("full", "Whole catalogue")):
-        figures = {name: document[name][protocol] for name in scorers(document) if document[name][protocol]}
-        if not figures:
-            continue
-        best = max((name for name in figures if name != "model"), key=lambda name: figures[name]["NDCG@10"])
-        margin = document["margins"][best][protocol]["NDCG@10"]
-        if abs(margin["z"]) < CLEAR:
+    words = {"sampled": "Sampled negatives", "full": "Whole catalogue", "lists": "Lists of users"}
+    for protocol in protocols(document):
+        metric = HEADLINES[protocol][1]
+        figures = {name: document[name][protocol][metric] for name in scorers(document)}
+        best = max((name for name in figures if name != "model"), key=lambda name: figures[name])
+        margin = document["margins"][best][protocol][metric]
+        if not is_clear(margin):
             judged = "no clear difference"
         else:
-            judged = "the model is ahead" if margin["z"] > 0 else "<strong>the model is behind</strong>"
+            judged = "the model is ahead" if margin["difference"] > 0 else "<strong>the model is behind</strong>"
         sentences.append(
-            f"{word}: NDCG@10 {figures['model']['NDCG@10']:.4f} against {figures[best]['NDCG@10']:.4f} of the best "
+            f"{words[protocol]}: {metric} {figures['model']:.4f} against {figures[best]:.4f} of the best "
             f"baseline, {label(document, best)}; {judged} ({margin_text(margin)})."
         )
     return sentences
 
 
 def summary_table(document: dict[str, Any], protocol: str) -> str:
-    metrics = list(document["model"][protocol])
+    metrics = [metric for metric in document["model"][protocol] if metric not in BEYOND]
     names = scorers(document)
     best = {metric: max(document[name][protocol][metric] for name in names) for metric in metrics}
-    header = ["", *metrics, *(["coverage"] if protocol == "full" else []), "ahead in HR@10", "ahead in NDCG@10"]
+    header = ["", *metrics, *(f"ahead in {metric}" for metric in HEADLINES[protocol])]
     rows = []
     for name in names:
         cells = [escape(label(document, name))]
         for metric in metrics:
             value = document[name][protocol][metric]
             cells.append(f"<b>{value:.4f}</b>" if value == best[metric] else f"{value:.4f}")
-        if protocol == "full":
-            cells.append(f"{document['coverage'][name]:.4f}")
-        margins = document["margins"].get(name, {}).get(protocol, {}).values()
-        leads = [f"<span{' class=weak' * (abs(each['z']) < CLEAR)}>{margin_text(each)}</span>" for each in margins]
-        rows.append([*cells, *(leads or ["", ""])])
+        margins = document["margins"].get(name, {}).get(protocol)
+        leads = [shade(margins[metric], margin_text) for metric in HEADLINES[protocol]] if margins else ["", ""]
+        rows.append([*cells, *leads])
     return table(header, rows)
 
 
+def beyond_table(document: dict[str, Any]) -> str:
+    """Coverage, Gini, novelty and diversity; nothing is best, because more is not always better."""
+    rows, compared = [], ("novelty", "diversity")
+    for name in scorers(document):
+        margins = document["margins"].get(name, {}).get("lists")
+        more = [shade(margins[metric], margin_text) for metric in compared] if margins else ["", ""]
+        rows.append(
+            [escape(label(document, name)), *(f"{document[name]['lists'][each]:.4f}" for each in BEYOND), *more]
+        )
+    return table(["", *BEYOND, *(f"ahead in {metric}" for metric in compared)], rows)
+
+
+def leads_table(document: dict[str, Any], protocol: str) -> str:
+    """The model's lead over each baseline in every metric."""
+    names = [name for name in scorers(document) if name != "model"]
+    margins = {name: document["margins"][name][protocol] for name in names}
+    rows = [
+        [escape(metric), *(shade(margins[name][metric], interval_text) for name in names)]
+        for metric in margins[names[0]]
+    ]
+    return table(["lead over", *(label(document, name) for name in names)], rows)
+
+
+def shade(margin: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> str:
+    """The text of a margin, grey if it may be chance."""
+    return f"<span{'' if is_clear(margin) else ' class=weak'}>{text(margin)}</span>"
+
+
+def sentence_case(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def detail_tables(document: dict[str, Any], protocol: str) -> Iterable[str]:
-    """The curves over K and the groups of one protocol, in tables that the reader can unfold."""
+    """The leads, the curves over K and the groups of one protocol, in tables that the reader can unfold."""
     names = scorers(document)
-    if not document["by_k"]["model"][protocol]:
-        return
+    yield folded(f"Leads with their 95 % intervals, {protocol}", leads_table(document, protocol))
     for metric, curve in document["by_k"]["model"][protocol].items():
         rows = [
             [
@@ -156,8 +215,9 @@ def detail_tables(document: dict[str, Any], protocol: str) -> Iterable[str]:
         ("by_item_popularity", "interactions of the item"),
     ):
         groups = document[key]["model"][protocol]
-        for metric in ("HR@10", "NDCG@10"):
-            rows = [["held-out items", *(f"{group['held_out']:,}" for group in groups)]]
+        for metric in HEADLINES[protocol]:
+            counted, word = ("users", "users") if protocol == "lists" else ("held_out", "held-out items")
+            rows = [[word, *(f"{group[counted]:,}" for group in groups)]]
             rows += [
                 [escape(label(document, name)), *(f"{group[metric]:.4f}" for group in document[key][name][protocol])]
                 for name in names

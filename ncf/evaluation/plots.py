@@ -14,10 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ncf.evaluation.words import label, scorers
+from ncf.evaluation.words import HEADLINES, label, protocols, scorers
 
 WIDTH, PANEL_HEIGHT, DOTS_PER_INCH = 4.8, 2.2, 170  # inches; so many dots are sharp on a phone
-WORDS = {"sampled": "sampled negatives", "full": "whole catalogue"}
+WORDS = {"sampled": "sampled negatives", "full": "whole catalogue", "lists": "lists of users"}
 GROUPS = {
     "by_user_activity": ("by user activity", "training interactions of the user"),
     "by_item_popularity": ("by item popularity", "training interactions of the held-out item"),
@@ -59,20 +59,20 @@ def draw(document: dict[str, Any], epochs: Sequence[dict[str, Any]]) -> list[Plo
         if any(epoch.get(key) is not None for epoch in epochs for key in quality):
             panels.append(partial(plot_epochs, epochs=epochs, metrics=quality))
         plots.append(picture("Training: loss, and quality on the hold-out", panels))
-    for protocol, word in WORDS.items():
-        if not document["model"][protocol]:
-            continue
-        by_k = [partial(plot_by_k, document=document, protocol=protocol, metric=metric) for metric in ("HR", "NDCG")]
+    for protocol in protocols(document):
+        word = WORDS[protocol]
+        names = [metric.split("@")[0] for metric in HEADLINES[protocol]]
+        by_k = [partial(plot_by_k, document=document, protocol=protocol, metric=metric) for metric in names]
         plots.append(picture(f"By length of the list, {word}", by_k))
         for key, (title, axis) in GROUPS.items():
             by_group = [
                 partial(plot_groups, document=document, protocol=protocol, key=key, metric=metric, axis=axis)
-                for metric in ("HR@10", "NDCG@10")
+                for metric in HEADLINES[protocol]
             ]
             plots.append(picture(f"{title.capitalize()}, {word}", by_group))
-    plots.append(
-        picture("Share of the catalogue in the top 10 of any user", [partial(plot_coverage, document=document)])
-    )
+    if document["model"]["lists"]:
+        share = partial(plot_coverage, document=document)
+        plots.append(picture("Share of the catalogue in the top 10 of any user", [share]))
     return plots
 
 
@@ -135,7 +135,7 @@ def plot_groups(
 
 def plot_coverage(axes: Axes, theme: Theme, document: dict[str, Any]) -> None:
     names = scorers(document)
-    shares = [100 * document["coverage"][name] for name in names]
+    shares = [100 * document[name]["lists"]["coverage"] for name in names]
     bars = axes.barh([label(document, name) for name in names], shares, color=theme.series[: len(names)], height=0.6)
     axes.bar_label(bars, fmt="%.1f %%", padding=3, fontsize=8)
     axes.invert_yaxis()  # the model on top

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
-
+PROTOCOLS = {
+    "sampled": "held-out item among its negatives",
+    "full": "held-out item among the whole catalogue, seen items removed",
+    "lists": "all held-out items of a user in one list, seen items removed; means over users",
+}
+HEADLINES = {"sampled": ("HR@10", "NDCG@10"), "full": ("HR@10", "NDCG@10"), "lists": ("Recall@20", "NDCG@20")}
+BEYOND = ("coverage", "Gini", "novelty", "diversity")  # of the top 10 of all users, whoever is right
 LABELS = {"popularity": "popularity", "ease": "EASE", "ials": "iALS"}
-CLEAR = 2.0  # a difference with a larger |z| is hardly chance: p below .05
+CHANCE = 0.05  # a lead with a smaller p is hardly chance; its 95 % interval is without 0
 
 
 def label(document: dict[str, Any], name: str) -> str:
@@ -21,8 +25,26 @@ def scorers(document: dict[str, Any]) -> list[str]:
     return ["model", *(name for name in LABELS if name in document)]
 
 
-def margin_text(margin: dict[str, float]) -> str:
-    return f"{margin['difference']:+.4f} (z {margin['z']:.1f})"
+def protocols(document: dict[str, Any]) -> list[str]:
+    """The protocols to show: "lists" says what "full" says unless some user has several held-out items."""
+    several = document["held_out"] > document["users"]
+    return [way for way in PROTOCOLS if document["model"][way] and (several or way != "lists")]
+
+
+def is_clear(margin: dict[str, Any]) -> bool:
+    return bool(margin["p"] < CHANCE)
+
+
+def margin_text(margin: dict[str, Any]) -> str:
+    """A lead and half of its interval's width."""
+    half = "–" if margin["low"] is None else f"{(margin['high'] - margin['low']) / 2:.4f}"
+    return f"{margin['difference']:+.4f} ± {half}"
+
+
+def interval_text(margin: dict[str, Any]) -> str:
+    """A lead, its interval and its z."""
+    bounds = "–" if margin["low"] is None else f"{margin['low']:+.4f} to {margin['high']:+.4f}"
+    return f"{margin['difference']:+.4f} [{bounds}], z {margin['z']:.1f}"
 
 
 def settings_text(document: dict[str, Any]) -> str:

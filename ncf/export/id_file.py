@@ -16,6 +16,7 @@ about one comparison for any n.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from zlib import crc32
 
@@ -47,9 +48,24 @@ def write_id_file(path: Path, index: IdIndex) -> None:
 
 
 def write_column(folder: Path, number: int, column: ItemColumn) -> None:
-    """Write a column of metadata: its values as an id file, and the code of each item as int32, -1 for no value."""
+    """Write a column of metadata: its values as an id file, and the codes of the items' values as int32.
+
+    With one value an item these are `.codes` [num_items], -1 for no value. With several they are `.many` [N], and
+    `.starts`, uint64 [num_items + 1]: the values of item i are many[starts[i]:starts[i + 1]]. The names differ, so that
+    a `serve` that knows only the first form refuses the version instead of reading it wrongly.
+    """
     write_id_file(folder / f"column_{number}.ids", column.values)
-    (folder / f"column_{number}.codes").write_bytes(column.codes.astype("<i4").tobytes())
+    codes = column.codes.astype("<i4").tobytes()
+    if column.starts is None:
+        (folder / f"column_{number}.codes").write_bytes(codes)
+    else:
+        (folder / f"column_{number}.many").write_bytes(codes)
+        (folder / f"column_{number}.starts").write_bytes(column.starts.astype("<u8").tobytes())
+
+
+def describe_columns(columns: Sequence[ItemColumn]) -> list[dict[str, str]]:
+    """The columns as recommender.json lists them, in the order of their numbers."""
+    return [{"name": column.name, "kind": column.kind, "form": column.form} for column in columns]
 
 
 def write_counts(path: Path, counts: IntArray) -> None:

@@ -13,14 +13,12 @@ from ncf.export.triton_config import (
 )
 from ncf.export.triton_config import Tensor as TensorConfig
 
-# Most rows of one Triton batch. Pairs are cheap; a row of the top-K and the query model scores the whole catalogue.
+# Most rows of one Triton batch. Pairs are cheap; a row of the query and the top-K model scores the whole catalogue.
 MAX_BATCH_SIZE, MAX_BATCH_SIZE_TOPK, MAX_BATCH_SIZE_QUERY = 16384, 256, 64
-# Triton waits so long for more pairs to fill a batch. Rankings do not wait: a ranking takes longer than the wait would
-# save (docs/log.md), and requests that arrive while one runs are batched anyway.
-QUEUE_DELAY_MICROSECONDS, QUEUE_DELAY_RANKING = 100, 0
 # Warm-up queries that take every path through the module, so that no request pays for a first time. Items 0 and 1
 # always exist.
 QUERY_WARMUP = {
+    "lone_user": [(Query.USER, 0)],
     "user": [(Query.USER, 0), (Query.EXCLUDE, 0), (Query.ALLOW, 1), (Query.WHERE, 0)],
     "history": [(Query.HISTORY, 0), (Query.HISTORY, 1), (0, 0), (0, 0)],
     "item": [(Query.SIMILAR, 0), (Query.EXCLUDE, 1), (0, 0), (0, 0)],
@@ -34,7 +32,6 @@ def score_config(device: str) -> ModelConfig:
         outputs=[TensorConfig("score", TYPE_FP32, [1])],
         max_batch_size=MAX_BATCH_SIZE,
         preferred=[64, 1024],
-        queue_delay=QUEUE_DELAY_MICROSECONDS,
         device=device,
     )
 
@@ -46,23 +43,24 @@ def topk_config(k: int, device: str) -> ModelConfig:
         outputs=_ranked(k),
         max_batch_size=MAX_BATCH_SIZE_TOPK,
         preferred=[8, 32],
-        queue_delay=QUEUE_DELAY_RANKING,
         device=device,
     )
 
 
 def query_config(k: int, device: str) -> ModelConfig:
     """The configuration of `<name>_query`."""
-    warmup = [
-        ModelWarmup(name, 1, {"query": WarmupInput(TYPE_INT64, [len(rows), 2], None, name)}, count=2)
-        for name, rows in QUERY_WARMUP.items()
-    ]
+    inputs = {
+        name: {"query": WarmupInput(TYPE_INT64, [len(rows), 2], None, name)} for name, rows in QUERY_WARMUP.items()
+    }
+    preferred = 8  # also the size of a second warm-up of lone users, by far the most frequent queries
+    warmup = [ModelWarmup(name, 1, given, count=2) for name, given in inputs.items()]
+    warmup.append(ModelWarmup(f"lone_user_{preferred}", preferred, inputs["lone_user"], count=2))
     return ModelConfig(
         max_batch_size=MAX_BATCH_SIZE_QUERY,
         input=[TensorConfig("query", TYPE_INT64, [-1, 2])],
         output=_ranked(k),
         instance_group=[InstanceGroup(INSTANCE_KINDS[device])],
-        dynamic_batching=DynamicBatching([8], QUEUE_DELAY_RANKING),
+        dynamic_batching=DynamicBatching([preferred]),
         model_warmup=warmup,
     )
 
@@ -76,12 +74,10 @@ def _config(
     outputs: list[TensorConfig],
     max_batch_size: int,
     preferred: list[int],
-    queue_delay: int,
     device: str,
 ) -> ModelConfig:
-    # One instance and these delays: for scoring, no other setting was faster by more than the rounds differ. Two
-    # instances of the ranking model answer 1.75 times the requests/s on two cores and take 165 MB more on a CPU: set
-    # them with --serving (benchmarks/report, search).
+    # One instance: for scoring, more were not faster by more than the rounds differ. Two instances of the ranking model
+    # answer 1.75 times the requests/s on two cores: set them with --serving (docs/log.md).
     # TorchScript optimises a module in its second call with a batch size, so the warm-up calls it twice for each size.
     warm = {name: WarmupInput(data_type, [1]) for name, data_type in inputs.items()}
     return ModelConfig(
@@ -89,6 +85,6 @@ def _config(
         input=[TensorConfig(name, data_type, [1]) for name, data_type in inputs.items()],
         output=outputs,
         instance_group=[InstanceGroup(INSTANCE_KINDS[device])],
-        dynamic_batching=DynamicBatching(preferred, queue_delay),
+        dynamic_batching=DynamicBatching(preferred),
         model_warmup=[ModelWarmup(f"rows_{size}", size, warm, count=2) for size in (1, preferred[0])],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +39,7 @@ def check_request(name: str, version: int | None, k: int) -> None:
 
 
 class PartNames(NamedTuple):
-    """The names of the models of one recommender."""
+    """The names that the models of one recommender have; not every version has `topk`."""
 
     score: str
     topk: str
@@ -46,6 +48,22 @@ class PartNames(NamedTuple):
 
 def part_names(name: str) -> PartNames:
     return PartNames(name, f"{name}_topk", f"{name}_query")
+
+
+def parts_of(repository: Path, name: str, version: int) -> tuple[str, ...]:
+    """The models of a recommender's version, as its recommender.json names them; empty if that cannot be read."""
+    try:
+        described = json.loads((repository / name / str(version) / "recommender.json").read_text())
+        topk = [described["topk_model"]] if "topk_model" in described else []
+        return (name, *map(str, topk), str(described["query_model"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def has_topk(repository: Path, name: str) -> bool:
+    """Whether the newest version of a recommender has `<name>_topk`; False for a new recommender."""
+    newest = max(_visible(repository / name), default=0)
+    return part_names(name).topk in parts_of(repository, name, newest)
 
 
 def free_version(repository: Path, names: PartNames, version: int | None) -> int:
@@ -92,7 +110,7 @@ def staging_folder(repository: Path) -> Iterator[Path]:
 def place_config(config: ModelConfig, staged: Path, existing: Path) -> None:
     """Stage config.pbtxt for a new model; an existing model keeps its file, which may have been tuned."""
     text = config.to_pbtxt()
-    if not (existing / "config.pbtxt").exists():
+    if not os.path.lexists(existing / "config.pbtxt"):
         (staged / "config.pbtxt").write_text(text)
         return
     there, new = _parse(existing / "config.pbtxt"), _parse(text)
@@ -103,9 +121,9 @@ def place_config(config: ModelConfig, staged: Path, existing: Path) -> None:
         )
 
 
-def place_warmup(rows: dict[str, list[tuple[int, int]]], staged: Path, existing: Path) -> None:
-    """Stage the files that the warm-up of a new model reads: int64, row after row."""
-    if (existing / "warmup").exists():
+def place_warmup(rows: dict[str, list[tuple[int, int]]], staged: Path) -> None:
+    """Stage the files that the warm-up of a staged config.pbtxt reads: int64, row after row."""
+    if not (staged / "config.pbtxt").exists():
         return
     (staged / "warmup").mkdir()
     for name, values in rows.items():
@@ -116,7 +134,10 @@ def _parse(config: Path | str) -> Any:
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2  # slow to import, and only needed for a second version
 
-    text = config.read_text() if isinstance(config, Path) else config
+    try:
+        text = config.read_text() if isinstance(config, Path) else config
+    except OSError as error:
+        raise InputError(f"{config} cannot be read: {error.strerror}; mend it or export under a new --name") from error
     try:
         return text_format.Parse(text, model_config_pb2.ModelConfig())
     except text_format.ParseError as error:
@@ -126,9 +147,11 @@ def _parse(config: Path | str) -> Any:
 def publish(staged: Path, target: Path, version: int) -> None:
     """Make a staged model visible by one rename: of the model's directory, or of a version in an existing one."""
     if target.exists():
-        for beside in ("warmup", "config.pbtxt"):
-            if (staged / beside).exists() and not (target / beside).exists():
-                (staged / beside).rename(target / beside)
+        for beside in (*staged.glob("warmup/*"), *staged.glob("config.pbtxt")):
+            place = target / beside.relative_to(staged)
+            if not os.path.lexists(place):
+                place.parent.mkdir(exist_ok=True)
+                beside.rename(place)
         (staged / str(version)).rename(target / str(version))
     else:
         staged.chmod(0o755)
@@ -141,10 +164,12 @@ def rollback(repository: Path, name: str, version: int | None = None) -> tuple[i
     A withdrawn version is renamed to `.withdrawn-<version>`, which Triton and `serve` ignore; nothing is deleted.
     Raises InputError if there is no older version.
     """
-    names = part_names(name)
     with staging_folder(repository):
-        there = [_visible(repository / part) for part in names]
-        whole = sorted(set.intersection(*there))
+        parts = {each: parts_of(repository, name, each) for each in _visible(repository / name)}
+        # The scoring model first: without its recommender.json `serve` no longer uses the version.
+        names = list(dict.fromkeys([name, part_names(name).query, *chain.from_iterable(parts.values())]))
+        there = {part: _visible(repository / part) for part in names}
+        whole = sorted(each for each, models in parts.items() if models and all(each in there[part] for part in models))
         if not whole:
             raise InputError(f"{repository} has no version of a recommender '{name}'; `ncf export` writes one")
         if version is None and len(whole) < 2:
@@ -154,8 +179,7 @@ def rollback(repository: Path, name: str, version: int | None = None) -> tuple[i
             raise InputError(f"{name} has no whole version {target} in {repository}; there is {_listed(whole)}")
         if target == whole[-1]:
             raise InputError(f"version {target} is the newest of {name} already; to go back choose an older one")
-        withdrawn = sorted(each for each in set.union(*there) if each > target)
-        # The scoring model first: without its recommender.json `serve` no longer uses the version.
+        withdrawn = sorted(each for each in set.union(*there.values()) if each > target)
         moves = [
             (repository / part / str(each), repository / part / f".withdrawn-{each}")
             for each in reversed(withdrawn)

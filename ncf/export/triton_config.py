@@ -31,8 +31,10 @@ class InstanceGroup:
 
 @dataclass(frozen=True)
 class DynamicBatching:
+    """By default no request waits for others: those that come while a batch runs are the next batch (docs/log.md)."""
+
     preferred_batch_size: list[int]
-    max_queue_delay_microseconds: int
+    max_queue_delay_microseconds: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
+import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
-from ncf.data.tables import SUFFIXES
 from ncf.errors import InputError
+from ncf.files.find import LOOSE, TABLES, Found, hidden, tables_among
+from ncf.files.unpack import PACKED
 from ncf.job.contract import read_object
 
 log = logging.getLogger(__name__)
@@ -25,6 +30,8 @@ CONTENT_SUFFIXES = {
     "application/csv": ".csv",
     "text/tab-separated-values": ".tsv",
     "text/tsv": ".tsv",
+    "application/jsonlines": ".jsonl",
+    "application/x-ndjson": ".jsonl",
     "application/x-parquet": ".parquet",
     "application/parquet": ".parquet",
     "application/vnd.apache.parquet": ".parquet",
@@ -102,54 +109,51 @@ def _channel(name: str, options: Mapping[str, object], root: Path) -> Channel:
     )
 
 
-def files_in(channel: Channel, scratch: Path) -> list[Path]:
-    """The files of a channel in the order of their names, without hidden ones; a pipe is read into one file.
+def files_in(channel: Channel, scratch: Path, has_header: bool = True) -> list[Path]:
+    """The files of a channel in the order of their names, without hidden ones; a pipe is read into files.
 
     Raises InputError if there is no file.
     """
     if channel.mode == "Pipe":
-        return [_spool(channel, scratch)]
+        return _spool(channel, scratch, has_header)
     path = channel.path
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise InputError(f"channel '{channel.name}' is not there: {path} does not exist")
     inside = sorted(path.rglob("*"))
-    files = [file for file in inside if file.is_file() and not _hidden(file.relative_to(path))]
+    files = [file for file in inside if file.is_file() and not hidden(file.relative_to(path))]
     if not files:
         raise InputError(f"channel '{channel.name}' is empty: {path} holds no file")
     return files
 
 
-def tables_in(channel: Channel, files: list[Path], scratch: Path) -> list[Path]:
+def tables_in(channel: Channel, files: list[Path]) -> list[Path]:
     """The tables among the files of a channel. Raises InputError if there is none, or several kinds of them."""
-    tables = [file for file in files if file.suffix.lower() in SUFFIXES]
-    if not tables and (suffix := channel.suffix):  # keys in S3 may have no ending: then the content type counts
-        folder = scratch / f"{channel.name} by content type"
-        folder.mkdir()
-        tables = [folder / f"{number:06} {file.name}{suffix}" for number, file in enumerate(files)]
-        for link, file in zip(tables, files, strict=True):
-            link.symlink_to(file.absolute())
+    tables = tables_among(files)
+    if not tables and channel.suffix:  # keys in S3 may have no ending: then the content type counts
+        return files
     if not tables:
         raise InputError(
-            f"channel '{channel.name}' ({channel.path}) holds no file that ends in {', '.join(SUFFIXES)} "
-            f"(found: {_some(files)}); name files so, or give the channel a content type, such as text/csv"
+            f"channel '{channel.name}' ({channel.path}) holds no file that ends in {', '.join((*TABLES, *LOOSE))}, "
+            f"compressed or not (found: {_some(files)}); name files so, or give the channel a content type, such as "
+            "text/csv"
         )
-    if len({table.suffix.lower() for table in tables}) > 1:
+    if len({Found(table, table.name).suffix for table in tables}) > 1:
         raise InputError(f"channel '{channel.name}' holds tables of several kinds ({_some(tables)}); keep one kind")
     return tables
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)  # such as Spark's _SUCCESS
 
 
 def _some(files: list[Path]) -> str:
     return ", ".join([file.name for file in files[:5]] + ["…"] * (len(files) > 5))
 
 
-def _spool(channel: Channel, scratch: Path) -> Path:
-    """Read a pipe into a file. SageMaker joins several objects in S3; the headers of all but the first are left out."""
+def _spool(channel: Channel, scratch: Path, has_header: bool) -> list[Path]:
+    """Read a pipe into files. SageMaker joins the objects in S3, and not each ends with a line break.
+
+    A header with the same columns in another order begins another file; equal headers stay, and the reader leaves them
+    out.
+    """
     suffix = channel.suffix or ".csv"
     if suffix == ".parquet":
         raise InputError(
@@ -157,13 +161,30 @@ def _spool(channel: Channel, scratch: Path) -> Path:
         )
     if not channel.path.exists():
         raise InputError(f"channel '{channel.name}' is not there: {channel.path}, its pipe, does not exist")
-    target = scratch / f"{channel.name}{suffix}"
-    with channel.path.open("rb") as pipe, target.open("wb") as file:
-        header = pipe.readline()
-        file.write(header)
+    targets: list[Path] = []
+    with channel.path.open("rb") as pipe, ExitStack() as stack:
+
+        def begin(text: bytes) -> BinaryIO:
+            targets.append(scratch / f"{channel.name}{f'-{len(targets)}' if targets else ''}{suffix}")
+            file = stack.enter_context(targets[-1].open("wb"))
+            file.write(text)
+            return file
+
+        header = first = pipe.readline()
+        file = begin(first)
+        if not has_header or first.startswith((b"{", *PACKED)):
+            shutil.copyfileobj(pipe, file)
+            return targets
+        size, fields = len(first.rstrip()), _fields(first)
         for line in pipe:
-            if not line.endswith(header):
+            if line.endswith(header) and line != header:
+                file.write(line[: -len(header)] + b"\n" + header)
+            elif line != header and len(line.rstrip()) == size and _fields(line) == fields:
+                header, file = line, begin(line)
+            else:
                 file.write(line)
-            elif line != header:  # the previous object did not end with a line break
-                file.write(line[: -len(header)] + b"\n")
-    return target
+    return targets
+
+
+def _fields(line: bytes) -> list[bytes]:
+    return sorted(re.split(rb"[,;|\t]", line.strip()))

@@ -1,4 +1,4 @@
-"""Make of the channels of a training job one file or folder, as `ncf train --data` reads it."""
+"""Make of the channels of a training job files or a folder, as `ncf train --data` reads them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
-
-from ncf.data.interactions import Columns
+from ncf.data.adjacency import is_adjacency
 from ncf.data.paper_format import PAPER_FILES
 from ncf.data.prepare import prepare
 from ncf.data.prepared import MANIFEST
-from ncf.data.stream import open_source
-from ncf.data.tables import readable
+from ncf.data.splits import SPLITS
 from ncf.errors import InputError
+from ncf.files.find import find_files, tables_among
 from ncf.job.channels import Channel, files_in, tables_in
 from ncf.training.config import TrainConfig
 
@@ -26,9 +24,9 @@ SHARDED = "ShardedByS3Key"
 
 @dataclass(frozen=True)
 class JobData:
-    """The file or folder to train on, and the table of items' metadata, if there is one."""
+    """The files or the folder to train on, and the table of items' metadata, if there is one."""
 
-    path: Path
+    paths: list[Path]
     items: Path | None
 
 
@@ -41,20 +39,20 @@ def gather(channels: Mapping[str, Channel], config: TrainConfig, scratch: Path, 
                 "needs all; choose FullyReplicated"
             )
     train, test = channels["train"], channels.get("test")
-    files = files_in(train, scratch)
-    test_files = files_in(test, scratch) if test else []
-    data = _own_split(train, files, test, test_files, scratch)
-    if data is None:
-        tables = tables_in(train, files, scratch)
-        held_out = tables_in(test, test_files, scratch) if test else []
-        data = _tables(tables, held_out, config, scratch)
-    return JobData(data, _items(channels.get("items"), scratch))
+    has_header = not config.split.reading.no_header
+    files = files_in(train, scratch, has_header)
+    test_files = files_in(test, scratch, has_header) if test else []
+    own = _own_split(train, files, test, test_files, scratch)
+    if own is None:
+        paths = _paths(train, files, scratch)
+        paths = _held_out(paths, _paths(test, test_files, scratch), config, scratch) if test else paths
+    return JobData([own] if own else paths, _items(channels.get("items"), scratch))
 
 
 def _own_split(
     train: Channel, files: Sequence[Path], test: Channel | None, test_files: Sequence[Path], scratch: Path
 ) -> Path | None:
-    """The folder in the channels that has a split of its own (prepared, or the paper's format); None for tables."""
+    """The folder in the channels that has a split of its own (prepared, paper's, LightGCN's); None for tables."""
     if prepared := [file.parent for file in files if file.name == MANIFEST]:
         if len(prepared) > 1:
             raise InputError(f"channel '{train.name}' holds {len(prepared)} folders of `ncf prepare`; keep one")
@@ -64,6 +62,8 @@ def _own_split(
                 f"channel '{test.name}'"
             )
         return prepared[0]
+    if train.mode != "Pipe" and not test and is_adjacency(train.path):
+        return train.path
     of_train, *of_test = PAPER_FILES
     if not (ratings := [file for file in files if file.match(of_train)]):
         return None
@@ -82,39 +82,36 @@ def _own_split(
     return links
 
 
-def _tables(tables: Sequence[Path], held_out: Sequence[Path], config: TrainConfig, scratch: Path) -> Path:
-    if len(tables) == 1 and not held_out:
-        return tables[0]
-    if (
-        not held_out and config.validation != 1
-    ):  # `prepare` always cuts one item of each user for the choice of the epoch
-        one_table(tables, scratch / "data.parquet", config.split.columns)
-        return scratch / "data.parquet"
+def _paths(channel: Channel, files: list[Path], scratch: Path) -> list[Path]:
+    """The only table of a channel, or its folder, whose inner folders may be named `day=1`."""
+    tables = tables_in(channel, files)
+    if channel.mode == "Pipe" or not channel.path.is_dir() or not tables_among(files):
+        return tables
+    found = find_files([channel.path], scratch)
+    return [channel.path] if len(found) > 1 or found[0].keys else tables
+
+
+def _held_out(tables: Sequence[Path], held_out: Sequence[Path], config: TrainConfig, scratch: Path) -> list[Path]:
+    """The folder of a split whose held-out items have a channel of their own."""
     if config.validation > 1:
         raise InputError(
             f"validation is {config.validation}; where held-out items have a channel of their own, the best epoch is "
             "chosen by one item of each user: leave it out, or give 0 to keep the last epoch"
         )
+    for name, usual in (("held_out", 1), ("split", SPLITS[0]), ("test_share", None)):
+        if (value := getattr(config.split, name)) != usual:
+            raise InputError(f"{name} is {value}, and the held-out items have a channel of their own: leave it out")
     output = scratch / "prepared"
     made = prepare(tables, output, config.split, test=held_out, validation=bool(config.validation))
     held = f"{made.num_held_out:,}"
-    log.info("%d files: %s interactions to train on, %s held out", len(tables), f"{made.num_train:,}", held)
-    return output
-
-
-def one_table(paths: Sequence[Path], output: Path, columns: Columns) -> None:
-    """Write the rows of several tables to one Parquet file. Raises InputError for a table that cannot be read."""
-    source = open_source(paths, columns)
-    names = [name for name in source.names.values() if name]
-    with readable(output):
-        frames = [part.frame.select(names) for part in source.parts]
-        pl.concat(frames, how="vertical_relaxed").sink_parquet(output)
+    log.info("%s interactions to train on, %s held out", f"{made.num_train:,}", held)
+    return [output]
 
 
 def _items(channel: Channel | None, scratch: Path) -> Path | None:
     if channel is None:
         return None
-    tables = tables_in(channel, files_in(channel, scratch), scratch)
+    tables = tables_in(channel, files_in(channel, scratch))
     if len(tables) > 1:
         raise InputError(
             f"channel '{channel.name}' holds {len(tables)} tables; keep one table, with one row for each item"

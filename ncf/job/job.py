@@ -8,8 +8,10 @@ import errno
 import logging
 import math
 import os
+import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,8 +22,8 @@ from ncf.job.channels import read_channels
 from ncf.job.data import JobData, gather
 from ncf.job.hosts import Hosts, read_hosts
 from ncf.job.launch import MASTER_PORT, launch
-from ncf.job.result import check_items, evaluate_run, export_run
-from ncf.job.settings import JobSettings, as_options, read_settings
+from ncf.job.result import EVALUATION, check_items, evaluate_run, export_run
+from ncf.job.settings import JobSettings, as_options, hyperparameters, read_settings
 from ncf.training.config import TrainConfig
 from ncf.training.cost import require_one_process
 from ncf.training.undisturbed import undisturbed
@@ -85,7 +87,7 @@ class TrainingJob:
         try:
             self._train()
         except InputError as error:
-            return self._failed(str(error), 2)
+            return self._failed(_as_hyperparameters(str(error)), 2)
         except LaunchError as error:
             return self._failed(str(error), 1)
         except OSError as error:  # such as a file that cannot be read
@@ -115,6 +117,10 @@ class TrainingJob:
                 ) from error
         if self._finished():
             raise InputError(f"{self.run_directory} holds the run of an earlier job; give this one an empty folder")
+        if (self.output_directory / EVALUATION).exists():
+            raise InputError(
+                f"{self.output_directory / EVALUATION} is of an earlier job; give this one an empty folder"
+            )
 
     def _train(self) -> None:
         import torch  # noqa: F401  if it is missing, report that before any other error
@@ -130,9 +136,9 @@ class TrainingJob:
         require_one_process(settings.config, max(1, settings.processes) * len(hosts.names))
         channels = read_channels(self.base, self.environment)
         self.check_outputs()
-        with tempfile.TemporaryDirectory(prefix="ncf-train-") as scratch:
-            data = gather(channels, settings.config, Path(scratch), len(hosts.names))
-            check_items(data.items, settings.config.split.columns.item_id)
+        with _scratch() as scratch:
+            data = gather(channels, settings.config, scratch, len(hosts.names))
+            check_items(data.items, settings.config.split.columns.item_name)
             stopped = self._fit(settings, hosts, data)
             if hosts.rank:
                 log.info("%s writes the model", hosts.names[0])
@@ -149,15 +155,15 @@ class TrainingJob:
         from ncf.training.loop import INTERRUPTED
         from ncf.training.run import Life, choose_device, train_run
 
-        processes = processes_here(settings, hosts, data.path)
+        processes = processes_here(settings, hosts, data.paths)
         try:
             if processes * len(hosts.names) > 1:
                 port = int(self.environment.get("MASTER_PORT") or MASTER_PORT)
-                stopped = launch(hosts, processes, self._options(settings, data.path), port)
+                stopped = launch(hosts, processes, self._options(settings, data.paths), port)
             else:
                 life = Life(True, self.checkpoints, settings.max_seconds, self.event_files)
                 device = choose_device(settings.device)
-                result = train_run(data.path, self.run_directory, settings.config, device, life)
+                result = train_run(data.paths, self.run_directory, settings.config, device, life)
                 stopped = result is not None and result.stopped == INTERRUPTED
         except (KeyboardInterrupt, LaunchError) as error:
             if not self._finished():
@@ -168,8 +174,9 @@ class TrainingJob:
             raise KeyboardInterrupt
         return stopped
 
-    def _options(self, settings: JobSettings, data: Path) -> list[str]:
-        options = [f"--data={data}", f"--output={self.run_directory}", f"--device={settings.device}", "--resume"]
+    def _options(self, settings: JobSettings, data: Sequence[Path]) -> list[str]:
+        options = [f"--output={self.run_directory}", f"--device={settings.device}", "--resume"]
+        options += [f"--data={path}" for path in data]
         for name, folder in (("checkpoints", self.checkpoints), ("tensorboard", self.event_files)):
             if folder:
                 options.append(f"--{name}={folder}")
@@ -195,7 +202,28 @@ class TrainingJob:
             log.error("cannot write %s: %s", folder / "failure", error.strerror)
 
 
-def processes_here(settings: JobSettings, hosts: Hosts, data: Path) -> int:
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for what pipes held; messages name its files without the folder, which is not the user's."""
+    with tempfile.TemporaryDirectory(prefix="ncf-train-") as folder:
+        try:
+            yield Path(folder)
+        except InputError as error:
+            text = str(error)
+            for link in Path(folder).glob("*/*"):
+                if link.is_symlink():
+                    text = text.replace(str(link), str(link.readlink()))
+            raise InputError(text.replace(f"{folder}/", "")) from error
+
+
+def _as_hyperparameters(text: str) -> str:
+    """A message that names options of `ncf train`, with the hyper-parameters that stand for them."""
+    known = {*hyperparameters(), "columns"}
+    names = {f"--{name.replace('_', '-')}": name for name in known}
+    return re.sub(r"--[a-z][a-z-]+", lambda option: names.get(option[0], option[0]), text)
+
+
+def processes_here(settings: JobSettings, hosts: Hosts, data: Sequence[Path]) -> int:
     """The number of processes on this host: as configured, else one for each GPU, else 1; 1 for exact training.
 
     Raises InputError if there are fewer GPUs than configured processes.
@@ -216,7 +244,7 @@ def processes_here(settings: JobSettings, hosts: Hosts, data: Path) -> int:
     return max(1, gpus)
 
 
-def is_for_one(config: TrainConfig, data: Path) -> bool:
+def is_for_one(config: TrainConfig, data: Sequence[Path]) -> bool:
     """Whether only one process can train; if the way of training is open, it is decided on the data."""
     from ncf.training.cost import choose_negatives
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ EVALUATION = "evaluation.json"
 def check_items(items: Path | None, item_column: str) -> None:
     """Check the table of items before the training. Raises InputError if it cannot be exported."""
     if items:
-        ids = id_column(read_frame(items, "--items"), item_column, items, "--item-column")
+        ids = id_column(read_frame(items, "--items"), item_column, str(items), "--item-column")
         read_items(items, IdIndex.of(ids), item_column)
 
 
@@ -36,7 +37,7 @@ def export_run(run_directory: Path, repository: Path, settings: JobSettings, ite
 
     run = load_run(run_directory)
     try:
-        columns = read_items(items, run.items, settings.config.split.columns.item_id) if items else []
+        columns = read_items(items, run.items, settings.config.split.columns.item_name) if items else []
     except InputError as error:  # a model without metadata is better than no model
         log.error("the model is written without the metadata of items: %s", error)
         columns = []
@@ -49,11 +50,12 @@ def export_run(run_directory: Path, repository: Path, settings: JobSettings, ite
         ) from error
     best = json.loads((run_directory / "result.json").read_text())
     log.info(
-        "best epoch %d: %s",
-        best["best_epoch"],
+        "%s: %s",
+        # Both are found by the pattern for the best epoch in docs/training-jobs.md.
+        f"best epoch {best['best_epoch']}" if best["best_epoch"] else f"no best epoch but a model {best['origin']}",
         metrics(best["loss"], best["hold_out"]["HR@10"], best["hold_out"]["NDCG@10"]),
     )
-    log.info("wrote %s, %s and %s", exported.score, exported.topk.name, exported.query.name)
+    log.info("wrote %s", exported.listed)
 
 
 def evaluate_run(run_directory: Path, output: Path, settings: JobSettings, data: JobData) -> None:
@@ -64,7 +66,7 @@ def evaluate_run(run_directory: Path, output: Path, settings: JobSettings, data:
     from ncf.training.progress import metrics
 
     try:
-        document = evaluation(run_directory, settings.device, data.path)
+        document = evaluation(run_directory, settings.device, data.paths)
         (output / EVALUATION).write_text(json.dumps(document, indent=2) + "\n")
     except KeyboardInterrupt:
         log.warning("the job was stopped before the held-out items were evaluated; the model is written")
@@ -79,12 +81,10 @@ def evaluate_run(run_directory: Path, output: Path, settings: JobSettings, data:
         )
 
 
-def evaluation(run_directory: Path, device: str, data: Path) -> dict[str, Any]:
+def evaluation(run_directory: Path, device: str, data: Sequence[Path]) -> dict[str, Any]:
     """The document of `ncf evaluate --json` for a run."""
-    from ncf.evaluation.comparison import compare
-    from ncf.training.run import choose_device
+    from ncf.training.run import choose_device, compare_run
     from ncf.training.run_directory import load_run
 
     run = load_run(run_directory, choose_device(device))
-    split = load_split(data, run.config.split).reindex(run.users, run.items)
-    return compare(run.model, split, run.config.seed).document(run.config.model)
+    return compare_run(run, load_split(data, run.config.split)).document(run.config.model)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from ncf.data.interactions import Columns
 from ncf.data.splits import SplitOptions
 from ncf.errors import InputError
 from ncf.export.repository import check_request
+from ncf.files.reading import Columns, Reading
 from ncf.job.contract import read_object
 from ncf.training.config import DEFAULT_K, DEVICES, TrainConfig, seconds
-from ncf.training.presets import configure
+from ncf.training.presets import KINDS, configure
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ COLUMNS = {
     "item_column": "item_id",
     "weight_column": "weight",
     "timestamp_column": "timestamp",
+    "event_column": "event",
 }
 OF_THE_JOB: dict[str, type] = {
     "preset": str,
@@ -40,7 +41,8 @@ MAX_PROCESSES = 64  # on a host; no machine has more GPUs
 
 # Names from AWS' NCF workshop: MEANT are other names of our settings; FIXED are accepted only with the value that is
 # fixed here.
-MEANT = {"lr": "learning_rate", "batch": "batch_size", "factor_num": "num_factors", "num_ng": "negatives"}
+MEANT = {"lr": "learning_rate", "batch": "batch_size", "factor_num": "num_factors", "num_ng": "negatives",
+         "columns": "names"}  # fmt: skip
 FIXED = {
     "top_k": ("10", "HR and NDCG are measured at 10; how many recommendations a request can ask for is 'k'"),
     "test_num_ng": ("99", "each held-out item is ranked among 99 others, and among the whole catalogue"),
@@ -52,7 +54,6 @@ ELSEWHERE = {
     "num_gpus": "processes", "max_run": "max_time",
 }  # fmt: skip
 TRUTHS = {"true": True, "1": True, "false": False, "0": False}
-KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,14 @@ class JobSettings:
 
 
 def hyperparameters() -> dict[str, type]:
-    """Every hyper-parameter and its type: the fields of TrainConfig and its split, and the settings of the job."""
-    fields = get_type_hints(TrainConfig) | get_type_hints(SplitOptions)
+    """Every hyper-parameter and its type: the fields of TrainConfig, its split and reading, and those of the job."""
+    fields = get_type_hints(TrainConfig) | get_type_hints(SplitOptions) | get_type_hints(Reading)
     # The type of `int | None` is int: None means that the hyper-parameter is left out.
     kinds = {
         name: next((kind for kind in get_args(hint) if kind is not type(None)), hint) for name, hint in fields.items()
     }
-    return {name: kind for name, kind in kinds.items() if name not in ("split", "columns")} | OF_THE_JOB
+    kinds = {name: kind for name, kind in kinds.items() if name not in ("columns", "reading", "test")}
+    return kinds | {"split_seed": int} | OF_THE_JOB
 
 
 def read_settings(path: Path, arguments: Sequence[str] = ()) -> JobSettings:
@@ -93,9 +95,11 @@ def read_settings(path: Path, arguments: Sequence[str] = ()) -> JobSettings:
     model_name, k = values.get("model_name", "ncf_model"), values.get("k", DEFAULT_K)
     check_request(model_name, None, k)  # an error now instead of after hours of training
     columns = Columns(**{field: values[name] for name, field in COLUMNS.items() if name in values})
-    overrides = {name: value for name, value in values.items() if name not in OF_THE_JOB}
+    of_reading = get_type_hints(Reading)
+    reading = Reading(**{name: value for name, value in values.items() if name in of_reading})
+    overrides = {name: value for name, value in values.items() if name not in (*OF_THE_JOB, *of_reading)}
     return JobSettings(
-        configure(values.get("preset"), {**overrides, "columns": columns}),
+        configure(values.get("preset"), {**overrides, "columns": columns, "reading": reading}),
         model_name,
         k,
         device,
@@ -162,6 +166,8 @@ def plain(raw: Any) -> str:
 
 
 def _hint(name: str, known: Mapping[str, type]) -> str:
+    if name == "test":
+        return "; give the held-out items a channel of their own, which is called test"
     if name in ELSEWHERE:
         return f"; it is called '{ELSEWHERE[name]}' here"
     near = difflib.get_close_matches(name, known, 1)
@@ -171,12 +177,14 @@ def _hint(name: str, known: Mapping[str, type]) -> str:
 def as_options(config: TrainConfig) -> list[str]:
     """The options of `ncf train` for a configuration."""
     values, usual, options = config.to_dict(), configure(None, {}).to_dict(), []
+    values |= values["reading"]
     for name in hyperparameters():
         value = values.get(name)
-        if name in OF_THE_JOB or value == usual[name] or value is None:
+        if name in OF_THE_JOB or value == usual.get(name) or value is None:
             continue
-        option = f"--{name.replace('_', '-')}"
+        option = f"--{name.replace('_', '-')}" if name != "names" else "--columns"
         options += [option] if value is True else [f"{option}={value}"]
     for name, field in COLUMNS.items():
-        options.append(f"--{name.replace('_', '-')}={values['columns'][field]}")
+        if column := values["columns"][field]:
+            options.append(f"--{name.replace('_', '-')}={column}")
     return options

@@ -13,7 +13,10 @@ from ncf.models.seen import SeenItems
 
 
 class Scorer(Protocol):
-    """Anything that can be evaluated: it scores pairs (indices broadcast), and users [B] against all items."""
+    """Anything that can be evaluated: it scores pairs (indices broadcast), and users [B] against all items.
+
+    A table of scores against all items belongs to the caller, who may write into it.
+    """
 
     def __call__(self, user_index: Tensor, item_index: Tensor) -> Tensor: ...
 
@@ -30,7 +33,7 @@ class Popularity:
         return self.counts[item_index]
 
     def catalogue(self) -> Callable[[Tensor], Tensor]:
-        return lambda user_index: self.counts.expand(len(user_index), -1)
+        return lambda user_index: self.counts.repeat(len(user_index), 1)
 
 
 class ItemItem:

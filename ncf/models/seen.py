@@ -11,6 +11,8 @@ from ncf.data.interactions import IntArray, Interactions
 from ncf.data.splits import HeldOut, Split
 
 USERS_AT_ONCE = 2**15  # users processed at a time, to bound the memory for temporary arrays
+MANY = 3  # a user with so many times the wanted number of unseen items has many: few of the draws are repeated
+ROWS_AT_ONCE = 2**13  # users with few unseen items whose random permutations are made at a time: tens of megabytes
 
 
 def seen_positions(indptr: Tensor, user_index: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,22 +112,57 @@ class SeenItems:
     def draw_unseen(self, user_index: Tensor, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Items [N, num] that users [N] have not seen, uniform with replacement, and a mask [N] of users with any.
 
-        The r-th unseen item of a user is r plus the number of seen items before it. With seen items s_0 < s_1 < …
-        that number is the count of k with s_k - k <= r. So one binary search in the sorted keys u·(I+1) + s_k - k
-        answers all draws of all users, without a rejection loop and without a table of users × items. The memory grows
-        with N · num, so the draws of an epoch are made in parts.
+        The memory grows with N · num, so the draws of an epoch are made in parts.
         """
-        # Sorted by user, neighbouring searches share the cache: three times as fast among 100 million keys.
         user, order = user_index.long().sort(stable=True)
-        first = self.indptr[user]
-        unseen = self.num_items - (self.indptr[user + 1] - first)
+        unseen = self._unseen(user)
         drawn = torch.randint(2**62, (len(user), num), generator=generator, device=user.device)
         rank = drawn[order].remainder_(unseen.clamp(min=1).unsqueeze(1))
+        item, some = self._unseen_item(user, rank), unseen > 0
+        return torch.empty_like(item).index_copy_(0, order, item), torch.empty_like(some).index_copy_(0, order, some)
+
+    def draw_distinct(self, user_index: Tensor, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Different items [N, num] that users [N] have not seen, uniform, and a mask [N, num] of the drawn ones.
+
+        A user with fewer than `num` unseen items has all of them. Ranks among few unseen items are the beginning of a
+        random permutation. Among many, a repeated rank is drawn again, in each round with a probability below 1/MANY.
+        """
+        user, order = user_index.long().sort(stable=True)
+        unseen, place = self._unseen(user), torch.arange(MANY * num, device=user.device)
+        drawn = torch.randint(2**62, (len(user), num), generator=generator, device=user.device)
+        rank = drawn[order].remainder_(unseen.clamp(min=1).unsqueeze(1))
+        few = unseen < MANY * num
+        for rows in torch.split(few.nonzero().flatten(), ROWS_AT_ONCE):
+            key = torch.rand((len(rows), MANY * num), generator=generator, dtype=torch.float64, device=user.device)
+            key.masked_fill_(place >= unseen[rows].unsqueeze(1), 2.0)
+            rank[rows] = key.argsort(dim=1)[:, :num]
+        rows = (~few).nonzero().flatten()
+        while len(rows):
+            part = rank[rows].sort(dim=1).values
+            row, column = (part[:, 1:] == part[:, :-1]).nonzero(as_tuple=True)
+            part[row, column] = torch.randint(2**62, row.shape, generator=generator, device=user.device).remainder_(
+                unseen[rows[row]]
+            )
+            rank[rows] = part
+            rows = rows[torch.unique(row)]
+        item, some = self._unseen_item(user, rank), place[:num] < unseen.unsqueeze(1)
+        return torch.empty_like(item).index_copy_(0, order, item), torch.empty_like(some).index_copy_(0, order, some)
+
+    def _unseen(self, user: Tensor) -> Tensor:
+        """The number of items that users [N] have not seen, int64 [N]."""
+        return self.num_items - (self.indptr[user + 1] - self.indptr[user])
+
+    def _unseen_item(self, user: Tensor, rank: Tensor) -> Tensor:
+        """The unseen items of the ranks [N, num], for users [N] in ascending order; a rank out of bounds has any item.
+
+        The r-th unseen item of a user is r plus the number of seen items before it. With seen items s_0 < s_1 < …
+        that number is the count of k with s_k - k <= r. So one binary search in the sorted keys u·(I+1) + s_k - k
+        answers all draws of all users, without a rejection loop and without a table of users × items. Sorted by user,
+        neighbouring searches share the cache: three times as fast among 100 million keys.
+        """
         key = rank + (user * (self.num_items + 1)).unsqueeze(1)
         item = torch.searchsorted(self.rank_keys, key, right=True)
-        item.sub_(first.unsqueeze(1)).add_(rank).clamp_(max=self.num_items - 1)
-        some = unseen > 0
-        return key.index_copy_(0, order, item), torch.empty_like(some).index_copy_(0, order, some)
+        return item.sub_(self.indptr[user].unsqueeze(1)).add_(rank).clamp_(max=self.num_items - 1)
 
 
 def pairs(held_out: HeldOut, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from ncf.data.interactions import Columns
-from ncf.data.splits import SplitOptions
+from ncf.data.splits import SPLITS, SplitOptions
 from ncf.errors import InputError
+from ncf.files.reading import Columns, Reading
 
 MODEL_NAMES = ("gmf", "mlp", "neumf")
 LOSSES = ("bce", "softmax")
 SCHEDULES = ("constant", "cosine")
-AMONG = ("unseen", "all")
+AMONG = ("unseen", "all", "popular")
+EVALUATION_AMONG = ("unseen", "popular")
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "gpu")
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -92,6 +93,11 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{name} is {value}; it must be above 0 and finite")
+        if self.validation > 1 and self.split.split != SPLITS[0]:
+            raise InputError(
+                f"validation is {self.validation}, and split is {self.split.split}, which cuts the items for the "
+                "choice of the epoch in the same way: give 1, or 0 to keep the last epoch"
+            )
         self._check_negatives()
         self._check_recipe()
 
@@ -118,7 +124,7 @@ class TrainConfig:
                 "members, closed_form and fold_factors need model gmf, because the folded model is a gmf; "
                 f"model is {self.model}"
             )
-        if self.loss == "softmax" and self.negatives_among == "all":
+        if self.loss == "softmax" and self.negatives_among != "unseen":
             raise InputError("negatives_among is for loss bce; loss softmax draws no negatives")
         if self.softmax_members and self.loss == "softmax":
             raise InputError("softmax_members are added to members of loss bce; loss is softmax already, give members")
@@ -150,10 +156,18 @@ class TrainConfig:
         return replace(self, negatives=negatives, **open_)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every setting by its name, with those of the split; `split_seed` only if it differs from `seed`."""
+        """Every setting by its name, with those of the split; `split_seed` only if it differs from `seed`.
+
+        So that checkpoints of before go on, settings of the split that came later are there only if they are not the
+        default.
+        """
         values = asdict(self)
         split = values.pop("split")
         split_seed = split.pop("seed")
+        for name, usual in (("split", SPLITS[0]), ("test_share", None), ("test", None)):
+            if split[name] == usual:
+                del split[name]
+        split["reading"] = self.split.reading.to_dict()
         return {**values, **split} | ({} if split_seed == self.seed else {"split_seed": split_seed})
 
     @classmethod
@@ -161,7 +175,10 @@ class TrainConfig:
         """The configuration that `to_dict` wrote; a setting that is missing has its default."""
         own = {each.name: values[each.name] for each in fields(cls) if each.name in values}
         of_split = {each.name: values[each.name] for each in fields(SplitOptions) if each.name in values}
-        of_split["columns"] = Columns(**values.get("columns", {}))
+        # Runs of before named the optional columns even if the data did not have them.
+        named = {what: name for what, name in values.get("columns", {}).items() if name != what}
+        of_split["columns"] = Columns(**named)
+        of_split["reading"] = Reading(**values.get("reading", {}))
         of_split["seed"] = values.get("split_seed", values.get("seed", 0))
         return cls(**{**own, "split": SplitOptions(**of_split)})
 

@@ -7,8 +7,9 @@ other items c = w n / (I - n) times an epoch in the mean, so that
 
 is the expectation of the sampled loss (arXiv 1708.05031, eq. 7), and its gradient the expectation of the gradient. If
 negatives are drawn among all items, seen ones included, c is w n / I in every cell, in addition to the cost of the seen
-ones. For scores that are products of factors, a pass over all cells is three matrix products, which are hundreds of
-times faster than gathering rows. The other loss, `softmax`, is minus the log of each seen item's share of exp(z).
+ones. If they are drawn by popularity, with a weight q of each item, c is w n q(i) / (sum of q over unseen items). For
+scores that are products of factors, a pass over all cells is three matrix products, which are hundreds of times faster
+than gathering rows. The other loss, `softmax`, is minus the log of each seen item's share of exp(z).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.nn.functional import softplus
 
 from ncf.data.interactions import Interactions
 from ncf.models.neural import NCF
+from ncf.models.popular import POWER
 from ncf.models.seen import SeenItems, seen_positions
 from ncf.training.config import TrainConfig
 from ncf.training.cost import tower_floats, users_of_a_step
@@ -71,6 +73,9 @@ class ExactTraining:
         self.weight = self._sorted_weight(fit, device)
         self.among_all = config.negatives_among == "all"
         others = self.num_items if self.among_all else (self.num_items - self.count).clamp(min=1)
+        self.item_weight: Tensor | None = None  # q, scaled to a mean of 1
+        if config.negatives_among == "popular":
+            self.item_weight, others = self._by_popularity(fit)
         self.unseen_weight = config.negative_weight * self.count / others
         if config.loss == "softmax":
             self.unseen_weight.zero_()
@@ -83,6 +88,16 @@ class ExactTraining:
         self.users = [RowAdam(table.requires_grad_(False)) for table in tables]
         shared = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(shared, lr=0.0, betas=BETAS, eps=EPSILON, fused=True)
+
+    def _by_popularity(self, fit: Interactions) -> tuple[Tensor, Tensor]:
+        """The weight of each item, and the sum over the unseen items of each user; 1 if there is none."""
+        counts = torch.as_tensor(fit.popularity(), device=self.count.device)
+        weight = counts.double().pow(POWER).where(counts > 0, 0.0)
+        weight *= self.num_items / weight.sum()
+        user = torch.repeat_interleave(self.seen.counts())
+        seen = torch.zeros_like(self.count, dtype=torch.float64).index_add_(0, user, weight[self.seen.items.long()])
+        unseen = weight.sum() - seen
+        return weight.float(), unseen.where(unseen > 1e-6 * self.num_items, 1.0).float()
 
     def _sorted_weight(self, fit: Interactions, device: torch.device) -> Tensor | None:
         """The weights of the interactions, in the order of `seen.items`."""
@@ -156,9 +171,11 @@ class ExactTraining:
         positive = score[seen.row, seen.item].float()
         if self.config.loss == "softmax":
             return (self.mass(users, seen) * score.float().logsumexp(1)).sum() - (seen.weight * positive).sum()
-        cost = softplus(score).sum(1, dtype=torch.float32)
+        of_item = 1.0 if self.item_weight is None else self.item_weight[seen.item]
+        each = softplus(score) if self.item_weight is None else softplus(score) * self.item_weight
+        cost = each.sum(1, dtype=torch.float32)
         if not self.among_all:
-            cost.index_add_(0, seen.row, -softplus(positive))
+            cost.index_add_(0, seen.row, -softplus(positive) * of_item)
         return (cost * self.unseen_weight[users]).sum() + (seen.weight * softplus(-positive)).sum()
 
     def gradient(self, score: Tensor, users: Tensor, seen: Seen) -> Tensor:
@@ -169,6 +186,8 @@ class ExactTraining:
             return gradient.to(score.dtype)
         unseen = self.unseen_weight[users]
         gradient = torch.sigmoid(score).mul_(unseen.unsqueeze(1).to(score.dtype))
+        if self.item_weight is not None:
+            gradient *= self.item_weight.to(score.dtype)
         positive = score[seen.row, seen.item].float()
         of_seen = -seen.weight * torch.sigmoid(-positive)
         if self.among_all:
@@ -187,6 +206,8 @@ class ExactTraining:
         drawn = 0.0 if self.config.loss == "softmax" else self.config.negative_weight
         # As if negatives were drawn among all items: without the seen ones the ranking was worse (docs/log.md).
         everywhere = drawn * self.count[users].sum() / self.num_items
+        if self.item_weight is not None:
+            everywhere = everywhere * self.item_weight
         item_samples = everywhere + torch.bincount(seen.item, minlength=self.num_items)
         user_samples = self.count[users] * (1 + drawn)
         for branch, row in zip(self.model.branches, rows, strict=True):

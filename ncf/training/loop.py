@@ -47,19 +47,38 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The model with the weights of its best epoch, all epochs, and the reason why the training ended."""
+    """The model, all epochs, the reason why the training ended, and the model's quality on the items for the choice.
+
+    `best` is the epoch whose weights the model has. It is None for a model that is `made` of several, which has no
+    epoch and no loss of its own.
+    """
 
     model: NCF
     config: TrainConfig
     epochs: tuple[Epoch, ...]
-    best: Epoch
+    best: Epoch | None
     stopped: str
+    hit_rate_at_10: float | None
+    ndcg_at_10: float | None
+    made: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Where the model comes from, in words."""
+        if self.best is None:
+            return self.made
+        return f"best epoch {self.best.epoch} of {sum(epoch.stage == self.best.stage for epoch in self.epochs)}"
+
+    @property
+    def loss(self) -> float | None:
+        return None if self.best is None else self.best.loss
 
 
 @dataclass(frozen=True)
 class Watch:
     """What a training reports to and is bounded by: callbacks, checkpoints, deadline (`time.monotonic()`), rank."""
 
+    on_stage: Callable[[str], None] = lambda stage: None
     on_step: OnStep = lambda epoch, step, steps, loss, rate: None
     on_epoch: Callable[[Epoch], None] = lambda epoch: None
     on_restored: Callable[[Epoch], None] = lambda epoch: None
@@ -112,6 +131,7 @@ def train_stage(
     Training continues from the newest checkpoint of the stage. Ctrl-C, the deadline and a loss that is not a number
     end it with the best epoch so far. Raises InputError if the loss of the first epoch is not a number.
     """
+    watch.on_stage(stage)
     model = start or start_model(fit, config, device)
     if config.negatives == "exact":
         method: Method = ExactTraining(model, fit, config, device)
@@ -132,7 +152,8 @@ def train_stage(
         )
     model.load_state_dict(progress.best_weights)
     best = progress.epochs[progress.best]
-    return TrainResult(model.eval(), config, tuple(progress.epochs), best, progress.stopped)
+    quality = best.hit_rate_at_10, best.ndcg_at_10
+    return TrainResult(model.eval(), config, tuple(progress.epochs), best, progress.stopped, *quality)
 
 
 def run_epoch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +26,15 @@ class OwnFiles:
             return False
         self.files.add(path)
         return True
+
+    def set_aside(self, path: Path) -> Path | None:
+        """Give a file that this process did not write another name, which is returned; None if there is none."""
+        if self.claim(path) or path in self.files:
+            return None
+        kept = path.with_name(f"{path.name}.{secrets.token_hex(4)}.kept")
+        path.rename(kept)
+        self.files.add(path)
+        return kept
 
     def remove(self, inside: Path | None = None) -> None:
         """Remove what this process made (in the folder `inside` only); a folder with other files in it stays."""

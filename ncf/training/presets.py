@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 from ncf.data.splits import SplitOptions
 from ncf.errors import InputError
 from ncf.training.config import TrainConfig
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 # For MovieLens-1M in the paper's format. Every number was chosen on items cut from the training data (docs/log.md);
 # with these fixed settings, the folded models are trained on all training data.
@@ -34,14 +39,75 @@ PRESETS: dict[str, TrainConfig] = {
 
 
 def configure(preset: str | None, overrides: Mapping[str, Any]) -> TrainConfig:
-    """A preset (or the default) with the settings of the user; None in `overrides` means not set.
+    """A preset (a name, a .json file, or the default) with the settings of the user; None in `overrides` means not set.
 
-    `seed` is the seed of the training and of the split. Raises InputError for an unknown preset or an invalid value.
+    `seed` is the seed of the training, and of the split unless there is a `split_seed`. Raises InputError for an
+    unknown preset or an invalid value.
     """
-    if preset is not None and preset not in PRESETS:
-        raise InputError(f"no preset is called '{preset}'; there are {', '.join(PRESETS)}")
     given = {name: value for name, value in overrides.items() if value is not None}
-    start = PRESETS[preset or "default"]
+    start = named(preset or "default")
     split = {each.name: given[each.name] for each in fields(SplitOptions) if each.name in given}
-    own = {name: value for name, value in given.items() if name not in split or name == "seed"}
-    return replace(start, split=replace(start.split, **split), **own)
+    own = {name: value for name, value in given.items() if name not in (*split, "split_seed") or name == "seed"}
+    if "split_seed" in given:
+        split["seed"] = given["split_seed"]
+    config = replace(start, **own)
+    return replace(config, split=replace(config.split, **split))
+
+
+def named(preset: str) -> TrainConfig:
+    """The configuration of a preset. Raises InputError if there is none of this name, or its file cannot be used."""
+    if preset in PRESETS:
+        return PRESETS[preset]
+    if preset.endswith(".json"):
+        return read_preset(Path(preset))
+    raise InputError(
+        f"no preset is called '{preset}'; there are {', '.join(PRESETS)}, and preset files, whose names end in .json"
+    )
+
+
+def preset_values(config: TrainConfig) -> dict[str, Any]:
+    """The content of a preset file: the model, and every setting that is not the default of `ncf train`."""
+    usual = PRESETS["default"]
+    values = {name: getattr(config, name) for name in _kinds()}
+    return {name: value for name, value in values.items() if name == "model" or value != getattr(usual, name)}
+
+
+def read_preset(path: Path) -> TrainConfig:
+    """The configuration of a preset file: a JSON object of settings; those that it does not name have their default.
+
+    Raises InputError that names the file, and the setting that is unknown or has a value that cannot be.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"cannot read the preset {path}: {error.strerror}; give a file, or {', '.join(PRESETS)}"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"preset {path} is not JSON ({error}); `ncf tune` writes such a file") from error
+    if not isinstance(values, dict):
+        raise InputError(f'preset {path} is no JSON object; it must be one of settings, such as {{"num_factors": 64}}')
+    kinds = _kinds()
+    for name, value in values.items():
+        if name not in kinds:
+            near = difflib.get_close_matches(name, kinds, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(kinds)}"
+            raise InputError(f"preset {path}: setting '{name}' is unknown; {hint}")
+        wanted = kinds[name]
+        # Not isinstance, for which true is a whole number.
+        if type(value) is not wanted and not (wanted is float and type(value) is int):
+            raise InputError(f"preset {path}: {name} is {json.dumps(value)}; it must be {KINDS[wanted]}")
+    try:
+        return replace(PRESETS["default"], **{name: kinds[name](value) for name, value in values.items()})
+    except InputError as error:
+        raise InputError(f"preset {path}: {error}") from error
+
+
+def _kinds() -> dict[str, type]:
+    """The settings of a preset and their types; how data are split, and the seed, are no part of one."""
+    hints = get_type_hints(TrainConfig)
+    return {
+        each.name: next((kind for kind in get_args(hints[each.name]) if kind is not type(None)), hints[each.name])
+        for each in fields(TrainConfig)
+        if each.name not in ("seed", "split")
+    }

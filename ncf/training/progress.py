@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -10,7 +11,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ncf.errors import InputError
-from ncf.training.config import TrainConfig
 from ncf.training.loop import Epoch
 
 ALWAYS_PRINTED = 3  # first epochs; later ones at most once a second, metrics.jsonl has them all
@@ -18,15 +18,15 @@ SECONDS_BETWEEN = 1.0
 
 
 class TrainingProgress:
-    """Context manager with the callbacks of a training; it writes to standard error."""
+    """Context manager with the callbacks of a training; it writes to standard error, unless it is `quiet`.
 
-    def __init__(self, config: TrainConfig) -> None:
-        assert config.epochs is not None
-        self.console = Console(stderr=True, highlight=False)
-        self.epochs = config.epochs
-        self.stages = 3 if config.pretrain else config.num_members
-        self.before = 0  # finished stages
-        self.stage: str | None = None
+    `stage_epochs` are the most epochs of each stage; a stage that ends early counts as all of its epochs.
+    """
+
+    def __init__(self, stage_epochs: Sequence[int], quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False, quiet=quiet)
+        self.epochs = stage_epochs
+        self.begun = 0  # stages
         self.printed = 0.0
         self.bar = Progress(
             TextColumn("{task.fields[stage]}epoch {task.fields[epoch]}"),
@@ -37,8 +37,7 @@ class TrainingProgress:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        total = self.epochs * self.stages
-        self.task = self.bar.add_task("train", total=total, epoch=1, loss=float("nan"), rate=0.0, stage="")
+        self.task = self.bar.add_task("train", total=sum(stage_epochs), epoch=1, loss=float("nan"), rate=0.0, stage="")
 
     def __enter__(self) -> TrainingProgress:
         self.bar.start()
@@ -49,26 +48,26 @@ class TrainingProgress:
     ) -> None:
         self.bar.stop()
 
+    def on_stage(self, stage: str) -> None:
+        self.begun += 1
+        self.bar.update(self.task, stage=f"{stage}, " if stage else "")
+
     def on_step(self, epoch: int, step: int, steps: int, loss: float, rate: float) -> None:
-        done = self.before * self.epochs + epoch - 1 + step / steps
+        done = sum(self.epochs[: self.begun - 1]) + epoch - 1 + step / steps
         self.bar.update(self.task, completed=done, epoch=epoch, loss=loss, rate=rate)
 
     def say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)
 
     def on_epoch(self, epoch: Epoch) -> None:
-        if self.stage is not None and self.stage != epoch.stage:
-            self.before += 1
-        self.stage = epoch.stage
         stage = f"{epoch.stage}, " if epoch.stage else ""
-        self.bar.update(self.task, stage=stage)
         now = time.monotonic()
         if epoch.epoch > ALWAYS_PRINTED and now - self.printed < SECONDS_BETWEEN:
             return
         self.printed = now
         figures = metrics(epoch.loss, epoch.hit_rate_at_10, epoch.ndcg_at_10)
         self.console.print(
-            f"{stage}epoch {epoch.epoch:>{len(str(self.epochs))}}  {figures}  "
+            f"{stage}epoch {epoch.epoch:>{len(str(max(self.epochs)))}}  {figures}  "
             f"{epoch.samples_per_second:,.0f} samples/s  {epoch.seconds:.1f} s",
             soft_wrap=True,
         )

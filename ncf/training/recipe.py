@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from ncf.data.interactions import Interactions
-from ncf.data.splits import HeldOut, Split, leave_one_out
+from ncf.data.protocols import hold_out as hold_out_again
+from ncf.data.protocols import trained_only
+from ncf.data.splits import HeldOut, Split
 from ncf.errors import InputError
 from ncf.evaluation.ranking import Candidates, evaluate_sampled
 from ncf.models.blend import Blend, Scores, fold
@@ -52,18 +54,17 @@ def plan(split: Split, config: TrainConfig, device: torch.device, processes: int
 
 def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[Interactions, Candidates | None]:
     """The interactions to train on, and the candidates for the choice of the epoch (None without a choice)."""
-    if not config.validation:
-        return everything(split), None
-    if split.validation is not None:
-        if config.validation > 1:
-            raise InputError(
-                f"validation is {config.validation}; prepared data has one item of each user to choose the epoch by"
-            )
-        fit, held_out = split.train, split.validation
-    else:
-        cut = leave_one_out(split.train, config.split.seed, config.validation)
-        fit, held_out = cut.train, cut.held_out
-    candidates = Candidates.of(some_of(held_out, config.seed), split, device, config.seed)
+    if split.validation is not None and config.validation > 1:
+        raise InputError(
+            f"validation is {config.validation}; prepared data has one item of each user to choose the epoch by"
+        )
+    fit, held_out = cut(split, config)
+    if held_out is None:
+        return fit, None
+    if config.split.split == "time":
+        held_out = trained_only(fit, held_out)
+    seed = config.split.seed
+    candidates = Candidates.of(some_of(held_out, seed), split, device, seed)
     if len(candidates.user_index) == 0:
         raise InputError(
             "no user has an item to choose the best epoch by: that takes three interactions of one user (one to train "
@@ -71,6 +72,19 @@ def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[I
             "the last epoch is kept"
         )
     return fit, candidates
+
+
+def cut(split: Split, config: TrainConfig) -> tuple[Interactions, HeldOut | None]:
+    """The interactions that a configuration trains on, and the items of the split that choose the epoch, if any do.
+
+    Those are cut from the training interactions as the held-out items were cut from all.
+    """
+    if not config.validation:
+        return everything(split), None
+    if split.validation is not None:
+        return split.train, split.validation
+    again = hold_out_again(split.train, replace(config.split, test=None, held_out=config.validation))
+    return again.train, again.held_out
 
 
 def everything(split: Split) -> Interactions:
@@ -123,7 +137,7 @@ def train_from_branches(plan: Plan, device: torch.device, watch: Watch) -> Train
         raise KeyboardInterrupt
     start = joined(start_model(fit, config, device), alone[0].model, alone[1].model)
     if alone[1].stopped == INTERRUPTED:
-        return replace(alone[1], model=start.eval(), epochs=(*alone[0].epochs, *alone[1].epochs))
+        return made_of("joined from its two branches", start.eval(), candidates, config, alone, INTERRUPTED)
     result = train_stage(fit, candidates, config, device, watch, "neumf", start)
     return replace(result, epochs=(*alone[0].epochs, *alone[1].epochs, *result.epochs))
 
@@ -172,16 +186,17 @@ def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
         model = folded(plan, [member.model for member in members], device, watch)
     if received:
         stopped = INTERRUPTED
+    made = f"folded from {len(members)} GMF{'s' * (len(members) > 1)}{' and EDLAE' * (config.closed_form > 0)}"
+    return made_of(made, model, candidates, config, members, stopped)
+
+
+def made_of(
+    made: str, model: NCF, candidates: Candidates | None, config: TrainConfig, parts: list[TrainResult], stopped: str
+) -> TrainResult:
+    """The result of a training whose model was made of several, and was measured as a whole."""
     quality = evaluate_sampled(model, candidates) if candidates else {}
-    first = members[0].best
-    best = replace(
-        first,
-        hit_rate_at_10=quality.get("HR@10"),
-        ndcg_at_10=quality.get("NDCG@10"),
-        stage="folded",
-    )
-    epochs = tuple(epoch for member in members for epoch in member.epochs)
-    return TrainResult(model, config, epochs, best, stopped)
+    epochs = tuple(epoch for part in parts for epoch in part.epochs)
+    return TrainResult(model, config, epochs, None, stopped, quality.get("HR@10"), quality.get("NDCG@10"), made)
 
 
 def folded(plan: Plan, members: list[NCF], device: torch.device, watch: Watch) -> NCF:
@@ -199,6 +214,12 @@ def folded(plan: Plan, members: list[NCF], device: torch.device, watch: Watch) -
     return fold(blend, config.result_factors, scale, offset, config.seed)
 
 
+def stage_epochs(plan: Plan) -> list[int]:
+    """The most epochs of each model that a plan trains, in their order."""
+    configs = member_configs(plan) if plan.config.is_folded else [plan.config] * (3 if plan.config.pretrain else 1)
+    return [each.epochs for each in configs if each.epochs is not None]
+
+
 def member_configs(plan: Plan) -> list[TrainConfig]:
     """The configurations of all members: as configured, with negatives among all items, and by softmax.
 
@@ -210,7 +231,7 @@ def member_configs(plan: Plan) -> list[TrainConfig]:
         for each in (config, plan.asked)
     )
     among_all = replace(alone, negatives_among="all")
-    softmax = replace(asked, loss="softmax", negatives="exact").resolved("exact")
+    softmax = replace(asked, loss="softmax", negatives="exact", negatives_among="unseen").resolved("exact")
     kinds = [alone] * config.members + [among_all] * config.among_all_members + [softmax] * config.softmax_members
     return [replace(kind, seed=(config.seed + number * 1_000_003) % 2**63) for number, kind in enumerate(kinds)]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,27 +13,38 @@ from pathlib import Path
 import torch
 
 from ncf.data.load import load_split
+from ncf.data.splits import Split
 from ncf.errors import InputError
+from ncf.evaluation.comparison import Comparison, compare
+from ncf.evaluation.ranking import NUM_EVALUATION_NEGATIVES
+from ncf.models.popular import with_popular_negatives
 from ncf.training import recipe
 from ncf.training.checkpoints import Checkpoints, identity_of
-from ncf.training.config import TrainConfig
+from ncf.training.config import EVALUATION_AMONG, TrainConfig
 from ncf.training.cost import require_one_process
 from ncf.training.loop import Epoch, TrainResult, Watch
 from ncf.training.progress import EventFiles, TrainingProgress
-from ncf.training.run_directory import CHECKPOINTS
+from ncf.training.run_directory import CHECKPOINTS, Run
 from ncf.training.run_writer import append_metrics, begin_run, finish_run, new_run_directory
 from ncf.training.undisturbed import undisturbed
 from ncf.training.world import joined_world, world_size
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Life:
-    """Where a run begins and ends: `resume` continues from `checkpoints` (None: a folder in the run directory)."""
+    """Where a run begins and ends: `resume` continues from `checkpoints` (None: a folder in the run directory).
+
+    `say` takes the lines about the data that were read; a `quiet` run prints nothing.
+    """
 
     resume: bool = False
     checkpoints: Path | None = None
     max_seconds: float = math.inf
     tensorboard: Path | None = None
+    say: Callable[[str], None] = log.info
+    quiet: bool = False
 
 
 def choose_device(name: str) -> torch.device:
@@ -42,9 +55,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def train_run(
-    data: Path, output: Path, config: TrainConfig, device: torch.device, life: Life | None = None
+    data: Path | Sequence[Path] | Split,
+    output: Path,
+    config: TrainConfig,
+    device: torch.device,
+    life: Life | None = None,
 ) -> TrainResult | None:
-    """Train on a file or folder and write a run directory; everything is checked before the directory is made.
+    """Train on files, a folder or a split, and write a run directory; all is checked before the directory is made.
 
     Returns None in the processes of a distributed training that do not write. Raises InputError.
     """
@@ -52,7 +69,10 @@ def train_run(
     deadline = time.monotonic() + life.max_seconds
     require_one_process(config, world_size())
     with joined_world(device) as world:  # before the data are read, so that an error in one process ends the others
-        split = load_split(data, config.split)
+        split = data if isinstance(data, Split) else load_split(data, config.split)
+        if world.first:
+            for line in split.look:
+                life.say(line)
         plan = recipe.plan(split, config, device, world.size)
         identity = identity_of(plan.config, plan.fit)
         if world.share(identity["data"]) != identity["data"]:
@@ -64,11 +84,11 @@ def train_run(
         with (
             new_run_directory(output, plan.config, life.resume) as own,
             EventFiles(life.tensorboard) as events,
-            TrainingProgress(plan.config) as progress,
+            TrainingProgress(recipe.stage_epochs(plan), life.quiet) as progress,
         ):
             checkpoints = Checkpoints(life.checkpoints or output / CHECKPOINTS, identity, life.resume, own)
             checkpoints.require_own()
-            begin_run(output, own, plan.config, data, device)
+            begin_run(output, own, plan.config, _names(data), split.look, device)
 
             def on_restored(epoch: Epoch) -> None:
                 append_metrics(output, epoch.to_dict())
@@ -79,7 +99,16 @@ def train_run(
                 events.on_epoch(epoch)
 
             progress.say(plan.reason)
-            watch = Watch(progress.on_step, on_epoch, on_restored, progress.say, checkpoints, deadline, world)
+            watch = Watch(
+                progress.on_stage,
+                progress.on_step,
+                on_epoch,
+                on_restored,
+                progress.say,
+                checkpoints,
+                deadline,
+                world,
+            )
             result = recipe.train(plan, device, watch)
             with undisturbed("the run"):
                 finish_run(output, own, split, result)
@@ -88,3 +117,25 @@ def train_run(
                     if (output / CHECKPOINTS).exists():
                         progress.say(f"{output / CHECKPOINTS} holds files of an earlier process; they may be deleted")
     return result
+
+
+def compare_run(
+    run: Run, split: Split, say: Callable[[str], None] = lambda what: None, negatives_among: str = "unseen"
+) -> Comparison:
+    """The model of a run beside the baselines on the held-out items of a split, which may have other ids.
+
+    The seed of the split draws the negatives, among the unseen items alike or, for `popular`, by their popularity.
+    Raises InputError if the data have negatives of their own and others are asked for.
+    """
+    split, seed = split.reindex(run.users, run.items), run.config.split.seed
+    if negatives_among not in EVALUATION_AMONG:
+        raise InputError(f"negatives_among is '{negatives_among}'; choose {', '.join(EVALUATION_AMONG)}")
+    if negatives_among == "popular":
+        split = with_popular_negatives(split, NUM_EVALUATION_NEGATIVES, next(run.model.parameters()).device, seed)
+    return compare(run.model, split, recipe.cut(split, run.config)[0], seed, say)
+
+
+def _names(data: Path | Sequence[Path] | Split) -> list[str]:
+    if isinstance(data, Split):
+        return []
+    return [str(each) for each in ([data] if isinstance(data, Path) else data)]

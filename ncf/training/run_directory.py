@@ -14,21 +14,23 @@ import numpy as np
 import polars as pl
 import torch
 
-from ncf.data.interactions import IdIndex
-from ncf.data.splits import Split
+from ncf.data.interactions import IdIndex, IntArray, Interactions
+from ncf.data.splits import HeldOut, Split
 from ncf.errors import InputError
 from ncf.models.neural import NCF, build_model
 from ncf.models.seen import SeenItems
 from ncf.training.config import TrainConfig
 
 FILES = {
-    "config.json": "the configuration, seed and column names included",
+    "config.json": "the configuration with seed and column names, the data, and what was read of them (look)",
     "versions.json": "versions of the software, and the device",
     "metrics.jsonl": "a line for each epoch: loss, samples/s, HR@10 and NDCG@10 on the items that choose the epoch",
-    "result.json": "the best epoch; it is written last, so a run without it is not finished",
+    "result.json": "the best epoch, null for a model made of several; it is written last, so a run without it is not "
+    "finished",
     "users.parquet": "column user_id; the row number is the user_index",
     "items.parquet": "column item_id; the row number is the item_index",
-    "interactions.npz": "item_index of every known interaction, held-out ones included, by user: see indptr (CSR)",
+    "interactions.npz": "item_index of every known interaction, held-out ones included, by user: see indptr (CSR); the "
+    "pairs that are held out, and those that chose the epoch",
     "weights.pt": "the model's weights at the best epoch (a PyTorch state_dict)",
 }
 
@@ -90,6 +92,37 @@ def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} cannot be loaded: {reason}; train again") from error
     return Run(path, config, users, items, seen, model.to(device).eval(), held_out)
+
+
+def pairs_of(name: str, held_out: HeldOut) -> dict[str, IntArray]:
+    """Held-out items as arrays of interactions.npz; `own_split` reads them."""
+    found = {f"{name}_user_index": held_out.user_index, f"{name}_item_index": held_out.item_index}
+    if held_out.negatives is not None:
+        found[f"{name}_negatives"] = held_out.negatives
+    return {key: values.astype(np.int32) for key, values in found.items()}
+
+
+def own_split(run: Run) -> Split:
+    """The split that the run was trained on, without weights and times. Raises InputError for a run of before."""
+    with np.load(run.path / "interactions.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    if "held_out_user_index" not in arrays:
+        raise InputError(f"{run.path} was written by an earlier version without its held-out items; give --data")
+
+    def held_out(name: str) -> HeldOut | None:
+        if f"{name}_user_index" not in arrays:
+            return None
+        user, item = (arrays[f"{name}_{what}_index"].astype(np.int64) for what in ("user", "item"))
+        return HeldOut(user, item, arrays.get(f"{name}_negatives"))
+
+    test, validation = held_out("held_out"), held_out("validation")
+    assert test is not None
+    user = np.repeat(np.arange(len(run.users)), np.diff(arrays["indptr"]))
+    item = arrays["item_index"].astype(np.int64)
+    pair = user * len(run.items) + item
+    aside = [each.user_index * len(run.items) + each.item_index for each in (test, validation) if each is not None]
+    kept = ~np.isin(pair, np.concatenate(aside))
+    return Split(Interactions(run.users, run.items, user[kept], item[kept]), test, validation)
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,9 +21,12 @@ from ncf.models.seen import known_items
 from ncf.training.config import TrainConfig
 from ncf.training.loop import TrainResult
 from ncf.training.own_files import OwnFiles
-from ncf.training.run_directory import FILES, held_out_name
+from ncf.training.recipe import cut
+from ncf.training.run_directory import FILES, held_out_name, pairs_of
 
 log = logging.getLogger(__name__)
+
+RESULTS = ("users.parquet", "items.parquet", "interactions.npz", "weights.pt", "result.json")  # of a finished run
 
 
 @contextmanager
@@ -77,13 +80,15 @@ def _require_same(path: Path, there: TrainConfig, config: TrainConfig) -> None:
             )
 
 
-def begin_run(path: Path, own: OwnFiles, config: TrainConfig, data: Path, device: torch.device) -> None:
+def begin_run(
+    path: Path, own: OwnFiles, config: TrainConfig, data: Sequence[str], look: Sequence[str], device: torch.device
+) -> None:  # fmt: skip
     """Write the files that precede the first epoch. A resumed run appends the lines of its restored epochs again."""
     for name in ("config.json", "versions.json"):
         own.claim(path / name)
     if not own.claim(path / "metrics.jsonl"):
         (path / "metrics.jsonl").write_text("")
-    _write_json(path / "config.json", {**config.to_dict(), "data": str(data)})
+    _write_json(path / "config.json", {**config.to_dict(), "data": data, "look": look})
     _write_json(
         path / "versions.json",
         {
@@ -108,11 +113,12 @@ def append_metrics(path: Path, values: dict[str, Any]) -> None:
 def finish_run(path: Path, own: OwnFiles, split: Split, result: TrainResult) -> None:
     """Write ids, interactions, weights and, last, the result. Raises InputError if that fails.
 
-    An existing README.md was written by the user, and stays.
+    An existing README.md was written by the user, and stays. Other files with the name of a result are set aside.
     """
-    for name in FILES:
-        own.claim(path / name)
     try:
+        for name in RESULTS:
+            if kept := own.set_aside(path / name):
+                log.warning("%s was not written by this process; it is %s now", path / name, kept.name)
         _write_results(path, split, result, readme=own.claim(path / "README.md"))
     except OSError as error:
         (path / "result.json").unlink(missing_ok=True)  # this process wrote it: a run with a result is not resumed
@@ -128,20 +134,27 @@ def _write_results(path: Path, split: Split, result: TrainResult, readme: bool) 
             ids.alias(f"{name}_id").to_frame().write_parquet(buffer)
     known = known_items(split, torch.device("cpu")).including(held_out.user_index, held_out.item_index)
     # Not compressed, because compressing takes longer than an epoch of a large catalogue.
-    np.savez(path / "interactions.npz", indptr=known.indptr.numpy(), item_index=known.items.int().numpy())
+    chosen_by = cut(split, result.config)[1]
+    np.savez(
+        path / "interactions.npz",
+        indptr=known.indptr.numpy(),
+        item_index=known.items.int().numpy(),
+        **pairs_of("held_out", held_out),
+        **({} if chosen_by is None else pairs_of("validation", chosen_by)),
+    )
     with _written(path / "weights.pt") as buffer:
         torch.save({name: value.cpu() for name, value in result.model.state_dict().items()}, buffer)
-    best = result.best
     if readme:
         (path / "README.md").write_text(_readme(path, train.num_users, train.num_items, result))
     _write_json(
         path / "result.json",
         {
-            "best_epoch": best.epoch,
+            "origin": result.origin,
+            "best_epoch": None if result.best is None else result.best.epoch,
             "epochs": len(result.epochs),
             "stopped": result.stopped,
-            "loss": best.loss,
-            "hold_out": {"HR@10": best.hit_rate_at_10, "NDCG@10": best.ndcg_at_10},
+            "loss": result.loss,
+            "hold_out": {"HR@10": result.hit_rate_at_10, "NDCG@10": result.ndcg_at_10},
             "num_users": train.num_users,
             "num_items": train.num_items,
             "num_interactions": len(known.items),
@@ -159,12 +172,12 @@ def _written(path: Path) -> Iterator[io.BytesIO]:
 
 
 def _readme(path: Path, num_users: int, num_items: int, result: TrainResult) -> str:
-    hit_rate = result.best.hit_rate_at_10
+    hit_rate = result.hit_rate_at_10
     quality = "no hold-out was cut" if hit_rate is None else f"HR@10 {hit_rate:.4f} on the hold-out"
     lines = [
         f"# Run {path.name}",
         "",
-        f"{num_users} users, {num_items} items; {result.config.model}, best epoch {result.best.epoch}, {quality}.",
+        f"{num_users} users, {num_items} items; {result.config.model}, {result.origin}, {quality}.",
         "",
         *(f"- `{name}`: {what}" for name, what in FILES.items()),
         "",

@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ncf.data.interactions import Interactions
 from ncf.models.neural import NCF
+from ncf.models.popular import PopularItems
 from ncf.models.seen import SeenItems
 from ncf.training.config import TrainConfig
 from ncf.training.method import OnStep, learning_rate_at, relative_weight, seed_epoch, uses_bf16
@@ -58,6 +59,9 @@ class SampledTraining:
         self.model, self.config, self.device = model, config, device
         self.scorer: nn.Module = model if self.world.size == 1 else nn.parallel.DistributedDataParallel(model)
         self.positives = Positives.of(fit, device, self.world)
+        self.popular = None
+        if config.negatives_among == "popular":
+            self.popular = PopularItems.of(self.positives.seen, torch.as_tensor(fit.popularity(), device=device))
         rows = config.batch_size // (1 + config.num_train_negatives) // self.world.size
         self.rows = min(max(1, rows), len(self.positives.user_index))
         self.samples = len(fit) * (1 + config.num_train_negatives)
@@ -76,8 +80,9 @@ class SampledTraining:
         total = torch.zeros((), device=self.device)
         steps = -(-len(self.positives.user_index) // self.rows)
         samples = self.rows * self.world.size * (1 + config.num_train_negatives)
-        among_all = config.negatives_among == "all"
-        batches = epoch_batches(self.positives, self.rows, config.num_train_negatives, self.generator, among_all)
+        batches = epoch_batches(
+            self.positives, self.rows, config.num_train_negatives, self.generator, config.negatives_among, self.popular
+        )
         for step, (user, items, label, weight) in enumerate(batches, start=1):
             rate = learning_rate_at(config, (number - 1) * steps + step - 1, config.epochs * steps)
             total += self.step(user, items, label, weight, rate)
@@ -106,12 +111,14 @@ class SampledTraining:
 
 
 def epoch_batches(
-    positives: Positives, rows: int, num_negatives: int, generator: torch.Generator, among_all: bool = False
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    positives: Positives, rows: int, num_negatives: int, generator: torch.Generator, among: str = "unseen",
+    popular: PopularItems | None = None,
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
     """Shuffled batches: users [B, 1], items [B, 1 + negatives] (the positive first), labels and weights alike.
 
     B is `rows`, or fewer in the last batch. A positive and its negatives are in the same batch, so that their user is
-    looked up once instead of 1 + negatives times.
+    looked up once instead of 1 + negatives times. Negatives are drawn `among` all items, the unseen ones, or the unseen
+    ones by the popularity that `popular` has.
     """
     num = len(positives.user_index)
     order = torch.randperm(num, generator=generator, device=positives.user_index.device)
@@ -120,9 +127,11 @@ def epoch_batches(
     at_once = max(1, ROWS_AT_ONCE // rows) * rows
     for block in torch.split(order, at_once):
         user = positives.user_index[block].long()
-        if among_all:
+        if among == "all":
             size, some = (len(user), num_negatives), torch.ones_like(user, dtype=torch.bool)
             negatives = torch.randint(positives.seen.num_items, size, generator=generator, device=user.device)
+        elif popular is not None:
+            negatives, some = popular.draw_unseen(user, num_negatives, generator)
         else:
             negatives, some = positives.seen.draw_unseen(user, num_negatives, generator)
         items = torch.cat([positives.item_index[block].long().unsqueeze(1), negatives], dim=1)

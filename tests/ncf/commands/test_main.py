@@ -1,4 +1,7 @@
-"""The `ncf` command as a user runs it: files, exit codes, messages."""
+"""The `ncf` command as a user runs it: files, exit codes, messages.
+
+Each command runs once in a process of its own, here or in tests/whole/test_demo.py; loading torch takes two seconds.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,16 @@ import torch
 from click.testing import CliRunner
 
 from ncf.commands.main import cli, main
+from ncf.errors import InputError
 from ncf.training.run_directory import Run, load_run
 from tests.conftest import BIN, run_ncf
 
 
 def invoke(*arguments: object) -> str:
-    """What a command that succeeds prints, without the cost of a process."""
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    """What a command that succeeds prints, without the cost of a process; raises what main() makes a line of."""
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(cli, [str(argument) for argument in arguments])
+    if isinstance(result.exception, InputError):
+        raise result.exception
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -36,17 +42,15 @@ def test_train_evaluate_export(food_csv: Path, tmp_path: Path) -> None:
     assert re.search(r"HR=(.*?); NDCG=(.*?);", trained.stdout)
     assert "training is exact: all 360,000 cells" in trained.stderr
 
-    table = run_ncf("evaluate", "--run", run, "--data", food_csv)
-    assert table.returncode == 0, table.stderr
-    assert all(word in table.stdout for word in ("gmf", "popularity", "HR@10", "NDCG@10", "MRR", "HR@20", "1,200"))
+    table = invoke("evaluate", "--run", run, "--data", food_csv)
+    assert all(word in table for word in ("gmf", "popularity", "HR@10", "NDCG@10", "MRR", "HR@20", "1,200"))
     report = json.loads(invoke("evaluate", "--run", run, "--data", food_csv, "--json"))
     assert report["users"] == 1200
-    assert set(report["model"]) == set(report["popularity"]) == {"sampled", "full"}
-    assert f"{report['model']['full']['HR@10']:.4f}" in table.stdout
+    assert set(report["model"]) == set(report["popularity"]) == {"sampled", "full", "lists"}
+    assert f"{report['model']['full']['HR@10']:.4f}" in table
 
-    exported = run_ncf("export", "--run", run, "--repository", tmp_path / "repository", "--name", "m", "--k", 20)
-    assert exported.returncode == 0, exported.stderr
-    assert "version 1, K = 20" in exported.stdout
+    exported = invoke("export", "--run", run, "--repository", tmp_path / "repository", "--name", "m", "--k", 20)
+    assert "version 1, K = 20" in exported
 
 
 def test_ctrl_c_ends_training_and_keeps_the_best_epoch_so_far(food_csv: Path, tmp_path: Path) -> None:
@@ -86,10 +90,14 @@ def test_help_has_examples_that_the_commands_understand(name: str | None) -> Non
         (("train", "--data", "{csv}", "--output", "run", "--user-column", "who"), "no column 'who'"),
         (("train", "--data", "{csv}", "--output", "run", "--model", "svd"), "'svd' is not one of"),
         (("train", "--data", "{csv}", "--output", "run", "--device", "gpu"), "finds no CUDA device"),
-        (("train", "--data", ".", "--output", "run"), "exactly one file named *.train.rating"),
+        (("train", "--data", ".", "--output", "run"), "holds no file that ends in"),
         (("train", "--data", "{csv}", "--output", "/proc/run"), "cannot make the run directory"),
         (("evaluate", "--run", "none", "--data", "{csv}"), "no run directory"),
         (("export", "--run", "none", "--repository", "r", "--name", "m"), "no run directory"),
+        (
+            ("export", "--run", "{run}", "--repository", "r", "--name", "m", "--item-column", "sku"),
+            "--item-column is 'sku', a column of --items, which is not given",
+        ),
         (("export", "--run", "{run}", "--repository", "/proc/r", "--name", "m"), "cannot write into /proc/r"),
         (("export", "--run", "{run}", "--repository", "r", "--name", "m", "--serving", "p.json"), "cannot read p.json"),
     ],
@@ -117,12 +125,11 @@ def test_metadata_and_rollback(food_run: Run, tmp_path: Path) -> None:
     arguments = ("--run", food_run.path, "--repository", tmp_path / "r", "--name", "m")
     ended = run_ncf("export", *arguments, "--items", items, "--item-column", "sku")
     assert ended.returncode == 0, ended.stderr
-    assert "version 1, K = 100, items with title" in ended.stdout
+    assert f"wrote {tmp_path}/r/m and m_query, version 1, K = 100, items with title" in ended.stdout
     assert "has no row for 298 of 300 items" in ended.stderr
-    ended = run_ncf("rollback", "--repository", tmp_path / "r", "--name", "m")
-    assert ended.returncode == 2
-    assert "m has version 1 only" in ended.stderr
-    assert run_ncf("export", *arguments).returncode == 0
+    with pytest.raises(InputError, match="m has version 1 only"):
+        invoke("rollback", "--repository", tmp_path / "r", "--name", "m")
+    assert f"wrote {tmp_path}/r/m, m_topk and m_query, version 2" in invoke("export", *arguments, "--with-topk")
     ended = run_ncf("rollback", "--repository", tmp_path / "r", "--name", "m")
     assert (ended.returncode, ended.stdout.strip()) == (
         0,
@@ -137,6 +144,6 @@ def test_evaluating_on_other_held_out_items_is_warned_of(food_csv: Path, food_ru
     lines = food_csv.read_text().splitlines(keepends=True)
     (tmp_path / "less.csv").write_text("".join(lines[:-2000]))
     for data, warned in ((food_csv, False), (tmp_path / "less.csv", True)):
-        ended = run_ncf("evaluate", "--run", food_run.path, "--data", data, "--json")
-        assert ended.returncode == 0, ended.stderr
+        ended = CliRunner().invoke(cli, ["evaluate", "--run", str(food_run.path), "--data", str(data), "--json"])
+        assert ended.exit_code == 0, ended.output
         assert ("holds out other items than the data" in ended.stderr) == warned

@@ -15,20 +15,22 @@ from click.testing import CliRunner
 
 import ncf.commands.prepare
 import ncf.data.ranges
-import ncf.data.stream
+import ncf.files.source
 from ncf.commands.main import cli
-from ncf.data.interactions import Columns, Interactions
+from ncf.data.interactions import Interactions
 from ncf.data.load import load_split
 from ncf.data.prepare import prepare
-from ncf.data.splits import Split, SplitOptions, leave_one_out
-from ncf.data.tables import read_interactions
+from ncf.data.protocols import leave_one_out
+from ncf.data.splits import Split, SplitOptions
 from ncf.errors import InputError
+from ncf.files.reading import Columns
+from tests.ncf.data.read import read
 
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ncf.data.ranges, "ROWS_A_RANGE", 40)
-    monkeypatch.setattr(ncf.data.stream, "BATCH", 7)
+    monkeypatch.setattr(ncf.files.source, "BATCH", 7)
 
 
 def table(seed: int = 0, rows: int = 300) -> pl.DataFrame:
@@ -137,11 +139,11 @@ def test_text_in_one_file_makes_text_of_all_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [
-    "", "user_id,item_id\n", "user,item_id\na,x\n", "user_id,item_id,weight\na,x,1\nb,y,much\n",
+    "", "user_id,item_id\n", "who,item_id\na,x\n", "user_id,item_id,weight\na,x,1\nb,y,much\n",
     "user_id,item_id,weight\na,x,NaN\nb,y,1\n", "user_id,item_id,timestamp\na,x,1\nb,y,soon\n",
     "user_id,item_id,timestamp\na,x,2024-01-01\nb,y,soon\n",
     "user_id,item_id,timestamp\na,x,2024-01-01\nb,y,2024-13-01\n", "user_id,item_id\na,x\na,y\n,y\n,z\n",
-    "user_id,item_id\na,nan\nb,y\n", "user_id,item_id\na,x\na,y\n", "user_id,item_id\na,x\nb,x\n",
+    "user_id,item_id\na,\nb,y\n", "user_id,item_id\na,x\na,y\n", "user_id,item_id\na,x\nb,x\n",
     "user_id,item_id\na,x\nb,y\na,y\nb,x\n", f"user_id,item_id\na,x\nb,{'x' * 1025}\n", "user_id,item_id\na,x\nb,y\n",
 ])  # fmt: skip
 def test_bad_data_are_refused_in_the_same_words(tmp_path: Path, text: str) -> None:
@@ -160,7 +162,7 @@ def test_bad_parquet_is_refused_in_the_same_words(tmp_path: Path) -> None:
     for values in ([1.0, float("nan")], [1.0, 2.5], [1.0, None], [[1], [2]], [True, False]):
         pl.DataFrame({"user_id": values, "item_id": ["x", "y"]}).write_parquet(path)
         with pytest.raises(InputError) as whole:
-            read_interactions(path)
+            read(path)
         with pytest.raises(InputError) as streamed:
             prepare([path], tmp_path / "prepared")
         assert str(streamed.value) == str(whole.value)
@@ -174,7 +176,7 @@ def test_what_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
     bare = write(table().drop("weight"), tmp_path / "bare.csv")
     for data, message in (
         ([tmp_path / "none.csv"], "does not exist"),
-        ([ragged], "cannot be read as CSV"),
+        ([ragged], "line 1,001 has more fields than the header has names"),
         ([good, bare], "bare.csv has no column 'weight' and"),
         ([good, good], "is given twice"),
     ):
@@ -199,8 +201,10 @@ def test_what_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
 
 def test_repeated_pairs_and_what_the_core_leaves_out_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        prepare([write(table(), tmp_path / "d.csv")], tmp_path / "prepared", SplitOptions(min_user_interactions=5))
-    assert "repeated (user, item) pairs: the latest of each is kept" in caplog.text
+        made = prepare(
+            [write(table(), tmp_path / "d.csv")], tmp_path / "prepared", SplitOptions(min_user_interactions=5)
+        )
+    assert "repeated pairs of user and item (the latest of each is kept)" in made.look[3]
     assert "6 of 36 users" in caplog.text
 
 

@@ -81,9 +81,9 @@ def test_a_damaged_file_is_refused(prepared: Path, name: str) -> None:
         ('{"format": "else"}', "its format is 'else'"),
         (
             '{"format": "interactions prepared by ncf", "version": 9}',
-            "is of version 9 of the format and this is version 1",
+            "is of version 9 of the format and this is version 2",
         ),
-        ('{"format": "interactions prepared by ncf", "version": 1}', "is not as `ncf prepare` writes it"),
+        ('{"format": "interactions prepared by ncf", "version": 2}', "is not as `ncf prepare` writes it"),
     ],
 )
 def test_a_foreign_folder_is_refused(prepared: Path, text: str, message: str) -> None:

@@ -10,27 +10,17 @@ import pytest
 from ncf.data.interactions import IdIndex, Interactions
 from ncf.data.k_core import core_of, k_core
 from ncf.data.load import load_split
-from ncf.data.paper_format import read_paper_folder
-from ncf.data.splits import HeldOut, Split, SplitOptions, leave_one_out, random_order
-from ncf.data.tables import read_interactions
+from ncf.data.prepare import prepare
+from ncf.data.protocols import leave_one_out
+from ncf.data.splits import HeldOut, Split, SplitOptions
 from ncf.errors import InputError
+from tests.ncf.data.read import read
 
 pytestmark = pytest.mark.core
 
 
-def paper_folder(folder: Path, **files: str) -> Path:
-    texts = {
-        "t.train.rating": "0\t0\t5\t9\n0\t1\t3\t8\n1\t2\t1\t7\n",
-        "t.test.rating": "0\t3\t4\t9\n1\t0\t4\t9\n",
-        "t.test.negative": "(0,3)\t2\t4\n(1,0)\t1\t0\n",
-    }
-    for name, text in {**texts, **files}.items():
-        (folder / name).write_text(text)
-    return folder
-
-
 def test_the_latest_item_of_each_user_is_held_out(food_csv: Path) -> None:
-    data = read_interactions(food_csv)
+    data = read(food_csv)
     split = leave_one_out(data)
     assert data.timestamp is not None
     latest = {user: max(data.timestamp[data.user_index == user]) for user in range(data.num_users)}
@@ -102,13 +92,46 @@ def test_without_timestamps_the_choice_depends_on_ids_and_seed_only(tmp_path: Pa
     assert held_out(rows, seed=2**63 - 1) != chosen
 
 
-def test_the_random_order_is_different_for_each_pair_and_even() -> None:
-    user, item = np.repeat(np.arange(300), 300), np.tile(np.arange(300), 300)
-    order = random_order(user, item, 0)
-    assert len(np.unique(order)) == len(order)
-    # Each place is a user's largest equally often: the chi-square over 300 items stays within five deviations.
-    chosen = np.bincount(order.reshape(300, 300).argmax(1), minlength=300)
-    assert abs(((chosen - 1) ** 2).sum() - 299) < 5 * (2 * 299) ** 0.5
+@pytest.mark.parametrize("ids", ["text", "numbers"])
+@pytest.mark.parametrize("added", ["a user", "an item", "a user whose id is text", "an item whose id is text"])
+@pytest.mark.parametrize("how", ["in memory", "prepared"])
+def test_a_new_user_or_item_changes_no_other_users_held_out_items(
+    tmp_path: Path, ids: str, added: str, how: str
+) -> None:
+    """Without timestamps; a user who has the new item may have it held out, and otherwise the same items as before."""
+    path = tmp_path / "d.csv"
+
+    def held_out(rows: list[tuple[str, str]], name: str) -> tuple[dict[str, str], dict[str, str]]:
+        """By user the item held out for the test, and the one to choose the epoch by."""
+        path.write_text("user_id,item_id\n" + "".join(f"{user},{item}\n" for user, item in rows))
+        if how == "prepared":
+            prepare([path], tmp_path / name)
+            split = load_split(tmp_path / name)
+            cut = split.validation
+            assert cut is not None
+        else:
+            split = load_split(path)
+            cut = leave_one_out(split.train).held_out
+        users, items = split.train.users, split.train.items
+        test, choice = (
+            {str(u): str(i) for u, i in zip(users.decode(each.user_index), items.decode(each.item_index), strict=True)}
+            for each in (split.held_out, cut)
+        )
+        return test, choice
+
+    user_word, item_word = ("user ", "item ") if ids == "text" else ("", "")
+    rows = [(f"{user_word}{u}", f"{item_word}{i}") for u in range(10, 50) for i in range(100 + u % 3, 130)]
+    before = held_out(rows, "before")
+    word = "0 first" if added.endswith("text") else "1"  # sorted before all others, so every index is another one
+    new_id = word if ids == "numbers" else f"aaa {word}"
+    mine = [user for user, _ in rows[:: 30 * 8]]  # who get the new item
+    more = [(user, new_id) for user in mine] if "item" in added else [(new_id, item) for _, item in rows[:9]]
+    after = held_out(rows + more, "after")
+    for one, other in zip(before, after, strict=True):
+        assert set(other) == set(one) | ({new_id} if "user" in added else set())
+        changed = {user for user in one if one[user] != other[user]}
+        assert changed <= (set(mine) if "item" in added else set())
+    assert all(new_id in (after[0][user], after[1][user]) for user in mine if before[0][user] != after[0][user])
 
 
 def brute_core(pairs: set[tuple[int, int]], of_user: int, of_item: int) -> set[tuple[int, int]]:
@@ -159,60 +182,10 @@ def test_a_file_can_be_asked_for_its_core(tmp_path: Path, caplog: pytest.LogCapt
 def test_options_that_cannot_be_are_refused(tmp_path: Path, option: str) -> None:
     with pytest.raises(InputError, match=f"{option} is 0; it must be at least 1"):
         load_split(tmp_path / "d.csv", SplitOptions(**{option: 0}))
-    with pytest.raises(InputError, match=f"which has its own split: {option} = 2 cannot be applied"):
-        load_split(paper_folder(tmp_path), SplitOptions(**{option: 2}))
-
-
-def test_the_papers_format_keeps_its_split_and_negatives(tmp_path: Path) -> None:
-    split = read_paper_folder(paper_folder(tmp_path))
-    assert split.train.items.ids.to_list() == [0, 1, 2, 3, 4]
-    assert split.held_out.user_index.tolist() == [0, 1]
-    assert split.held_out.item_index.tolist() == [3, 0]
-    assert split.held_out.negatives is not None
-    assert split.held_out.negatives.tolist() == [[2, 4], [1, 0]]
-    assert split.train.weight is None  # a rating there says nothing: feedback is implicit
-
-
-def test_negatives_of_unequal_number_are_padded(tmp_path: Path) -> None:
-    split = read_paper_folder(paper_folder(tmp_path, **{"t.test.negative": "(0,3)\t2\t4\n(1,0)\t1\n"}))
-    assert split.held_out.negatives is not None
-    assert split.held_out.negatives.tolist() == [[2, 4], [1, -1]]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("t.test.negative", "(0,3)\t2\t4\n", "has 1 rows"),
-        ("t.test.negative", "(0,3)\t2\t4\n(1,1)\t1\t0\n", "row 2 is for (1,1)"),
-        ("t.test.negative", "(0,3)\t2\tx\n(1,0)\t1\t0\n", "expected rows of (user,item)"),
-        ("t.test.negative", "(0,3)\n(1,0)\n", "holds no negatives"),
-        ("t.train.rating", "0\t0\t5\t9\n\t1\t5\t9\n", "row 2 lacks a user"),
-        ("t.train.rating", "0\tx\t5\t9\n", "expected rows of user, item, rating, timestamp"),
-        ("u.test.negative", "(0,3)\t2\n", "exactly one file named *.test.negative (found: t.test.negative, u."),
-    ],
-)
-def test_a_bad_folder_is_refused_with_its_reason(tmp_path: Path, name: str, text: str, message: str) -> None:
-    with pytest.raises(InputError) as caught:
-        load_split(paper_folder(tmp_path, **{name: text}))
-    assert message in str(caught.value)
-
-
-def test_one_user_only_is_refused_in_a_folder_too(tmp_path: Path) -> None:
-    files = {"t.train.rating": "0\t0\t5\t9\n", "t.test.rating": "0\t3\t4\t9\n", "t.test.negative": "(0,3)\t2\t4\n"}
-    with pytest.raises(InputError, match="one user only"):
-        load_split(paper_folder(tmp_path, **files))
-
-
-def test_a_held_out_pair_is_never_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    leaky = "0\t0\t5\t9\n0\t3\t3\t8\n1\t2\t1\t7\n"
-    with caplog.at_level(logging.WARNING):
-        split = read_paper_folder(paper_folder(tmp_path, **{"t.train.rating": leaky}))
-    assert "1 held-out pairs are in" in caplog.text
-    assert set(zip(split.train.user_index, split.train.item_index, strict=True)) == {(0, 0), (1, 2)}
 
 
 def test_a_folder_without_the_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"exactly one file named \*.train.rating \(found: none\)"):
+    with pytest.raises(InputError, match="holds no file that ends in"):
         load_split(tmp_path)
 
 
@@ -224,7 +197,7 @@ def test_reindex_leaves_out_what_the_other_index_does_not_know(
     split = load_split(path)
     smaller = tmp_path / "e.csv"
     smaller.write_text("user_id,item_id\na,y\nb,x\na,z\n")
-    known = read_interactions(smaller)
+    known = read(smaller)
     with caplog.at_level(logging.WARNING):
         moved = split.reindex(known.users, known.items)
     assert "left out" in caplog.text

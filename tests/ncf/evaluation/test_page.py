@@ -30,6 +30,12 @@ def small_pictures() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the words of a page."""
+    monkeypatch.setattr(plots, "draw", lambda document, epochs: [])
+
+
 @pytest.fixture(scope="module")
 def written(food_run: Run, food_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, str]:
     """What `ncf evaluate --report` writes, as JSON, HTML, and on standard error."""
@@ -44,8 +50,8 @@ def test_the_document_has_what_it_always_had_and_more(written: tuple[dict[str, A
     document, _, stderr = written
     assert (document["users"], document["held_out"], document["model_kind"]) == (1200, 1200, "neumf")
     for name in ("model", "popularity", "ease", "ials"):
-        assert set(document[name]) == {"sampled", "full"}
-        assert list(document[name]["full"]) == ["HR@10", "NDCG@10", "MRR", "HR@20"]
+        assert set(document[name]) == {"sampled", "full", "lists"}
+        assert list(document[name]["full"]) == ["HR@10", "NDCG@10", "MRR", "HR@20", "AUC"]
     assert set(document["margins"]) == {"popularity", "ease", "ials"}
     assert "food.html" in stderr
 
@@ -68,17 +74,23 @@ def test_the_page_holds_the_figures_of_the_document(written: tuple[dict[str, Any
                 assert f"{value:.4f}" in shown
             for group in document["by_user_activity"][name][protocol]:
                 assert f"{group['NDCG@10']:.4f}" in shown
-        assert f"{document['coverage'][name]:.4f}" in shown
+        for metric in ("coverage", "Gini", "novelty", "diversity"):
+            assert f"{document[name]['lists'][metric]:.4f}" in shown
     for ways in document["margins"].values():
-        for margins in ways.values():
-            for margin in margins.values():
-                assert f"{margin['difference']:+.4f} (z {margin['z']:.1f})" in shown
+        for protocol in ("sampled", "full"):
+            for margin in ways[protocol].values():
+                bounds = f"[{margin['low']:+.4f} to {margin['high']:+.4f}], z {margin['z']:.1f}"
+                assert f"{margin['difference']:+.4f} {bounds}" in shown
+        for metric in ("novelty", "diversity"):
+            assert f"{ways['lists'][metric]['difference']:+.4f} ± " in shown
+    assert "in one list" not in shown  # with one held-out item for each user that would be said twice
     embedded = re.search(r'<script type="application/json" id="figures">(.*?)</script>', html, re.DOTALL)
     assert embedded is not None
     assert json.loads(embedded[1]) == document
-    assert all(word in shown for word in ("neumf on food.csv", "1,200 users", "num factors", "l2 19", "EASE", "iALS"))
+    assert all(word in shown for word in ("neumf on food.csv", "1,200 users", "num factors", "l2 18", "EASE", "iALS"))
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_names_are_text_and_not_html(written: tuple[dict[str, Any], str, str]) -> None:
     document = deepcopy(written[0])
     document["left_out"] = {"ease": "</script><b>"}
@@ -90,9 +102,11 @@ def test_names_are_text_and_not_html(written: tuple[dict[str, Any], str, str]) -
 
 def test_the_verdict_says_who_is_ahead(written: tuple[dict[str, Any], str, str]) -> None:
     document = deepcopy(written[0])
-    for z, words in ((0.3, "no clear difference"), (5.0, "the model is ahead"), (-5.0, "the model is behind")):
+    for lead, p, words in (
+        (0.1, 0.06, "no clear difference"), (0.1, 0.04, "the model is ahead"), (-0.1, 0.04, "the model is behind"),
+    ):  # fmt: skip
         for ways in document["margins"].values():
-            ways["full"]["NDCG@10"]["z"] = z
+            ways["full"]["NDCG@10"] |= {"difference": lead, "p": p}
         sampled, full = verdict(document)
         assert "Sampled negatives" in sampled
         assert words in full
@@ -107,10 +121,14 @@ def test_the_verdict_says_who_is_ahead(written: tuple[dict[str, Any], str, str])
     ],
     ids=["no quality", "quality is null", "many stages"],
 )
-def test_runs_with_other_epochs_have_a_report(
+def test_runs_with_other_epochs_have_a_plot(
     written: tuple[dict[str, Any], str, str], epochs: list[dict[str, Any]]
 ) -> None:
-    assert len(PNG.findall(page(written[0], epochs, ABOUT, {}))) == 16
+    known = written[0]  # the other plots know no epochs
+    figures = {**known, "model": {"sampled": {}, "full": {}, "lists": known["model"]["lists"]}}
+    training, coverage = plots.draw(figures, epochs)
+    assert training.title.startswith("Training")
+    assert len({training.light, training.dark, coverage.light, coverage.dark}) == 4
 
 
 def test_a_baseline_or_a_protocol_may_be_missing(written: tuple[dict[str, Any], str, str]) -> None:
@@ -130,6 +148,7 @@ def test_lines_that_are_no_epochs_are_passed_over(tmp_path: Path) -> None:
     assert read_epochs(path) == [EPOCH]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_page_says_when_and_what(written: tuple[dict[str, Any], str, str]) -> None:
     html = page(written[0], [], ABOUT, {})
     assert all(f"<code>{value}</code>" in html for value in ABOUT.values())
@@ -178,3 +197,19 @@ def test_a_mistake_elsewhere_leaves_no_empty_report(food_run: Run, tmp_path: Pat
     ended = CliRunner().invoke(cli, ["evaluate", *arguments])
     assert isinstance(ended.exception, InputError)
     assert not report.exists()
+
+
+def test_a_page_of_the_users_own_is_not_replaced(
+    written: tuple[dict[str, Any], str, str], food_run: Run, food_csv: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "index.html"
+    mine.write_text("<!doctype html><p>precious")
+    arguments = ["--run", str(food_run.path), "--data", str(food_csv), "--report", str(mine)]
+    ended = CliRunner().invoke(cli, ["evaluate", *arguments])
+    assert isinstance(ended.exception, InputError)
+    assert "is no report of `ncf evaluate`; choose another file" in str(ended.exception)
+    assert mine.read_text() == "<!doctype html><p>precious"
+    mine.write_text(written[1])
+    check_writable(mine)  # an earlier report
+    mine.write_text("")
+    check_writable(mine)

@@ -13,7 +13,7 @@ from tritonclient.grpc import model_config_pb2
 
 from ncf.errors import InputError
 from ncf.export import export as export_module
-from ncf.export.export import export
+from ncf.export.export import ExportedModel, export
 from ncf.export.model_configs import query_config, score_config, topk_config
 from ncf.export.modules import TopK, TotalScorer
 from ncf.export.query import Query
@@ -26,14 +26,20 @@ from ncf.training.run_directory import Run
 OUTSIDE = torch.tensor([[-1], [-(2**63)], [2**63 - 1], [10**6]])
 
 
+def folders(exported: ExportedModel) -> tuple[Path, Path, Path]:
+    """The models of a version with `topk`: score, topk, query."""
+    assert exported.topk is not None
+    return exported.score, exported.topk, exported.query
+
+
 def pbtxt(path: Path) -> model_config_pb2.ModelConfig:
     return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
 
 
 @pytest.mark.core
 def test_config_is_what_triton_reads(food_run: Run, tmp_path: Path) -> None:
-    exported = export(food_run, tmp_path, "m", device="cpu")
-    score, topk, query = (pbtxt(path / "config.pbtxt") for path in (exported.score, exported.topk, exported.query))
+    exported = export(food_run, tmp_path, "m", device="cpu", with_topk=True)
+    score, topk, query = (pbtxt(path / "config.pbtxt") for path in folders(exported))
     for config in (score, topk, query):
         assert config.platform == "pytorch_libtorch"
         assert config.name == ""  # the directory's name counts
@@ -42,7 +48,7 @@ def test_config_is_what_triton_reads(food_run: Run, tmp_path: Path) -> None:
         assert [group.kind for group in config.instance_group] == [model_config_pb2.ModelInstanceGroup.KIND_CPU]
         for warmup in config.model_warmup:
             assert set(warmup.inputs) == {tensor.name for tensor in config.input}
-    assert [config.dynamic_batching.max_queue_delay_microseconds for config in (score, topk, query)] == [100, 0, 0]
+    assert [config.dynamic_batching.max_queue_delay_microseconds for config in (score, topk, query)] == [0, 0, 0]
     assert [(t.name, list(t.dims)) for t in score.output] == [("score", [1])]
     assert [(t.name, list(t.dims)) for t in topk.output] == [("item_index", [100]), ("score", [100])]
     assert topk.output[0].data_type == model_config_pb2.TYPE_INT64
@@ -55,12 +61,12 @@ def test_config_is_what_triton_reads(food_run: Run, tmp_path: Path) -> None:
 
 def test_a_file_decides_batches_delay_and_instances_by_part(food_run: Run, tmp_path: Path) -> None:
     file = tmp_path / "preset.json"
-    score = {"max_batch_size": 256, "max_queue_delay_microseconds": 0, "instances": 2}
+    score = {"max_batch_size": 256, "max_queue_delay_microseconds": 90, "instances": 2}
     file.write_text(json.dumps({"score": score, "topk": {"max_batch_size": 4}}))
-    exported = export(food_run, tmp_path / "r", "m", device="cpu", serving=read_serving(file))
-    changed, topk, query = (pbtxt(path / "config.pbtxt") for path in (exported.score, exported.topk, exported.query))
+    exported = export(food_run, tmp_path / "r", "m", device="cpu", serving=read_serving(file), with_topk=True)
+    changed, topk, query = (pbtxt(path / "config.pbtxt") for path in folders(exported))
     assert (changed.max_batch_size, changed.instance_group[0].count) == (256, 2)
-    assert changed.dynamic_batching.max_queue_delay_microseconds == 0
+    assert changed.dynamic_batching.max_queue_delay_microseconds == 90
     assert list(changed.dynamic_batching.preferred_batch_size) == [64, 256]  # 1024 is cut to what fits
     assert [warmup.batch_size for warmup in changed.model_warmup] == [1, 64]
     assert (topk.max_batch_size, topk.instance_group[0].count) == (4, 1)
@@ -69,6 +75,8 @@ def test_a_file_decides_batches_delay_and_instances_by_part(food_run: Run, tmp_p
     assert query == text_format.Parse(query_config(100, "cpu").to_pbtxt(), model_config_pb2.ModelConfig())
     with pytest.raises(InputError, match="a new version keeps it"):
         export(food_run, tmp_path / "r", "m", device="cpu", serving={"score": PartSettings(instances=2)})
+    with pytest.raises(InputError, match="--serving has settings of topk, which is not exported"):
+        export(food_run, tmp_path / "r", "n", serving={"topk": PartSettings(instances=2)})
 
 
 @pytest.mark.parametrize(
@@ -104,8 +112,8 @@ def test_device_decides_the_instance_group(device: str, kind: str) -> None:
 
 
 def test_inputs_are_the_arguments_of_forward_and_no_device_is_baked_in(food_run: Run, tmp_path: Path) -> None:
-    exported = export(food_run, tmp_path, "m")
-    for folder in (exported.score, exported.topk, exported.query):
+    exported = export(food_run, tmp_path, "m", with_topk=True)
+    for folder in folders(exported):
         module = torch.jit.load(str(folder / "1" / "model.pt"))
         arguments = [argument.name for argument in module.forward.schema.arguments][1:]
         assert arguments == [tensor.name for tensor in pbtxt(folder / "config.pbtxt").input]
@@ -150,7 +158,7 @@ def test_users_are_worked_through_in_blocks(food_run: Run) -> None:
     users = torch.arange(40).unsqueeze(1)
     with torch.inference_mode():
         whole = module(users)
-        module.users_at_once = 7
+        module.rows_at_once = 7
         parts = module(users)
     assert torch.equal(whole[0], parts[0])
     torch.testing.assert_close(whole[1], parts[1], rtol=1e-5, atol=1e-5)
@@ -158,11 +166,11 @@ def test_users_are_worked_through_in_blocks(food_run: Run) -> None:
 
 def test_k_stays_where_the_catalogue_is_smaller(tiny_run: Run, tmp_path: Path) -> None:
     """So that the next version, with more items, has the same outputs."""
-    exported = export(tiny_run, tmp_path, "m", k=100)
+    exported = export(tiny_run, tmp_path, "m", k=100, with_topk=True)
     assert exported.k == 100
-    for folder in (exported.topk, exported.query):
-        module = torch.jit.load(str(folder / "1" / "model.pt"))
-        first = torch.tensor([[0]]) if folder == exported.topk else torch.tensor([[[Query.USER, 0]]])
+    firsts = {"m_topk": torch.tensor([[0]]), "m_query": torch.tensor([[[Query.USER, 0]]])}
+    for name, first in firsts.items():
+        module = torch.jit.load(str(tmp_path / name / "1" / "model.pt"))
         item_index, score = module(first)
         assert item_index.shape == score.shape == (1, 100)
         assert (item_index[0, len(tiny_run.items) :] == -1).all()
@@ -211,4 +219,18 @@ def test_a_module_that_differs_from_eager_is_not_written(
     monkeypatch.setattr(export_module, "TotalScorer", Wrong)
     with pytest.raises(RuntimeError, match="differ by"):
         export(food_run, tmp_path, "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_topk_model_that_differs_from_the_query_model_is_not_written(
+    food_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong(TopK):
+        def forward(self, user_index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            item_index, score = self.rank_users(user_index.reshape(-1))
+            return item_index, score + 1e-3
+
+    monkeypatch.setattr(export_module, "TopK", Wrong)
+    with pytest.raises(RuntimeError, match="answers otherwise than the query model"):
+        export(food_run, tmp_path, "m", with_topk=True)
     assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ncf.export.modules import TopK
 from ncf.export.query import Query
 from ncf.models.fold_in import fit_fold_in
 from ncf.models.neural import NCF, build_model
@@ -18,16 +19,31 @@ from ncf.training.config import MODEL_NAMES
 NUM_USERS, NUM_ITEMS, K = 9, 30, 12
 SEEN = {0: [3, 1, 29], 4: [7], 8: list(range(25))}
 CODES = torch.tensor([[item % 4 - 1 for item in range(NUM_ITEMS)], [item // 10 for item in range(NUM_ITEMS)]])
+# Two columns in which an item may have several codes, with four values and one: by value, the items without any first.
+SEVERAL = [
+    [{29}, {2, 3, 5, 7}, set(range(0, 28, 2)), {28}, set(range(29))],
+    [set(range(25)), {25, 26, 27, 28, 29}],
+]
+FIRST, SECOND = Query.WHERE + 2, Query.WHERE + 3
 
 
 def made(name: str) -> tuple[NCF, torch.jit.ScriptModule]:
     torch.manual_seed(1)
     model = build_model(name, NUM_USERS, NUM_ITEMS, 8).eval()
-    pairs = torch.tensor([(user, item) for user, items in SEEN.items() for item in items])
-    seen = SeenItems.of(pairs[:, 0], pairs[:, 1], NUM_USERS, NUM_ITEMS)
     catalogue = model.catalogue()
-    query = Query(catalogue, fit_fold_in(catalogue, seen), seen, NUM_USERS, K, CODES).eval()
+    several = [as_csr(items) for items in SEVERAL]
+    query = Query(catalogue, fit_fold_in(catalogue, seen()), seen(), NUM_USERS, K, CODES, several).eval()
     return model, torch.jit.script(query)
+
+
+def as_csr(rows: list[set[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    indptr = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0)
+    return indptr, torch.tensor([item for row in rows for item in sorted(row)])
+
+
+def seen() -> SeenItems:
+    pairs = torch.tensor([(user, item) for user, items in SEEN.items() for item in items])
+    return SeenItems.of(pairs[:, 0], pairs[:, 1], NUM_USERS, NUM_ITEMS)
 
 
 @pytest.fixture(scope="module", params=MODEL_NAMES)
@@ -74,6 +90,14 @@ USER = (Query.USER, 4)
         ([(Query.WHERE, -2)], set()),
         ([(Query.WHERE, 0), (Query.WHERE + 1, 2)], {21, 25, 29}),
         ([(Query.WHERE + 1, 0), (Query.ALLOW, 1), (Query.ALLOW, 15)], {1}),
+        ([(FIRST, 0)], {2, 3, 5}),  # 7 was seen
+        ([(FIRST, 1)], set(range(0, 28, 2))),
+        ([(FIRST, -1)], {29}),
+        ([(FIRST, 3), (SECOND, 0), (Query.WHERE, 0)], {25}),
+        ([(FIRST, 2), (SECOND, -1)], set()),
+        *[([(FIRST, nobodys)], set[int]()) for nobodys in (-2, 4, 2**63 - 1, -(2**63))],
+        ([(SECOND, 1)], set()),  # the first column's value has no number in the second
+        ([(SECOND + 1, 0)], EVERY - {7}),  # no column at all
         ([(0, 3), (99, 5), (-1, 4), (2**62, 1)], EVERY - {7}),  # no kinds at all
     ],
 )
@@ -124,7 +148,7 @@ def test_queries_of_a_batch_do_not_see_each_other(query: torch.jit.ScriptModule)
     kinds = [
         [USER, (Query.EXCLUDE, 1)],
         [(Query.HISTORY, 2), (Query.HISTORY, 3)],
-        [(Query.SIMILAR, 4), (Query.ALLOW, 8)],
+        [(Query.SIMILAR, 4), (FIRST, 1)],
     ]
     alone = [ask(query, *rows) for rows in kinds]
     with torch.inference_mode():
@@ -133,6 +157,39 @@ def test_queries_of_a_batch_do_not_see_each_other(query: torch.jit.ScriptModule)
         filled = item_index[row] >= 0
         assert item_index[row][filled].tolist() == alone[row % 3][0]
         torch.testing.assert_close(score[row][filled], alone[row % 3][1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("length", [1, 4])
+@pytest.mark.parametrize("users_at_once", [1, 5, 100])
+@pytest.mark.core
+def test_lone_users_get_what_the_topk_model_gives_bit_for_bit(name: str, length: int, users_at_once: int) -> None:
+    """Whether all are known, some or none; and the same but for rounding with a condition that changes nothing."""
+    model, query = made(name)
+    topk = torch.jit.script(TopK(model.catalogue(), seen(), NUM_USERS, K).eval())
+    for module in (query, topk):
+        module.rows_at_once = users_at_once
+    outside = [-1, NUM_USERS, 2**63 - 1, -(2**63)]
+    for users in ([4], [-1], list(range(NUM_USERS)), [8, *outside, 0], outside):
+        asked = torch.zeros((len(users), length, 2), dtype=torch.int64)
+        asked[:, 0, 0], asked[:, 0, 1] = Query.USER, torch.tensor(users)
+        no_condition = torch.tensor([[Query.EXCLUDE, -1]]).expand(len(users), 1, 2)
+        with torch.inference_mode():
+            expected = topk(torch.tensor(users).unsqueeze(1))
+            assert all(map(torch.equal, query(asked), expected))
+            item_index, score = query(torch.cat([asked, no_condition], dim=1))
+        assert torch.equal(item_index >= 0, expected[0] >= 0)
+        torch.testing.assert_close(score, expected[1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_batch_in_which_one_query_is_no_lone_user(query: torch.jit.ScriptModule) -> None:
+    for other in ((Query.SIMILAR, 4), (Query.HISTORY, 2), (0, 0), (2**62, 1)):
+        with torch.inference_mode():
+            item_index, score = query(torch.tensor([[USER], [other]]))
+        for row, rows in enumerate(([USER], [other])):
+            items, wanted = ask(query, *rows)
+            assert item_index[row][item_index[row] >= 0].tolist() == items
+            torch.testing.assert_close(score[row][item_index[row] >= 0], wanted, rtol=1e-5, atol=1e-5)
 
 
 INT64 = st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 40)
@@ -146,6 +203,13 @@ def test_any_int64_has_an_answer(query: torch.jit.ScriptModule, rows: list[tuple
     assert len(set(items)) == len(items)
     assert set(items) <= EVERY
     assert torch.isfinite(score).all()
+
+
+def test_a_model_without_columns_has_no_values() -> None:
+    catalogue = build_model("gmf", NUM_USERS, NUM_ITEMS, 8).eval().catalogue()
+    module = Query(catalogue, fit_fold_in(catalogue, seen()), seen(), NUM_USERS, K, CODES[:0]).eval()
+    for kind in (Query.WHERE, FIRST):
+        assert len(ask(torch.jit.script(module), USER, (kind, 0))[0]) == K
 
 
 def test_there_is_no_device_in_it(query: torch.jit.ScriptModule, tmp_path: Path) -> None:

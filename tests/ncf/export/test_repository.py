@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,13 +22,56 @@ from ncf.training.run_directory import Run
 def test_versions_count_up_and_a_tuned_config_stays(food_run: Run, tmp_path: Path) -> None:
     first = export(food_run, tmp_path, "m")
     config = first.score / "config.pbtxt"
-    config.write_text(
-        config.read_text().replace("max_queue_delay_microseconds: 100", "max_queue_delay_microseconds: 7")
-    )
+    config.write_text(config.read_text().replace("max_batch_size: 16384", "max_batch_size: 777"))
     second = export(food_run, tmp_path, "m")
     assert (first.version, second.version) == (1, 2)
-    assert "max_queue_delay_microseconds: 7" in config.read_text()
-    assert sorted(path.name for path in second.topk.iterdir()) == ["1", "2", "config.pbtxt"]
+    assert "max_batch_size: 777" in config.read_text()
+    assert sorted(path.name for path in second.query.iterdir()) == ["1", "2", "config.pbtxt", "warmup"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "m_query"]
+
+
+def test_a_new_config_comes_with_the_warmup_that_it_names(food_run: Run, tmp_path: Path) -> None:
+    """Somebody deleted config.pbtxt to get the default settings again; the folder of an older export is still there."""
+    query = export(food_run, tmp_path, "m").query
+    (query / "config.pbtxt").unlink()
+    (query / "warmup" / "lone_user").unlink()
+    (query / "warmup" / "item").write_bytes(b"their own")
+    export(food_run, tmp_path, "m")
+    assert (query / "warmup" / "lone_user").stat().st_size == 16
+    assert (query / "warmup" / "item").read_bytes() == b"their own"
+    assert "lone_user" in (query / "config.pbtxt").read_text()
+
+
+@pytest.mark.core
+def test_a_new_version_has_the_models_that_the_newest_has_unless_told_otherwise(food_run: Run, tmp_path: Path) -> None:
+    def models(version: int) -> list[str]:
+        described = json.loads((tmp_path / "m" / str(version) / "recommender.json").read_text())
+        named = [described[key] for key in ("topk_model", "query_model") if key in described]
+        assert [part for part in part_names("m")[1:] if (tmp_path / part / str(version)).exists()] == named
+        return named
+
+    for number, asked in enumerate((None, True, None, False, None), 1):
+        exported = export(food_run, tmp_path, "m", with_topk=asked)
+        assert (exported.version, exported.topk is not None) == (number, "m_topk" in models(number))
+    assert [models(number) for number in range(1, 6)] == [
+        ["m_query"], ["m_topk", "m_query"], ["m_topk", "m_query"], ["m_query"], ["m_query"],
+    ]  # fmt: skip
+    assert rollback(tmp_path, "m", 3) == (3, [4, 5])
+    assert export(food_run, tmp_path, "m").version == 6
+    assert models(6) == ["m_topk", "m_query"]
+    assert rollback(tmp_path, "m", 1) == (1, [2, 3, 6])
+    assert {path.name for path in (tmp_path / "m_topk").iterdir()} == {
+        ".withdrawn-2", ".withdrawn-3", ".withdrawn-6", "config.pbtxt",
+    }  # fmt: skip
+
+
+def test_a_version_without_one_of_its_models_is_not_whole(food_run: Run, tmp_path: Path) -> None:
+    for with_topk in (False, True, False):
+        export(food_run, tmp_path, "m", with_topk=with_topk)
+    shutil.rmtree(tmp_path / "m_topk" / "2")
+    with pytest.raises(InputError, match=r"m has no whole version 2 in .*; there is 1, 3"):
+        rollback(tmp_path, "m", 2)
+    assert rollback(tmp_path, "m") == (1, [2, 3])
 
 
 def test_a_model_of_the_users_own_is_never_touched(food_run: Run, tmp_path: Path) -> None:
@@ -36,9 +81,13 @@ def test_a_model_of_the_users_own_is_never_touched(food_run: Run, tmp_path: Path
     (folder / "model.pt").write_text("precious")
     (tmp_path / "m_topk" / "config.pbtxt").write_text('platform: "pytorch_libtorch"')
     with pytest.raises(InputError, match="other inputs or outputs"):
-        export(food_run, tmp_path, "m")
-    assert (folder / "model.pt").read_text() == "precious"
+        export(food_run, tmp_path, "m", with_topk=True)
     assert [path.name for path in tmp_path.iterdir()] == ["m_topk"]
+    for _ in range(2):
+        export(food_run, tmp_path, "m")
+    assert rollback(tmp_path, "m", 2) == (2, [3])  # their version 1 is a number that is taken
+    assert [path.name for path in sorted((tmp_path / "m_topk").rglob("*"))] == ["1", "model.pt", "config.pbtxt"]
+    assert (folder / "model.pt").read_text() == "precious"
 
 
 def test_a_failed_export_frees_the_lock(food_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,8 +111,7 @@ def test_exports_at_the_same_time_get_a_version_each(food_run: Run, tmp_path: Pa
     command = [sys.executable, "-c", textwrap.dedent(script)]
     running = [subprocess.Popen(command) for _ in range(3)]
     assert [process.wait(60) for process in running] == [0, 0, 0]
-    for name in ("m", "m_topk"):
-        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["1", "2", "3", "config.pbtxt"]
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["1", "2", "3", "config.pbtxt"]
     assert sorted(path.name for path in (tmp_path / "m_query").iterdir()) == ["1", "2", "3", "config.pbtxt", "warmup"]
 
 
@@ -86,7 +134,7 @@ def test_a_killed_export_leaves_no_half_model(food_run: Run, tmp_path: Path, cap
     export(food_run, tmp_path, "m")
     assert f"{left[0]} is left over from an export that was killed" in caplog.text
     assert sorted((tmp_path / left[0]).rglob("*")) == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*left, "m", "m_query", "m_topk"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*left, "m", "m_query"]
 
 
 @pytest.mark.core
@@ -95,7 +143,7 @@ def test_rollback_withdraws_what_is_newer_and_deletes_nothing(food_run: Run, tmp
         export(food_run, tmp_path, "m")
     assert rollback(tmp_path, "m") == (2, [3])
     assert rollback(tmp_path, "m", 1) == (1, [2])
-    for part in part_names("m"):
+    for part in ("m", "m_query"):
         assert {".withdrawn-2", ".withdrawn-3", "1"} <= {path.name for path in (tmp_path / part).iterdir()}
     with pytest.raises(InputError, match=r"m has version 1 only in .*; there is nothing to go back to"):
         rollback(tmp_path, "m")
@@ -117,3 +165,15 @@ def test_a_rollback_that_cannot_be(food_run: Run, tmp_path: Path, name: str, ver
     with pytest.raises(InputError, match=message):
         rollback(tmp_path, name, version)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_configuration_that_is_a_link_to_nowhere_is_not_replaced(food_run: Run, tmp_path: Path) -> None:
+    """Its target may be on a volume that is not mounted now."""
+    export(food_run, tmp_path, "m")
+    config = tmp_path / "m" / "config.pbtxt"
+    config.unlink()
+    config.symlink_to(tmp_path / "not-mounted" / "config.pbtxt")
+    with pytest.raises(InputError, match=r"config.pbtxt cannot be read: No such file or directory"):
+        export(food_run, tmp_path, "m")
+    assert config.is_symlink()
+    assert [path.name for path in (tmp_path / "m").iterdir() if path.name.isdigit()] == ["1"]

@@ -11,59 +11,15 @@ import pytest
 
 from ncf.data.load import load_split
 from ncf.data.prepare import prepare
-from ncf.data.splits import HeldOut, Split, SplitOptions
+from ncf.data.splits import Split, SplitOptions
 from ncf.errors import InputError
 from ncf.job.channels import read_channels
 from ncf.job.data import JobData, gather
 from ncf.training.config import TrainConfig
+from tests.ncf.job.splits import gathered, held, pairs, same, split_in, trained_on
 from tests.support.jobs import HEADER, ROWS, Job, table
 
 Pairs = set[tuple[object, object]]
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path / "ml")
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    (tmp_path / "scratch").mkdir()
-    return tmp_path / "scratch"
-
-
-def gathered(job: Job, scratch: Path, config: TrainConfig | None = None, **environment: str) -> JobData:
-    return gather(read_channels(job.base, environment), config or TrainConfig(), scratch)
-
-
-def split_in(job: Job, scratch: Path, **environment: str) -> Split:
-    return load_split(gathered(job, scratch, **environment).path)
-
-
-def trained_on(split: Split) -> Pairs:
-    """What a run may learn from, the item that chooses the epoch included."""
-    found = held(split, HeldOut(split.train.user_index, split.train.item_index))
-    return found | (held(split, split.validation) if split.validation else set())
-
-
-def held(split: Split, held_out: HeldOut) -> Pairs:
-    users, items = split.train.users, split.train.items
-    return set(zip(users.decode(held_out.user_index), items.decode(held_out.item_index), strict=True))
-
-
-def pairs(rows: list[tuple[str, str, int]]) -> Pairs:
-    return {(user, item) for user, item, _ in rows}
-
-
-def same(one: Split, other: Split) -> bool:
-    return trained_on(one) == trained_on(other) and held(one, one.held_out) == held(other, other.held_out)
-
-
-@pytest.fixture
-def one_file(tmp_path: Path) -> Split:
-    path = tmp_path / "one.csv"
-    path.write_text(table(ROWS))
-    return load_split(path)
 
 
 def test_c099_one_file(job: Job, scratch: Path) -> None:
@@ -71,7 +27,7 @@ def test_c099_one_file(job: Job, scratch: Path) -> None:
     job.put("training", "README.txt", "not data")
     job.put("training", "_SUCCESS", "")
     job.put("training", ".part.csv", "not whole yet")
-    assert gathered(job, scratch) == JobData(path, None)
+    assert gathered(job, scratch) == JobData([path], None)
 
 
 def test_c099_parts_are_one_table(job: Job, scratch: Path, one_file: Split) -> None:
@@ -165,8 +121,8 @@ def test_a_test_channel_has_to_do_with_the_data(job: Job, scratch: Path) -> None
 def test_least_numbers_of_interactions_hold_beside_a_test_channel(job: Job, scratch: Path) -> None:
     job.put("train", "a.csv", table([*ROWS, ("rare", "i1", 5)]))
     job.put("test", "test.csv", table([("u1", "i2", 1), ("rare", "i3", 2)]))
-    config = TrainConfig(split=SplitOptions(min_user_interactions=2, held_out=2))
-    split = load_split(gathered(job, scratch, config).path, config.split)
+    config = TrainConfig(split=SplitOptions(min_user_interactions=2))
+    split = load_split(gathered(job, scratch, config).paths, config.split)
     assert held(split, split.held_out) == {("u1", "i2")}
     assert trained_on(split) == pairs(ROWS)
 
@@ -191,7 +147,7 @@ def test_a_folder_of_ncf_prepare(job: Job, scratch: Path, tmp_path: Path, one_fi
     file.write_text(table(ROWS))
     (job.base / "input" / "data" / "train").mkdir(parents=True)
     prepare([file], job.base / "input" / "data" / "train" / "prepared")
-    assert gathered(job, scratch).path.name == "prepared"
+    assert gathered(job, scratch).paths[0].name == "prepared"
     assert same(split_in(job, scratch), one_file)
     job.put("test", "test.csv", table(ROWS[:9]))
     with pytest.raises(InputError, match="has its own held-out items; leave out channel 'test'"):
@@ -223,7 +179,7 @@ PIPE = {"TrainingInputMode": "Pipe"}
         ({}, {"data/a.csv": HEADER}, "has no channel named train or training (found: data); name the input channel"),
         ({"train": {}}, {}, "channel 'train' is not there: {data}/train does not exist"),
         ({}, {"train/_SUCCESS": ""}, "channel 'train' is empty: {data}/train holds no file"),
-        ({}, {"train/a.json": ""}, "no file that ends in .csv, .tsv, .parquet (found: a.json); name files so, or"),
+        ({}, {"train/a.xlsx": ""}, "compressed or not (found: a.xlsx); name files so, or"),
         ({}, {"train/a.csv": HEADER, "train/b.tsv": HEADER}, "holds tables of several kinds (a.csv, b.tsv); keep one"),
         ({}, {"train/a.csv": HEADER, "training/a.csv": HEADER}, "channels train and training are both given"),
         ({"train": {"ContentType": "application/x-recordio"}}, {"train/a": ""}, "has content type 'application/x-rec"),
@@ -264,7 +220,7 @@ def test_parts_leave_the_choice_of_epoch_as_one_file_does(
     for number in range(3):
         job.put("train", f"part-{number}.csv", table(ROWS[number::3]))
     data = gathered(job, scratch, TrainConfig(validation=validation))
-    split = load_split(data.path)
+    split = load_split(data.paths)
     assert split.validation is None
     assert same(split, one_file)
 
@@ -272,7 +228,7 @@ def test_parts_leave_the_choice_of_epoch_as_one_file_does(
 def test_the_last_epoch_may_be_kept_beside_a_test_channel(job: Job, scratch: Path) -> None:
     job.put("train", "a.csv", table(ROWS))
     job.put("test", "test.csv", table(ROWS[::9]))
-    split = load_split(gathered(job, scratch, TrainConfig(validation=0)).path)
+    split = load_split(gathered(job, scratch, TrainConfig(validation=0)).paths)
     assert held(split, split.held_out) == pairs(ROWS[::9])
     assert len(split.train) == len(ROWS) - len(ROWS[::9])
     with pytest.raises(InputError, match="validation is 2; where held-out items have a channel of their own"):

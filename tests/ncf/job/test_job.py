@@ -24,7 +24,10 @@ from serve.recommend.recommender import Recommender
 from tests.support.jobs import QUICK, ROWS, Job, small_job, table
 
 METRICS = {"Loss": r"Loss=(.*?);", "HR": r"HR=(.*?);", "NDCG": r"NDCG=(.*?);"}  # the workshop's
-OWN = {r"epoch +\d+ .*NDCG=(.*?);": 2, "best epoch .*NDCG=(.*?);": 1, "test: .*NDCG=(.*?);": 1}
+OWN = {
+    r"epoch +\d+ .*NDCG=(.*?);": 2, r"epoch +\d+:? .*NDCG=(.*?);": 3, "best epoch .*NDCG=(.*?);": 1,
+    "test: .*NDCG=(.*?);": 1,
+}  # fmt: skip
 GUIDE = (Path(__file__).parents[3] / "docs" / "training-jobs.md").read_text()
 
 
@@ -62,16 +65,16 @@ def test_c097_to_c100_and_c104_to_c106_a_job_trains_and_leaves_a_repository(tmp_
 
 def check_repository(repository: Path, name: str) -> None:
     """What `serve` looks for is there, and the next export would be version 2."""
-    names = part_names(name)
+    names = (name, f"{name}_query")
     assert sorted(path.name for path in repository.iterdir()) == sorted(names)
-    assert free_version(repository, names, None) == 2
+    assert free_version(repository, part_names(name), None) == 2
     for part in names:
         config = text_format.Parse((repository / part / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
         assert config.platform == "pytorch_libtorch"
         assert preflight.problem(repository / part, None) is None
         torch.jit.load(str(repository / part / "1" / "model.pt"))
     assert Repository.scan(repository).to_load(None) == tuple(sorted(names))
-    assert list(Recommender.open(repository, name, 1, dict.fromkeys(names, 1)).columns) == ["title"]
+    assert list(Recommender.open(repository, name, 1, dict.fromkeys(names, 1), names).columns) == ["title"]
 
 
 def test_c104_the_same_job_has_the_same_metrics(tmp_path: Path) -> None:
@@ -152,7 +155,7 @@ def test_c101_a_model_that_cannot_be_evaluated_is_written(
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("ncf.evaluation.comparison.compare", fail)
+    monkeypatch.setattr("ncf.training.run.compare", fail)
     job = small_job(tmp_path / "ml")
     assert TrainingJob(job.base).run() == 0
     assert "the held-out items were not evaluated; the model is written" in caplog.text
@@ -231,3 +234,14 @@ def test_a_folder_of_an_earlier_job_is_refused(tmp_path: Path) -> None:
     assert TrainingJob(job.base).run() == 0
     assert TrainingJob(job.base).run() == 2
     assert job.failure.endswith("output/data/run holds the run of an earlier job; give this one an empty folder")
+
+
+def test_an_evaluation_of_an_earlier_job_is_not_replaced(tmp_path: Path) -> None:
+    """Its run may have been moved elsewhere."""
+    job = small_job(tmp_path / "ml", **QUICK)
+    evaluation = job.base / "output" / "data" / "evaluation.json"
+    evaluation.parent.mkdir(parents=True)
+    evaluation.write_text("precious")
+    assert TrainingJob(job.base).run() == 2
+    assert "output/data/evaluation.json is of an earlier job; give this one an empty folder" in job.failure
+    assert evaluation.read_text() == "precious"

@@ -76,7 +76,7 @@ def test_c103_sigterm_does_not_interrupt_the_export(
 def test_c103_sigterm_during_the_evaluation_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("ncf.evaluation.comparison.compare", terminated(time.sleep))
+    monkeypatch.setattr("ncf.training.run.compare", terminated(time.sleep))
     job = small_job(tmp_path / "ml")
     assert TrainingJob(job.base).run() == 0
     assert model_of(job).exists()

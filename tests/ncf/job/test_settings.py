@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from ncf.commands.train import train
-from ncf.data.interactions import Columns
 from ncf.data.splits import SplitOptions
 from ncf.errors import InputError
+from ncf.files.reading import Columns
 from ncf.job.settings import COLUMNS, JobSettings, as_options, hyperparameters, read_settings
 from ncf.training.config import TrainConfig
 from ncf.training.presets import PRESETS, configure
@@ -62,6 +62,8 @@ def test_c098_the_workshops_own_are_understood(tmp_path: Path, caplog: pytest.Lo
         ({"epoch": "2"}, "hyperparameter 'epoch' is unknown; did you mean 'epochs'?"),
         ({"learning-rat": "1"}, "hyperparameter 'learning-rat' is unknown; did you mean 'learning_rate'?"),
         ({"embedding_dim": "8"}, "hyperparameter 'embedding_dim' is unknown; it is called 'num_factors' here"),
+        ({"test": "t.csv"}, "'test' is unknown; give the held-out items a channel of their own, which is called test"),
+        ({"split": "tim"}, "split is 'tim'; choose leave-one-out, ratio, time"),
         ({"zzz": "8"}, "hyperparameter 'zzz' is unknown; there are model, num_factors"),
         ({"epochs": "two"}, "hyperparameter 'epochs' is 'two'; it must be a whole number"),
         ({"epochs": "2.0"}, "hyperparameter 'epochs' is '2.0'; it must be a whole number"),
@@ -104,7 +106,7 @@ def test_every_setting_of_a_run_is_a_hyperparameter_and_an_option() -> None:
     options = {parameter.name for parameter in train.params}
     assert hyperparameters().keys() - {"model_name", "k", "processes"} <= options
     folders_and_resuming = {"data", "output", "resume", "checkpoints", "tensorboard"}
-    assert options - hyperparameters().keys() == folders_and_resuming
+    assert options - hyperparameters().keys() == {*folders_and_resuming, "test"}  # a job has the channel test
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,9 @@ def test_every_setting_of_a_run_is_a_hyperparameter_and_an_option() -> None:
         TrainConfig(pretrain=True, dropout=0.0, l2=1e-9, schedule="cosine", seed=3, split=SplitOptions(seed=3)),
         TrainConfig(
             model="gmf", negatives="12", learning_rate=1e-05, members=3, split=SplitOptions(Columns(user_id="-a b"))
+        ),
+        configure(
+            None, {"seed": 3, "split_seed": 4, "split": "time", "test_share": 0.25, "negatives_among": "popular"}
         ),
     ],
 )

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ncf.data.interactions import IntArray, from_table
+from ncf.data.protocols import leave_one_out
 from ncf.data.sample import Catalogue, generate
-from ncf.data.splits import HeldOut, Split, leave_one_out
+from ncf.data.splits import HeldOut, Split
 from ncf.evaluation.ranking import evaluate_full
 from ncf.models.fold_in import FoldIn, features, fit_fold_in, random_items
 from ncf.models.neural import NCF, GMFBranch, MLPBranch, build_model

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
+from itertools import combinations
+
 import numpy as np
 import polars as pl
 import pytest
@@ -35,6 +38,34 @@ def test_draws_are_unseen_uniform_and_complete() -> None:
         assert counts.nonzero().flatten().tolist() == unseen
         expected = 30_000 / len(unseen)
         assert ((counts[unseen] - expected).abs() < 5 * expected**0.5).all()  # five standard deviations
+
+
+@pytest.mark.parametrize("num", [2, 3, 5])
+@pytest.mark.parametrize("many", [1, 3])
+def test_distinct_draws_are_every_set_of_unseen_items_equally_often(
+    num: int, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """User 0 has 3 unseen items, user 1 has 6, user 2 none and user 3 has 4."""
+    monkeypatch.setattr(ncf.models.seen, "MANY", many)  # by repeated draws, and by permutations
+    monkeypatch.setattr(ncf.models.seen, "ROWS_AT_ONCE", 1000)
+    times = 6000
+    items, some = seen().draw_distinct(torch.arange(4).repeat(times), num, torch.Generator().manual_seed(0))
+    for user, unseen in enumerate(([0, 2, 5], [0, 1, 2, 3, 4, 5], [], [1, 2, 3, 4])):
+        size = min(num, len(unseen))
+        rows, mask = items[user::4], some[user::4]
+        assert (mask.sum(1) == size).all()
+        found = Counter(tuple(sorted(row[kept].tolist())) for row, kept in zip(rows, mask, strict=True))
+        sets = list(combinations(unseen, size))
+        assert set(found) == set(sets)
+        expected = times / len(sets)
+        # Eight standard deviations: the number of draws, and so of chances, is large.
+        assert all(abs(count - expected) <= 8 * (expected * (1 - 1 / len(sets))) ** 0.5 for count in found.values())
+
+
+def test_distinct_draws_are_seeded() -> None:
+    draws = [seen().draw_distinct(torch.arange(4), 2, torch.Generator().manual_seed(s))[0] for s in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
 
 
 def test_who_has_seen_everything_has_no_negative() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from ncf.data.interactions import Columns
 from ncf.data.splits import SplitOptions
 from ncf.errors import InputError
+from ncf.files.reading import Columns, Reading
 from ncf.training.config import TrainConfig, seconds
 from ncf.training.presets import configure
 
@@ -20,13 +21,13 @@ WRITTEN = {
 }  # fmt: skip
 
 
-def test_a_run_that_was_written_earlier_is_read_and_written_the_same() -> None:
+def test_a_run_that_was_written_earlier_is_read() -> None:
     config = TrainConfig.from_dict(WRITTEN)
     assert config.seed == 5
-    assert config.split == SplitOptions(Columns(user_id="customer"), 5, 2, 3, 4)
+    assert config.split == SplitOptions(Columns(user_id="customer"), Reading(), 5, 2, 3, 4)
     written = json.loads(json.dumps(config.to_dict()))
-    assert {**written, "data": "ratings.csv"} | WRITTEN == {**written, "data": "ratings.csv"}
-    assert "split" not in written
+    assert {**written, **WRITTEN, "columns": written["columns"]} == {**written, "data": "ratings.csv"}
+    assert not {"split", "test_share", "test"} & written.keys()
     assert "split_seed" not in written
 
 
@@ -34,6 +35,25 @@ def test_the_seeds_of_split_and_training_may_differ() -> None:
     config = TrainConfig(seed=2, split=SplitOptions(seed=1))
     assert TrainConfig.from_dict(config.to_dict()) == config
     assert config.to_dict()["split_seed"] == 1
+    given = configure(None, {"seed": 4, "split_seed": 7})
+    assert (given.seed, given.split.seed) == (4, 7)
+    assert configure(None, {"split_seed": 7}).seed == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"split": "ratio", "test_share": 0.1}, {"split": "time", "seed": 3}, {"test": "other/test.csv"}, {"held_out": 4}],
+)
+def test_every_protocol_is_written_and_read_again(options: dict[str, Any]) -> None:
+    config = configure(None, {**options, "negatives_among": "popular"})
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_the_choice_of_the_epoch_follows_the_split() -> None:
+    with pytest.raises(InputError, match=r"validation is 2, and split is time, .* give 1, or 0 to keep the last epoch"):
+        configure(None, {"validation": 2, "split": "time"})
+    with pytest.raises(InputError, match="negatives_among is for loss bce; loss softmax draws no negatives"):
+        configure(None, {"loss": "softmax", "negatives_among": "popular"})
 
 
 def test_an_option_goes_to_split_or_training_and_the_seed_to_both() -> None:

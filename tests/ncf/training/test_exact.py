@@ -11,14 +11,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ncf.data.interactions import IdIndex, Interactions
 from ncf.data.load import load_split
-from ncf.evaluation.comparison import evaluate
 from ncf.models.neural import NCF
+from ncf.models.popular import PopularItems
 from ncf.training.config import TrainConfig
 from ncf.training.exact import ExactTraining, RowAdam
 from ncf.training.loop import start_model
 from ncf.training.sampled import Positives, epoch_batches
 from ncf.training.world import World
-from tests.support.training import CPU, train
+from tests.support.training import CPU, figures, train
 
 
 def small(weight: bool = False) -> Interactions:
@@ -40,7 +40,7 @@ def gradients(model: NCF) -> list[torch.Tensor]:
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 
-@pytest.mark.parametrize("among", ["unseen", "all"])
+@pytest.mark.parametrize("among", ["unseen", "all", "popular"])
 @pytest.mark.parametrize("weight", [False, True])
 @pytest.mark.parametrize("name", ["gmf", "mlp", "neumf"])
 def test_the_exact_loss_is_the_expectation_of_the_sampled_one(name: str, weight: bool, among: str) -> None:
@@ -67,7 +67,8 @@ def test_the_exact_loss_is_the_expectation_of_the_sampled_one(name: str, weight:
         weight=None if positives.weight is None else positives.weight.repeat(draws),
     )
     generator = torch.Generator().manual_seed(0)
-    (batch,) = epoch_batches(many, len(user), 3, generator, among == "all")
+    popular = PopularItems.of(positives.seen, torch.from_numpy(fit.popularity())) if among == "popular" else None
+    (batch,) = epoch_batches(many, len(user), 3, generator, among, popular)
     drawn = binary_cross_entropy_with_logits(model(*batch[:2]), *batch[2:], reduction="sum") / draws
     drawn.backward()  # type: ignore[no-untyped-call]
     assert drawn.item() == pytest.approx(expected.item(), rel=0.01)
@@ -120,7 +121,7 @@ def test_row_adam_is_adam_for_rows_that_move_once_an_epoch() -> None:
 @pytest.mark.parametrize("loss", ["bce", "softmax"])
 def test_exact_training_finds_the_planted_taste(food_csv: Path, loss: str) -> None:
     split = load_split(food_csv)
-    report = evaluate(train(split, TrainConfig(model="gmf", negatives="exact", loss=loss, epochs=15)).model, split)
+    report = figures(train(split, TrainConfig(model="gmf", negatives="exact", loss=loss, epochs=15)).model, split)
     assert report["model"]["full"]["HR@10"] > 3 * report["popularity"]["full"]["HR@10"]
 
 
@@ -135,7 +136,7 @@ def test_bfloat16_and_float32_reach_the_same_quality(food_csv: Path) -> None:
     split = load_split(food_csv)
     config = TrainConfig(model="gmf", negatives="exact", epochs=15)
     hits = [
-        evaluate(train(split, config, precision=precision).model, split)["model"]["sampled"]["HR@10"]
+        figures(train(split, config, precision=precision).model, split)["model"]["sampled"]["HR@10"]
         for precision in ("fp32", "bf16")
     ]
     assert hits[0] == pytest.approx(hits[1], abs=0.03)

@@ -10,7 +10,6 @@ import torch
 from ncf.data.load import load_split
 from ncf.data.prepare import prepare
 from ncf.errors import InputError
-from ncf.evaluation.comparison import evaluate
 from ncf.models.seen import SeenItems
 from ncf.training import recipe
 from ncf.training.config import EXACT, TrainConfig
@@ -19,7 +18,7 @@ from ncf.training.presets import configure
 from ncf.training.sampled import Positives, SampledTraining, epoch_batches
 from ncf.training.world import World
 from tests.conftest import QUICK
-from tests.support.training import CPU, train
+from tests.support.training import CPU, figures, train
 
 
 def test_an_epoch_holds_every_positive_once_with_fresh_negatives(food_csv: Path) -> None:
@@ -46,7 +45,7 @@ def test_an_epoch_holds_every_positive_once_with_fresh_negatives(food_csv: Path)
 def test_the_model_beats_popularity_by_a_wide_margin(food_csv: Path) -> None:
     """The planted taste: popularity ranks among all groups, a model that found the groups among one in twelve."""
     split = load_split(food_csv)
-    report = evaluate(train(split, TrainConfig()).model, split)
+    report = figures(train(split, TrainConfig()).model, split)
     for protocol in ("sampled", "full"):
         assert report["model"][protocol]["HR@10"] > 3 * report["popularity"][protocol]["HR@10"]
     assert report["model"]["sampled"]["HR@10"] > 0.6

@@ -13,6 +13,7 @@ from ncf.training import recipe
 from ncf.training.checkpoints import Checkpoints, identity_of, write_checkpoint
 from ncf.training.own_files import OwnFiles
 from ncf.training.run import Life, train_run
+from ncf.training.run_directory import load_run
 from tests.conftest import QUICK, run_ncf
 from tests.support.training import CPU, content, unfinished
 
@@ -140,3 +141,24 @@ def test_only_files_that_were_not_there_are_own(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("")
     own.remove()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "theirs"]
+
+
+@pytest.mark.parametrize("name", ["users.parquet", "items.parquet", "interactions.npz", "weights.pt", "result.json"])
+def test_a_file_with_the_name_of_a_result_is_set_aside(food_csv: Path, tmp_path: Path, name: str) -> None:
+    """It came while this process trained: from the user, or from another process that resumed the same run."""
+    run = tmp_path / "run"
+    unfinished(run, food_csv, QUICK)
+    if name == "result.json":
+
+        def finished_by_another(*_: object) -> None:
+            (run / name).write_text("precious")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ncf.training.run.begin_run", finished_by_another)
+            train_run(food_csv, run, QUICK, CPU, Life(resume=True))
+    else:
+        (run / name).write_text("precious")
+        train_run(food_csv, run, QUICK, CPU, Life(resume=True))
+    assert load_run(run).config.num_factors == QUICK.num_factors
+    kept = [path for path in run.glob(f"{name}.*.kept") if path.read_text() == "precious"]
+    assert len(kept) == 1

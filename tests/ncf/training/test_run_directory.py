@@ -9,11 +9,10 @@ import torch
 
 from ncf.data.load import load_split
 from ncf.errors import InputError
-from ncf.evaluation.comparison import evaluate
 from ncf.training.run import Life, train_run
 from ncf.training.run_directory import FILES, Run, load_run
 from tests.conftest import QUICK
-from tests.support.training import CPU
+from tests.support.training import CPU, figures
 
 
 def test_quality_before_saving_is_quality_after_loading(food_csv: Path, tmp_path: Path) -> None:
@@ -21,7 +20,7 @@ def test_quality_before_saving_is_quality_after_loading(food_csv: Path, tmp_path
     run = load_run(tmp_path / "run")
     assert result is not None
     split = load_split(food_csv, run.config.split).reindex(run.users, run.items)
-    assert evaluate(run.model, split) == evaluate(result.model, split)
+    assert figures(run.model, split) == figures(result.model, split)
 
 
 def test_a_run_directory_explains_itself(food_run: Run) -> None:

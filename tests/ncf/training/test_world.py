@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from ncf.commands.main import cli
 from ncf.errors import InputError
 from ncf.training.config import TrainConfig
 from ncf.training.run import train_run
@@ -34,16 +36,15 @@ def start(command: list[object]) -> subprocess.Popen[str]:
 
 
 def test_two_processes_reach_what_one_does_and_only_the_first_writes(food_csv: Path, tmp_path: Path) -> None:
+    alone = [str(word) for word in options(food_csv, tmp_path / "one")]
+    assert CliRunner().invoke(cli, ["train", *alone]).exit_code == 0
+    process = start(torchrun(*options(food_csv, tmp_path / "two")))
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert output.count("wrote ") == 1
     quality = []
-    for command in (
-        [BIN / "ncf", "train", *options(food_csv, tmp_path / "one")],
-        torchrun(*options(food_csv, tmp_path / "two")),
-    ):
-        process = start(command)
-        output, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        assert output.count("wrote ") == 1
-        lines = (Path(str(command[command.index("--output") + 1])) / "metrics.jsonl").read_text().splitlines()
+    for name in ("one", "two"):
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         assert len(lines) == EPOCHS
         quality.append(json.loads(lines[-1]))
     one, two = quality
