@@ -24,6 +24,7 @@ import orjson
 from benchmarks import ROOT
 from benchmarks.peers.torchserve import BATCH_DELAY_MS, BATCH_SIZE, torchserve
 from benchmarks.rig.machine import package_folders
+from benchmarks.rig.questions import ASKS, TOP
 from benchmarks.rig.recommender import Recommender
 from benchmarks.rig.run import BenchRun
 from benchmarks.rig.starting import free_ports, process
@@ -33,6 +34,7 @@ from serve.supervisor.ports import LOOPBACK
 HERE = Path(__file__).resolve().parent
 CORES = len(os.sched_getaffinity(0))
 INSTALL_SECONDS = 900
+PAIRS = tuple(name for name in ASKS if name != TOP)
 TORCHSERVE_COMMAND = (
     "torchserve --foreground --ncs --disable-token-auth --model-store DIR --ts-config DIR/config.properties "
     "--log-config DIR/log4j2.xml"
@@ -62,7 +64,8 @@ def kserve_pairs(body: bytes) -> bytes:
 class Peer:
     """A server to compare with; `name` is its package, `command` has the fields {bin}, {here}, {folder} and {port}.
 
-    `body` turns a request of ours into its form, and `read` its answer into scores.
+    `body` turns a request of ours into its form, and `read` its answer to pairs into scores. `asks` are the questions
+    that it answers; to TOP it answers in the form of `serve`.
     """
 
     title: str
@@ -74,6 +77,7 @@ class Peer:
     body: Callable[[bytes], bytes] = as_it_is
     read: Callable[[Any], list[float]] = scores_of
     warm_up: int = 1
+    asks: tuple[str, ...] = PAIRS
 
     @property
     def folder(self) -> Path:
@@ -98,8 +102,9 @@ PEERS = {
             "/predictions/pairs",
             TORCHSERVE_COMMAND,
             f"{CORES} workers, batchSize {BATCH_SIZE}, maxBatchDelay {BATCH_DELAY_MS} ms, 1 thread a worker, orjson, "
-            "logs of warnings alone",
+            "logs of warnings alone; a worker has the scoring and the query module",
             warm_up=4,  # Java compiles while it runs
+            asks=(*PAIRS, TOP),
         ),
         Peer(
             "MLServer",
@@ -194,9 +199,11 @@ def install(run: BenchRun, peer: Peer) -> None:
 
 
 def model_folder(run: BenchRun, recommender: Recommender) -> Path:
-    """A folder with the exported module and the ids, as `peer_scorer.py` reads them."""
+    """A folder with the exported modules and the ids, as `peer_scorer.py` and TorchServe's handler read them."""
     folder = Path(tempfile.mkdtemp(prefix="model-", dir=run.folder))
-    shutil.copy(recommender.exported.score / str(recommender.exported.version) / "model.pt", folder / "model.pt")
+    exported = recommender.exported
+    for name, part in (("model.pt", exported.score), ("query.pt", exported.query)):
+        shutil.copy(part / str(exported.version) / "model.pt", folder / name)
     for name, index in (("users", recommender.run.users), ("items", recommender.run.items)):
         (folder / f"{name}.json").write_text(json.dumps({raw: i for i, raw in enumerate(index.ids.to_list())}))
     return folder

@@ -1,4 +1,4 @@
-"""A TorchServe that scores pairs of raw ids with the exported module, with the settings that TorchServe recommends."""
+"""A TorchServe that scores pairs and ranks the catalogue with the exported modules, as TorchServe recommends."""
 
 from __future__ import annotations
 

@@ -1,22 +1,54 @@
-"""TorchServe's handler for the exported module: one forward for the requests of a batch; packed with peer_scorer.py."""
+"""TorchServe's handler for the two modules: one forward for the requests of a batch; packed with peer_scorer.py."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import orjson
+import torch
 from peer_scorer import Scorer
 
-_scorer: Scorer | None = None
+
+class Ranker(Scorer):
+    """The query module beside the one for pairs; it ranks the whole catalogue without what a user has seen."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.query = torch.jit.load(f"{folder}/query.pt").eval()
+        self.item_ids = list(self.items)
+
+    def best(self, requests: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        """The `k` best items of each request's user, from one forward for all users."""
+        with torch.inference_mode():
+            query = torch.tensor([[(self.query.USER, self.users[request["user_id"]])] for request in requests])
+            items, scores = self.query(query)
+            most = max(request["k"] for request in requests)  # no more of the 100 become objects of Python
+            ranked = zip(items[:, :most].tolist(), scores[:, :most].tolist(), strict=True)
+        # The index -1 is in place of items that do not exist, where the user has seen nearly all.
+        return [
+            [
+                {"item_id": self.item_ids[item], "score": score}
+                for item, score in zip(mine[: request["k"]], of_mine, strict=False)
+                if item >= 0
+            ]
+            for request, (mine, of_mine) in zip(requests, ranked, strict=True)
+        ]
 
 
-def handle(data: list[dict[str, Any]] | None, context: Any) -> list[dict[str, list[float]]] | None:
-    """The answers to a batch of requests; TorchServe's first call is without data, and loads the model."""
-    global _scorer
-    if _scorer is None:
-        _scorer = Scorer(context.system_properties["model_dir"])
+_ranker: Ranker | None = None
+
+
+def handle(data: list[dict[str, Any]] | None, context: Any) -> list[dict[str, list[Any]]] | None:
+    """The answers to a batch of requests; TorchServe's first call is without data, and loads the modules."""
+    global _ranker
+    if _ranker is None:
+        _ranker = Ranker(context.system_properties["model_dir"])
     if data is None:
         return None
     bodies = [request["body"] for request in data]
     documents = [body if isinstance(body, dict) else orjson.loads(bytes(body)) for body in bodies]
-    return [{"scores": scores} for scores in _scorer.score_all([document["pairs"] for document in documents])]
+    pairs = [document["pairs"] for document in documents if "pairs" in document]
+    users = [document for document in documents if "pairs" not in document]
+    scores = iter(_ranker.score_all(pairs) if pairs else [])
+    ranked = iter(_ranker.best(users) if users else [])
+    return [{"scores": next(scores)} if "pairs" in each else {"recommendations": next(ranked)} for each in documents]

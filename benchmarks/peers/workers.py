@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 K = 100
+USER = 1  # as ncf/export/query.py has it, which this environment cannot import
 Rank = Callable[[int], Any]
 # From a user to the call that is timed, and to a function that reads the items from its answer.
 Prepare = Callable[[int], tuple[Rank, Callable[[Any], list[int]]]]
@@ -55,7 +56,7 @@ def torchscript(file: str, threads: int) -> Prepare:
 
     def rank(user: int) -> Any:
         with torch.inference_mode():
-            return module(torch.tensor([[user]]))
+            return module(torch.tensor([[[USER, user]]]))
 
     return lambda user: (rank, lambda answer: answer[0][0].tolist())
 

@@ -19,7 +19,7 @@ ROOM = Room(
       python -m benchmarks.ranking --device gpu
     """,
     sections={
-        "catalogue": "the top-K model and a query beside scoring every item, through Triton",
+        "catalogue": "a query, alone and with conditions, beside scoring every item, through Triton",
         "implicit": "the same items by the library implicit and by the bare module",
         "ids": "id files of 10 million ids (quick: 1 million)",
         "device": "Triton's own times for one user among a million items, and users/s in full batches",

@@ -1,4 +1,4 @@
-"""Section "catalogue": a user's best items by the top-K model and by a query, beside scoring every item."""
+"""Section "catalogue": a user's best items by a query, alone and with conditions, beside scoring every item."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.rig.timing import latency, timed
 from benchmarks.rig.tritonserver import Triton, tritonserver
 
 SECTION = "catalogue"
-WAYS = ("every item", "top-K", "query")
+WAYS = ("every item", "query", "query that excludes")
 CONCURRENCIES = (1, 16)
 MANY_USERS = 10_000
 Case = tuple[str, int, int, int]
@@ -28,7 +28,7 @@ def run(run: BenchRun) -> None:
         missing = run.points.missing(SECTION, keys(name, run.rounds))
         if missing:
             recommender = run.random(*case)
-            parts = (recommender.name, f"{recommender.name}_topk", f"{recommender.name}_query")
+            parts = (recommender.name, f"{recommender.name}_query")
             with tritonserver(run, recommender.repository, *parts) as triton:
                 asyncio.run(measure(run, triton, Client(triton, recommender), missing))
 
@@ -55,7 +55,7 @@ def keys(name: str, rounds: int) -> list[Key]:
 
 async def measure(run: BenchRun, triton: Triton, client: Client, missing: list[Key]) -> None:
     await client.check()
-    ranks = dict(zip(WAYS, (client.every_item, client.topk, client.query), strict=True))
+    ranks = dict(zip(WAYS, (client.every_item, client.lone_user, client.excluding), strict=True))
     warm = set[tuple[str, int]]()
     with run.steps(str(missing[0]["model"]), len(missing)) as advance:
         for key in missing:

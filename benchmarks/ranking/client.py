@@ -1,4 +1,4 @@
-"""A client of Triton that finds a user's K best items in three ways: every item scored, the top-K model, a query."""
+"""A client of Triton that ranks in three ways: by scoring every item, by a query, and by a query with conditions."""
 
 from __future__ import annotations
 
@@ -48,16 +48,19 @@ class Client:
         """A random user."""
         return random.randrange(self.recommender.num_users)
 
-    async def topk(self, user: int) -> Ranked:
-        request = tensors.encode_int64(1, (1,), {"user_index": array("q", (user,))})
-        return self._ranked(await self.infer(f"{self.name}_topk", request))
+    async def lone_user(self, user: int) -> Ranked:
+        """A query of the user alone, as `serve` sends it."""
+        return await self._query(array("q", (Query.USER, user)))
 
-    async def query(self, user: int) -> Ranked:
-        """As `topk`, with three random items excluded."""
+    async def excluding(self, user: int) -> Ranked:
+        """A query that excludes three random items."""
         rows = array("q", (Query.USER, user))
         for _ in range(3):
             rows.extend((Query.EXCLUDE, random.randrange(self.recommender.num_items)))
-        request = tensors.encode_int64(1, (4, 2), {"query": rows})
+        return await self._query(rows)
+
+    async def _query(self, rows: array[int]) -> Ranked:
+        request = tensors.encode_int64(1, (len(rows) // 2, 2), {"query": rows})
         return self._ranked(await self.infer(f"{self.name}_query", request))
 
     async def every_item(self, user: int) -> Ranked:
@@ -83,9 +86,10 @@ class Client:
         return np.frombuffer(index, np.int64).tolist(), np.frombuffer(score, np.float32).tolist()
 
     async def check(self) -> None:
-        """Check that the ways agree; a query excludes three more items, and rounding may change the last places."""
+        """Check that the ways agree; one excludes three more items, and rounding may change the last places."""
         user = self.user()
-        (item, score), topk, query = await self.every_item(user), await self.topk(user), await self.query(user)
-        alike = [len(set(item) & set(other)) for other in (topk[0], query[0])]
-        if not np.allclose(topk[1], score, atol=1e-4) or min(alike) < DEFAULT_K - 6:
+        item, score = await self.every_item(user)
+        lone, excluding = await self.lone_user(user), await self.excluding(user)
+        alike = [len(set(item) & set(other)) for other in (lone[0], excluding[0])]
+        if not np.allclose(lone[1], score, atol=1e-4) or min(alike) < DEFAULT_K - 6:
             raise RuntimeError(f"{self.name}: the three ways have only {alike} of {DEFAULT_K} items in common")

@@ -1,4 +1,4 @@
-"""Section "device": the top-K model on a CPU or a GPU: Triton's own times for one user, and users/s in full batches."""
+"""Section "device": the query model on a CPU or a GPU: Triton's own times for one user, and users/s in full batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from benchmarks.rig.points import Key
 from benchmarks.rig.run import BenchRun
 from benchmarks.rig.timing import timed
 from benchmarks.rig.tritonserver import tritonserver
-from ncf.export.model_configs import MAX_BATCH_SIZE_TOPK
+from ncf.export.model_configs import MAX_BATCH_SIZE_QUERY
+from ncf.export.query import Query
 from serve.triton import tensors
 
 SECTION = "device"
@@ -38,7 +39,7 @@ def run(run: BenchRun) -> None:
         missing = run.points.missing(SECTION, keys)
         if missing:
             recommender = run.random("gmf", 64, MANY_USERS, items)
-            with tritonserver(run, recommender.repository, f"{recommender.name}_topk") as triton:
+            with tritonserver(run, recommender.repository, f"{recommender.name}_query") as triton:
                 asyncio.run(measure(run, Client(triton, recommender), missing))
 
 
@@ -58,7 +59,7 @@ async def one_user(client: Client, seconds: float) -> dict[str, Any]:
     """
 
     async def sums() -> list[int]:
-        answer = await client.pool.request(b"GET", f"/v2/models/{client.name}_topk/stats")
+        answer = await client.pool.request(b"GET", f"/v2/models/{client.name}_query/stats")
         found = orjson.loads(answer.body)["model_stats"][0]["inference_stats"]
         return [found[name]["ns"] for name in PARTS]
 
@@ -67,7 +68,7 @@ async def one_user(client: Client, seconds: float) -> dict[str, Any]:
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(rows) < 3:
         began = time.perf_counter()
-        await client.topk(client.user())
+        await client.lone_user(client.user())
         whole = time.perf_counter() - began
         after = await sums()
         rows.append([*((late - early) / 1e6 for late, early in zip(after, before, strict=True)), 1e3 * whole])
@@ -79,12 +80,14 @@ async def full_batches(client: Client, seconds: float) -> dict[str, Any]:
     """Users/s with two requests of the largest batch at a time."""
 
     async def one() -> None:
-        user = array("q", [client.user() for _ in range(MAX_BATCH_SIZE_TOPK)])
-        request = tensors.encode_int64(MAX_BATCH_SIZE_TOPK, (1,), {"user_index": user})
-        await client.infer(f"{client.name}_topk", request)
+        rows = array("q")
+        for _ in range(MAX_BATCH_SIZE_QUERY):
+            rows.extend((Query.USER, client.user()))
+        request = tensors.encode_int64(MAX_BATCH_SIZE_QUERY, (1, 2), {"query": rows})
+        await client.infer(f"{client.name}_query", request)
 
     async def two() -> None:
         await asyncio.gather(one(), one())
 
     times = await timed(two, seconds)
-    return {"users_per_s": 2 * MAX_BATCH_SIZE_TOPK * len(times) / sum(times), "batch": MAX_BATCH_SIZE_TOPK}
+    return {"users_per_s": 2 * MAX_BATCH_SIZE_QUERY * len(times) / sum(times), "batch": MAX_BATCH_SIZE_QUERY}

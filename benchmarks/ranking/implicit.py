@@ -29,7 +29,7 @@ from benchmarks.rig.tritonserver import tritonserver
 from ncf.training.config import DEFAULT_K
 
 SECTION = "implicit"
-WAYS = ("implicit, 1 thread", "implicit, default threads", "module in process, 1 thread", "top-K through Triton")
+WAYS = ("implicit, 1 thread", "implicit, default threads", "module in process, 1 thread", "query through Triton")
 PYTHON = ROOT / ".venv/bench/bin/python"
 PROGRAM = ROOT / "benchmarks/peers/workers.py"
 MOST_CALLS = 2000  # of a worker in a round
@@ -60,12 +60,12 @@ def keys(items: int, rounds: int) -> list[Key]:
 def measure(run: BenchRun, recommender: Recommender, missing: list[Key]) -> None:
     factors = run.folder / f"{recommender.name}.npz"
     write_factors(factors, recommender)
-    module = recommender.exported.topk / str(recommender.exported.version) / "model.pt"
+    module = recommender.exported.query / str(recommender.exported.version) / "model.pt"
     with (
         worker(PYTHON, "implicit", factors, 1) as one_thread,
         worker(PYTHON, "implicit", factors, 0) as default,
         worker(sys.executable, "torchscript", module, 1) as ours,
-        tritonserver(run, recommender.repository, f"{recommender.name}_topk") as triton,
+        tritonserver(run, recommender.repository, f"{recommender.name}_query") as triton,
     ):
         workers = dict(zip(WAYS, (one_thread, default, ours), strict=False))
         asyncio.run(rounds(run, Client(triton, recommender), workers, missing))
@@ -114,14 +114,14 @@ def worker(python: str | Path, kind: str, file: Path, threads: int) -> Iterator[
 
 async def rounds(run: BenchRun, client: Client, workers: dict[str, Ask], missing: list[Key]) -> None:
     user = client.user()
-    expected = set((await client.topk(user))[0])
+    expected = set((await client.lone_user(user))[0])
     for way, ask in workers.items():
         if len(expected & set(ask([user])[1])) < DEFAULT_K - 2:  # rounding may change the last places
             raise click.ClickException(f"{client.name}: {way} answers other items than Triton")
     loads: dict[str, Callable[[], Awaitable[Times]]] = {
         way: partial(calls, client, ask, run.seconds) for way, ask in workers.items()
     }
-    loads[WAYS[-1]] = lambda: timed(lambda: client.topk(client.user()), run.seconds)
+    loads[WAYS[-1]] = lambda: timed(lambda: client.lone_user(client.user()), run.seconds)
     warm = set[str]()
     with run.steps(str(missing[0]["model"]), len(missing)) as advance:
         for key in missing:

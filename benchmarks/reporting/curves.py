@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.reporting.plots import INK, MARKERS, SERIES, legend, plain, plain_log, sheet
-from benchmarks.reporting.tables import figure, good, kinds, where
+from benchmarks.reporting.tables import RANKING, figure, good, kinds, where
 from benchmarks.rig.points import Point
 
 LINES = {"grpc": "-", "http": "--"}
@@ -97,7 +97,8 @@ def unstable_key(points: Sequence[Point]) -> list[Line2D]:
 
 def in_process(points: Sequence[Point]) -> Figure | None:
     """Pairs/s over the batch; a panel for each model, a colour for each precision, dashed for a CUDA graph."""
-    mine = [point for point in good(points) if figure(point, "samples_per_s") and point.key.get("model") != "topk"]
+    scored = [point for point in good(points) if point.key.get("model") not in RANKING]
+    mine = [point for point in scored if figure(point, "samples_per_s")]
     names, dtypes, batches = kinds(mine, "model"), kinds(mine, "dtype"), kinds(mine, "batch")
     if not batches:
         return None

@@ -7,19 +7,35 @@ from typing import Any
 
 from benchmarks.reporting.ladder import native_of, rungs_of, to_native
 from benchmarks.reporting.peers import over_serve, peer_wins, start_wins
-from benchmarks.reporting.tables import NONE, Spread, ask_name, at_once, good, kinds, number, spread, table, where
+from benchmarks.reporting.tables import (
+    NONE,
+    TOP,
+    TOP_GMF,
+    Spread,
+    ask_name,
+    at_once,
+    good,
+    kinds,
+    number,
+    spread,
+    table,
+    where,
+)
 from benchmarks.rig.points import Point
 
 CONCURRENCY = (1, 16)
-# The three rows of the README, one for each way to ask.
-FRONT_PAGE = (("1 pair", "serve, passed through"), ("100 pairs", "serve, JSON pairs"), ("top 10", "serve, JSON"))
+# The rows of the README, one for each way to ask.
+FRONT_PAGE = (
+    ("1 pair", "serve, passed through"), ("100 pairs", "serve, JSON pairs"), (TOP, "serve, JSON"),
+    (TOP_GMF, "serve, JSON"),
+)  # fmt: skip
 FORMS = ("serve, passed through", "serve, JSON pairs", "serve, JSON", "serve, JSON, all 100")
 
 
 def headline(points: Sequence[Point], short: bool = False) -> str:
     """Two tables, empty if neither the ladder nor peers were measured.
 
-    With `short`, for the README: medians only, three rows, and the higher concurrency alone.
+    With `short`, for the README: medians only, a row for each ask, and the higher concurrency alone.
     """
     levels = CONCURRENCY[-1:] if short else CONCURRENCY
 
@@ -39,7 +55,7 @@ def headline(points: Sequence[Point], short: bool = False) -> str:
                 mine = where(here, rung=rung, concurrency=concurrency)
                 cells += [cell(spread(mine, "requests_per_s")), cell(spread(mine, "p50_ms"))]
                 cells.append(cell(to_native(here, rung, concurrency), " ×"))
-            rows.append([f"{ask}, {rung.removeprefix('serve, ')}", *cells])
+            rows.append([f"{ask_name(ask)}, {rung.removeprefix('serve, ')}", *cells])
             natives[native_of(here)] = None
     if rows:
         head = [f"{what}, {at_once(c)}" for c in levels for what in ("requests/s", "p50 ms", "of Triton's")]
@@ -60,9 +76,12 @@ def headline(points: Sequence[Point], short: bool = False) -> str:
         for peer in kinds(peers, "peer")
     ]
     if rows:
+        ranks = kinds(where(peers, rows=TOP), "peer")
         head = ["", *(f"{ask_name(many)}, {at_once(c)}" for many, c in loads)]
+        ranking = f"; {' and '.join(ranks)} ranked the same catalogue with the same query module" if ranks else ""
         parts.append(
-            f"Peers: their requests/s as a multiple of those of `serve`, measured beside it:\n\n{table(head, rows)}"
+            f"Peers: their requests/s as a multiple of those of `serve`, measured beside it{ranking}:\n\n"
+            f"{table(head, rows)}"
         )
     return "\n\n".join(parts)
 

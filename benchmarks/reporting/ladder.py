@@ -7,7 +7,10 @@ from typing import Any
 
 from benchmarks.reporting.tables import (
     NONE,
+    TOP,
+    TOP_GMF,
     Spread,
+    ask_name,
     at_once,
     good,
     kinds,
@@ -22,13 +25,14 @@ from benchmarks.reporting.tables import (
 )
 from benchmarks.rig.points import Point
 
-TOP = "top 10"
 TOP_RUNGS = ("serve, JSON", "serve, JSON, all 100")  # Triton itself always answers with all 100 items
 NATIVE = ("Triton's SageMaker port", "Triton HTTP")  # serve is compared with the first that answers an ask
 RUNGS = (
     "in process", "Triton gRPC", "Triton HTTP, binary", "Triton HTTP", "Triton's SageMaker port",
     "serve, passed through", "serve, JSON pairs", "serve, JSON", "serve, JSON, all 100", "serve, CSV",
 )  # fmt: skip
+PAIR_RUNGS = tuple(rung for rung in RUNGS if rung not in TOP_RUNGS)
+EXPECTED = {TOP: (*RUNGS[:4], *TOP_RUNGS), TOP_GMF: ("in process", "Triton HTTP", TOP_RUNGS[0])}
 
 
 def rungs_of(points: Iterable[Point]) -> list[str]:
@@ -65,10 +69,9 @@ def ladder(points: Sequence[Point]) -> str:
         ]
         head = ["", "p50 ms, 1 at once", *(f"requests/s, {at_once(c)}" for c in concurrencies)]
         head += [f"of {native or 'Triton'}, {at_once(c)}" for c in (1, 16)]
-        expected = [*RUNGS[:4], *TOP_RUNGS] if ask == TOP else [rung for rung in RUNGS if rung not in TOP_RUNGS]
-        missing = [rung for rung in expected if rung not in rungs_of(here)]
+        missing = [rung for rung in EXPECTED.get(ask, PAIR_RUNGS) if rung not in rungs_of(here)]
         gone = f"\n\nNot measured: {', '.join(missing)}." if missing else ""
-        parts.append(f"**{ask}**: {ladder_sentence(here, native)}\n\n{table(head, rows)}{gone}")
+        parts.append(f"**{ask_name(ask)}**: {ladder_sentence(here, native)}\n\n{table(head, rows)}{gone}")
         parts.append(more(here, "rung", "concurrency"))
     tools = kinds_of_figure(mine, "tool")
     if len(tools) > 1:

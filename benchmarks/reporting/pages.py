@@ -53,13 +53,16 @@ SERVING = Page(
             "The same questions in process, to Triton, and to `serve` in each form. perf_analyzer (gRPC, and HTTP in "
             "binary form) sends other random ids. In process, a thread for each request at once calls the module, at "
             "most one a core. Triton's SageMaker port has loaded the scoring model, Triton the scoring and the ranking "
-            "model, `serve` all three models of a recommender; the memory differs accordingly.",
+            "model, `serve` all models of a recommender; the memory differs accordingly. The GMF, with as many factors "
+            "as the NeuMF of all other questions, is in a Triton and a `serve` of its own.",
             ladder, {"ladder": plots.ladder},
         ),
         "peers": Section(
             "Peers",
             "Other servers with the same module and requests, with the settings that their documentation recommends, "
-            "beside `serve`. Before its first answer `serve` loads three models and warms them up; a peer loads one.",
+            "beside `serve`. Before its first answer `serve` loads all models of a recommender and warms them up; "
+            "a peer loads the model that it scores pairs with. A peer that is asked for the top 10 has the exported "
+            "query module as well, and its answer is compared with that of `serve` before it is measured.",
             peers, {"peers": plots.peers}, ("peer_start",),
         ),
         "sweep": Section(
@@ -109,8 +112,8 @@ RANKING = Page(
     "with the smallest and the largest round in brackets; a ratio is the median of the ratios of all rounds.",
     {
         "catalogue": Section(
-            "The top-K model beside scoring every item",
-            "One user's 100 best items through Triton: by the top-K model, by a query that excludes three more items, "
+            "The query model beside scoring every item",
+            "One user's 100 best items through Triton: by a query, by one that excludes three more items, "
             "and by scoring every item with the scoring model and choosing the best in the client.",
             ranking.catalogue, {},
         ),

@@ -68,7 +68,7 @@ def start_wins(points: Sequence[Point]) -> list[str]:
     mine = good(points)
     ours = where(mine, peer="serve")
     lines = []
-    unlike = ", with one model loaded where serve has the three of a recommender"
+    unlike = ", with the models loaded that it is asked for, where serve has both of a recommender"
     for peer in kinds(mine, "peer"):
         for name, words in (("first_answer_s", "answers sooner after its start"), ("memory_mb", "takes less memory")):
             theirs = where(mine, peer=peer)
@@ -84,7 +84,7 @@ def peers(points: Sequence[Point]) -> str:
     for rows in kinds(mine, "rows"):
         here, concurrencies = where(mine, rows=rows), kinds(mine, "concurrency")
         lines = []
-        for peer in kinds(mine, "peer"):
+        for peer in kinds(here, "peer"):
             groups = [where(here, peer=peer, concurrency=c) for c in concurrencies]
             cells = [
                 (text(group, "requests_per_s"), text(group, "serve.requests_per_s"), share(over_serve(group)))

@@ -124,8 +124,8 @@ def ladder(points: Sequence[Point]) -> Figure | None:
         rates = [spread(where(here, rung=rung, concurrency=16), "requests_per_s") for rung in rungs[ask]]
         bars(right, rungs[ask], rates, colors, [number(found.median) if found else "" for found in rates])
         right.set_yticklabels([])
-        left.set_title(f"{ask}: p50 in ms, 1 at once")
-        right.set_title(f"{ask}: requests/s, 16 at once")
+        left.set_title(f"{ask_name(ask)}: p50 in ms, 1 at once")
+        right.set_title(f"{ask_name(ask)}: requests/s, 16 at once")
         for axes, room in ((left, 1.4), (right, 1.2)):
             axes.set_xlim(0, max(axes.get_xlim()[1], 1e-6) * room)
             axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -142,11 +142,14 @@ def kind_color(rung: str) -> str:
 def peers(points: Sequence[Point]) -> Figure | None:
     """Each peer's requests/s as a multiple of those of serve beside it: the peer wins right of the line."""
     mine = [point for point in good(points) if inner_ratio([point], "requests_per_s", "serve")]
-    names, rows, concurrencies = kinds(mine, "peer"), kinds(mine, "rows"), kinds(mine, "concurrency")
+    rows, concurrencies = kinds(mine, "rows"), kinds(mine, "concurrency")
     if not mine:
         return None
-    drawn, panels = sheet(len(rows), len(concurrencies), 0.27 * len(names) + 0.8, sharex=True)
-    for line, many in zip(panels, rows, strict=True):
+    asked = {many: kinds(where(mine, rows=many), "peer") for many in rows}
+    bars_of = [len(names) for names in asked.values()]
+    height = 0.27 * sum(bars_of) / len(rows) + 0.8
+    drawn, panels = sheet(len(rows), len(concurrencies), height, sharex=True, height_ratios=bars_of)
+    for line, (many, names) in zip(panels, asked.items(), strict=True):
         for axes, concurrency in zip(line, concurrencies, strict=True):
             found = [
                 inner_ratio(where(mine, peer=name, rows=many, concurrency=concurrency), "requests_per_s", "serve")

@@ -25,8 +25,13 @@ MOST_COMMANDS, MOST_FAILURES = 40, 12
 
 
 def write_report(points: Points, folder: Path) -> Path:
-    """Write the report of some points into a folder; -> the path of its README.md."""
+    """Write the report of some points into a folder, also over an earlier report; -> the path of its README.md.
+
+    Raises click.ClickException if the folder has another README.md.
+    """
     data = folder / DATA
+    if (folder / "README.md").exists() and not (data / FILE).exists():
+        raise click.ClickException(f"{folder / 'README.md'} is of no earlier report; choose another --output")
     data.mkdir(parents=True, exist_ok=True)
     for name in [name for section in page_of(points.points).sections.values() for name in section.plots]:
         (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier report, with other points

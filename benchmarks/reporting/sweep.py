@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.reporting.tables import at_once, details, figure, good, kinds, spread, table, text, where
+from benchmarks.reporting.tables import RANKING, at_once, details, figure, good, kinds, spread, table, text, where
 from benchmarks.rig.points import Point
 
 
@@ -64,13 +64,13 @@ def sweep_sentence(points: Sequence[Point]) -> str:
 
 def in_process(points: Sequence[Point]) -> str:
     mine = good(points)
-    pairs = [point for point in mine if point.key.get("model") != "topk"]
+    pairs = [point for point in mine if point.key.get("model") not in RANKING]
     best = max(pairs, key=lambda point: figure(point, "samples_per_s") or 0, default=None)
     if best is None:
         sentence = "There is no figure for scoring pairs."
     else:
         at = f"{kind_of(best)}, batches of {best.key.get('batch', 0):,}"
-        sentence = f"At best {text([best], 'samples_per_s')} pairs/s ({at}). A sample is a pair, and a user for topk."
+        sentence = f"At best {text([best], 'samples_per_s')} pairs/s ({at}). A sample is a pair, in a ranking a user."
     of_kind: dict[str, list[Point]] = {}
     for point in mine:
         of_kind.setdefault(kind_of(point), []).append(point)

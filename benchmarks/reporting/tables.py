@@ -15,6 +15,8 @@ from benchmarks.rig.points import Point
 
 BUSY = 0.25  # cores that other processes may use before a section gets a warning
 NONE = "–"
+TOP, TOP_GMF = "top 10", "top 10, GMF"  # the former asks the model of all other asks, which is a NeuMF
+RANKING = ("query", "topk")  # models whose samples are users, not pairs; "topk" in points of older runs
 DETAIL = {
     "requests/s": "requests_per_s", "rows/s": "rows_per_s", "p50 ms": "p50_ms", "p95 ms": "p95_ms", "p99 ms": "p99_ms",
     "CPU µs a request": "cpu_us", "memory MB": "memory_mb",
@@ -57,7 +59,9 @@ def at_once(concurrency: Any) -> str:
 
 def ask_name(rows: Any) -> str:
     """The size of a request in words; an ask that is not a number of pairs has a name already."""
-    return f"{rows} pair{'' if rows == 1 else 's'}" if isinstance(rows, int) else str(rows)
+    if isinstance(rows, int):
+        return f"{rows} pair{'' if rows == 1 else 's'}"
+    return f"{TOP}, NeuMF" if rows == TOP else str(rows)
 
 
 def figure(point: Point, name: str) -> float | None:

@@ -22,6 +22,7 @@ import click
 
 from benchmarks import ROOT
 from benchmarks.rig.processes import unrelated_seconds
+from ncf.export.query import Query
 from serve.supervisor.ports import LOOPBACK
 
 FOLDER = ROOT / ".venv" / "perf_analyzer"
@@ -94,6 +95,14 @@ def write_input(path: Path, inputs: Mapping[str, int], entries: int = ENTRIES, s
     """Write random entries; the indices of each input are below its number in `inputs`."""
     drawn = random.Random(seed)
     data = [{name: [drawn.randrange(count)] for name, count in inputs.items()} for _ in range(entries)]
+    path.write_text(json.dumps({"data": data}))
+    return path
+
+
+def write_users(path: Path, users: int, entries: int = ENTRIES, seed: int = 0) -> Path:
+    """Write random entries for a query model, each a query for one of `users`."""
+    drawn = random.Random(seed)
+    data = [{"query": {"content": [Query.USER, drawn.randrange(users)], "shape": [1, 2]}} for _ in range(entries)]
     path.write_text(json.dumps({"data": data}))
     return path
 

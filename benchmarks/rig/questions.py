@@ -11,6 +11,7 @@ import orjson
 
 from benchmarks.rig.recommender import Recommender
 from benchmarks.rig.run import BODIES
+from ncf.export.query import Query
 
 TOP = "top 10"
 ASKS = {"1 pair": 1, "100 pairs": 100, TOP: 1}
@@ -26,6 +27,11 @@ class Question:
     top: bool
     user_index: npt.NDArray[np.int64]
     item_index: npt.NDArray[np.int64]
+
+    @property
+    def query(self) -> npt.NDArray[np.int64]:
+        """A query for each user, int64 [rows, 1, 2]."""
+        return np.stack([np.full_like(self.user_index, Query.USER), self.user_index], axis=1)[:, None]
 
     @property
     def user_ids(self) -> list[str]:
@@ -48,12 +54,14 @@ def questions(recommender: Recommender, asked: str, number: int) -> list[Questio
 
 
 def as_kserve(question: Question) -> bytes:
-    """KServe-v2 JSON for the scoring model, or with `top` for the top-K model."""
-    columns = {"user_index": question.user_index}
-    if not question.top:
-        columns["item_index"] = question.item_index
+    """KServe-v2 JSON for the scoring model, or with `top` for the query model."""
+    columns: dict[str, npt.NDArray[np.int64]] = {
+        "user_index": question.user_index[:, None], "item_index": question.item_index[:, None],
+    }  # fmt: skip
+    if question.top:
+        columns = {"query": question.query}
     inputs = [
-        {"name": name, "datatype": "INT64", "shape": [len(values), 1], "data": values.tolist()}
+        {"name": name, "datatype": "INT64", "shape": values.shape, "data": values.ravel().tolist()}
         for name, values in columns.items()
     ]
     return orjson.dumps({"inputs": inputs})

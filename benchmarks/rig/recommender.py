@@ -22,7 +22,7 @@ SEEN_EACH = 150  # interactions of each user
 
 @dataclass(frozen=True)
 class Recommender:
-    """An exported model with random weights; `repository` contains its three models and nothing else."""
+    """An exported model with random weights; `repository` contains its two models and nothing else."""
 
     name: str
     run: Run

@@ -21,7 +21,7 @@ ROOM = Room(
     """,
     sections={
         "in_process": "the exported module alone, in batches of 1,024 to 1,048,576",
-        "sweep": "perf_analyzer on <name> and <name>_topk: closed and open loop, HTTP and gRPC",
+        "sweep": "perf_analyzer on <name> and <name>_query: closed and open loop, HTTP and gRPC",
         "ladder": "the same requests in process, through Triton, and through serve",
         "peers": "TorchServe, MLServer, BentoML, LitServe, mosec and Ray Serve beside serve",
         "saturation": "more requests than serve can answer, and the recovery afterwards",

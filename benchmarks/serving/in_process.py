@@ -22,16 +22,17 @@ from benchmarks.rig.points import Key
 from benchmarks.rig.processes import unrelated_seconds
 from benchmarks.rig.run import FACTORS, MODEL, BenchRun
 from benchmarks.rig.timing import Times, latency
-from ncf.export.model_configs import MAX_BATCH_SIZE_TOPK
+from ncf.export.model_configs import MAX_BATCH_SIZE_QUERY
 from ncf.export.modules import TotalScorer
+from ncf.export.query import Query
 from ncf.models.neural import build_model
 
 SECTION = "in_process"
 BATCHES = (1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576)
 MOST_ON_CPU = 65_536
-TOPK_BATCHES = (1, 16, MAX_BATCH_SIZE_TOPK)
+QUERY_BATCHES = (1, 16, MAX_BATCH_SIZE_QUERY)
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-TOPK = "topk"
+QUERY = "query"
 # The shape of NVIDIA's table: MovieLens-20M, 64 factors; three layers over embeddings of 128 are its 256-256-128-64.
 NVIDIA_USERS, NVIDIA_ITEMS, NVIDIA_FACTORS = 138_493, 26_744, 64
 POOL = 16  # different batches in the device's memory
@@ -44,20 +45,27 @@ LEAST_CALLS = 10
 
 @dataclass(frozen=True)
 class Exported:
-    """The file of a scripted module, and for each argument the number of its valid indices."""
+    """The file of a scripted module, for each argument the number of its valid indices, and what is made of them."""
 
     file: Path
     sizes: tuple[int, ...]
+    form: Callable[[Tensor], Tensor] = lambda indices: indices
 
     def load(self, device: torch.device, dtype: torch.dtype) -> torch.jit.ScriptModule:
         module: torch.jit.ScriptModule = torch.jit.load(str(self.file), map_location=device)  # type: ignore[no-untyped-call]
         return module.to(dtype).eval()
 
     def batches(self, rows: int, device: torch.device) -> list[Tensor]:
-        """Random indices, each int64 [arguments, rows, 1]."""
+        """Random indices, each int64 [arguments, rows, 1], in the form that the module takes."""
         return [
-            torch.stack([torch.randint(size, (rows, 1), device=device) for size in self.sizes]) for _ in range(POOL)
+            self.form(torch.stack([torch.randint(size, (rows, 1), device=device) for size in self.sizes]))
+            for _ in range(POOL)
         ]
+
+
+def lone_users(indices: Tensor) -> Tensor:
+    """A query for each user [1, rows, 1]: int64 [1, rows, 1, 2]."""
+    return torch.stack([torch.full_like(indices, Query.USER), indices], dim=3)
 
 
 def run(run: BenchRun) -> None:
@@ -101,7 +109,10 @@ def keys(device: str) -> list[Key]:
             for rows in BATCHES
             if rows <= MOST_ON_CPU
         ]
-        return [*scored, *({"device": device, "dtype": "fp32", "model": TOPK, "batch": rows} for rows in TOPK_BATCHES)]
+        return [
+            *scored,
+            *({"device": device, "dtype": "fp32", "model": QUERY, "batch": rows} for rows in QUERY_BATCHES),
+        ]
     scored = [
         {"device": device, "dtype": dtype, "model": model, "batch": rows, "graph": graph}
         for graph in ("no", "yes")
@@ -109,8 +120,8 @@ def keys(device: str) -> list[Key]:
         for dtype in DTYPES
         for rows in BATCHES
     ]
-    # The top-K model cannot be captured: the sizes of its tensors depend on how many items the users have seen.
-    ranked = [{"device": device, "dtype": "fp32", "model": TOPK, "batch": n, "graph": "no"} for n in TOPK_BATCHES]
+    # The query model cannot be captured: the sizes of its tensors depend on how many items the users have seen.
+    ranked = [{"device": device, "dtype": "fp32", "model": QUERY, "batch": n, "graph": "no"} for n in QUERY_BATCHES]
     at = len(scored) // 2
     return [*scored[:at], *ranked, *scored[at:]]
 
@@ -123,16 +134,16 @@ def models() -> tuple[str, str]:
 def exported(run: BenchRun, model: str) -> Exported:
     """The file of a model, which is made if it is missing."""
     ours, _ = models()
-    if model in (ours, TOPK):
+    if model in (ours, QUERY):
         recommender = run.recommender
         version = str(recommender.exported.version)
-        if model == TOPK:
-            return Exported(recommender.exported.topk / version / "model.pt", (recommender.num_users,))
+        if model == QUERY:
+            return Exported(recommender.exported.query / version / "model.pt", (recommender.num_users,), lone_users)
         return Exported(
             recommender.exported.score / version / "model.pt", (recommender.num_users, recommender.num_items)
         )
     file = run.folder / "in_process_nvidia.pt"
-    if not file.exists():  # as `ncf export` does it, without the two models that rank items
+    if not file.exists():  # as `ncf export` does it, without the model that ranks items
         torch.manual_seed(0)
         built = build_model(MODEL, NVIDIA_USERS, NVIDIA_ITEMS, NVIDIA_FACTORS)
         scorer = TotalScorer(built, NVIDIA_USERS, NVIDIA_ITEMS).eval()

@@ -3,6 +3,7 @@
 All servers run at the same time, and one of them has load. Every round measures each of them, every second round in
 reverse order, so that a drift of the machine's speed cancels out. wrk loads HTTP; perf_analyzer loads gRPC, and
 Triton's HTTP as well, so that the difference between the tools is known. In process, Python threads call the module.
+The top 10 is also asked of a GMF, the model that ranks with the least work, from servers of its own (D145).
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.rig.perf_analyzer import Analyzer, Load, find_analyzer, sample, write_input
+from benchmarks.rig.perf_analyzer import Analyzer, Load, find_analyzer, sample, write_input, write_users
 from benchmarks.rig.points import wrong_answers
 from benchmarks.rig.processes import cost, memory_mb, per_request
 from benchmarks.rig.questions import ALL, ASKS, TOP, K, Question, as_csv, as_kserve, as_pairs, as_top, questions
-from benchmarks.rig.run import BenchRun
+from benchmarks.rig.run import FACTORS, ITEMS, USERS, BenchRun
 from benchmarks.rig.servers import native, whole_serve
 from benchmarks.rig.tritonserver import Triton, tritonserver
 from benchmarks.rig.wrk import JSON_TYPE, Target, ask, wrk
@@ -32,7 +33,9 @@ from serve.supervisor.ports import LOOPBACK
 
 SECTION = "ladder"
 CONCURRENCY = (1, 4, 16, 64)
-QUICK_ASKS = ("1 pair", TOP)
+GMF = "top 10, GMF"
+QUICK_ASKS = ("1 pair", TOP, GMF)
+GMF_CONCURRENCY = (1, 16, 64)
 CSV_TYPE = "text/csv"
 TOLERANCE = 1e-4  # between scores of two kinds of device
 Figures = dict[str, Any]
@@ -45,8 +48,8 @@ def run(run: BenchRun) -> None:
     keys = [
         {"rung": rung, "ask": asked, "concurrency": c, "round": number}
         for number in range(run.rounds)
-        for asked in (QUICK_ASKS if run.quick else ASKS)
-        for c in ((1, 16) if run.quick else CONCURRENCY)
+        for asked in (QUICK_ASKS if run.quick else (*ASKS, GMF))
+        for c in ((1, 16) if run.quick else GMF_CONCURRENCY if asked == GMF else CONCURRENCY)
         for rung in names(asked)[:: -1 if number % 2 else 1]
     ]
     missing = run.points.missing(SECTION, keys)
@@ -74,6 +77,8 @@ def names(asked: str) -> list[str]:
     triton = ["in process", "Triton gRPC", "Triton HTTP, binary", "Triton HTTP"]
     if asked == TOP:
         return [*triton, "serve, JSON", "serve, JSON, all 100"]
+    if asked == GMF:
+        return ["in process", "Triton HTTP", "serve, JSON"]
     return [*triton, "Triton's SageMaker port", "serve, passed through", "serve, JSON pairs", "serve, CSV"]
 
 
@@ -84,35 +89,31 @@ def rungs(run: BenchRun) -> Iterator[dict[str, dict[str, Rung]]]:
     Raises click.ClickException if the answers of two rungs differ.
     """
     score = run.recommender.name
-    topk = f"{score}_topk"
+    query = f"{score}_query"
     modules = InProcess(run.recommender, run.device)
     analyzer = analyzer_or_none(run)
     counts = {"user_index": run.recommender.num_users, "item_index": run.recommender.num_items}
     with contextlib.ExitStack() as started:
-        triton = started.enter_context(tritonserver(run, run.recommender.repository, score, topk))
+        triton = started.enter_context(tritonserver(run, run.recommender.repository, score, query))
         sagemaker = started.enter_context(native(run, run.recommender))
         served = started.enter_context(whole_serve(run, run.recommender.repository))
         available: dict[str, dict[str, Rung]] = {}
         for asked, rows in ASKS.items():
-            model = topk if asked == TOP else score
-            inputs = {name: count for name, count in counts.items() if asked != TOP or name == "user_index"}
-            data = write_input(run.folder / f"ladder {asked}.json", inputs)
-            by_http = Target("Triton HTTP", triton.ports["http"], f"/v2/models/{model}/infer", triton.process)
+            model = query if asked == TOP else score
+            file = run.folder / f"ladder {asked}.json"
+            data = write_users(file, run.recommender.num_users) if asked == TOP else write_input(file, counts)
+            by_http = http_target(triton, model)
             made = partial(questions, run.recommender, asked)
             available[asked] = {
-                "in process": partial(modules.measure, made),
                 "Triton gRPC": partial(by_perf_analyzer, analyzer, triton, "grpc", model, rows, data),
                 "Triton HTTP, binary": partial(by_perf_analyzer, analyzer, triton, "http", model, rows, data),
-                "Triton HTTP": partial(by_wrk, by_http, made, as_kserve, rows, JSON_TYPE),
             }
             if asked == TOP:
-                available[asked]["serve, JSON"] = partial(by_wrk, served, made, as_top, rows, JSON_TYPE)
-                available[asked]["serve, JSON, all 100"] = partial(
-                    by_wrk, served, made, partial(as_top, k=ALL), rows, JSON_TYPE
-                )
-                check_top(made(0)[0], modules, served)
+                available[asked] |= top_rungs(made, modules, by_http, served)
                 continue
+            available[asked]["in process"] = partial(modules.measure, made)
             forms = {
+                "Triton HTTP": (by_http, as_kserve, JSON_TYPE),
                 "Triton's SageMaker port": (sagemaker, as_kserve, JSON_TYPE),
                 "serve, passed through": (served, as_kserve, JSON_TYPE),
                 "serve, JSON pairs": (served, as_pairs, JSON_TYPE),
@@ -120,8 +121,33 @@ def rungs(run: BenchRun) -> Iterator[dict[str, dict[str, Rung]]]:
             }
             for name, (target, form, kind) in forms.items():
                 available[asked][name] = partial(by_wrk, target, made, form, rows, kind)
-            check_pairs(made(0)[0], modules, {"Triton HTTP": (by_http, as_kserve, JSON_TYPE), **forms})
+            check_pairs(made(0)[0], modules, forms)
+        gmf = run.random("gmf", FACTORS, USERS, ITEMS)
+        alone = started.enter_context(tritonserver(run, gmf.repository, gmf.name, f"{gmf.name}_query"))
+        available[GMF] = top_rungs(
+            partial(questions, gmf, TOP),
+            InProcess(gmf, run.device),
+            http_target(alone, f"{gmf.name}_query"),
+            started.enter_context(whole_serve(run, gmf.repository)),
+        )
         yield available
+
+
+def http_target(triton: Triton, model: str) -> Target:
+    return Target("Triton HTTP", triton.ports["http"], f"/v2/models/{model}/infer", triton.process)
+
+
+def top_rungs(
+    made: Callable[[int], list[Question]], modules: InProcess, by_http: Target, served: Target
+) -> dict[str, Rung]:
+    """The rungs of a ranking, but for perf_analyzer's. Raises click.ClickException if their answers differ."""
+    check_top(made(0)[0], modules, by_http, served)
+    return {
+        "in process": partial(modules.measure, made),
+        "Triton HTTP": partial(by_wrk, by_http, made, as_kserve, 1, JSON_TYPE),
+        "serve, JSON": partial(by_wrk, served, made, as_top, 1, JSON_TYPE),
+        "serve, JSON, all 100": partial(by_wrk, served, made, partial(as_top, k=ALL), 1, JSON_TYPE),
+    }
 
 
 def by_wrk(
@@ -190,10 +216,11 @@ def check_pairs(
             raise click.ClickException(f"{name} answers other scores than the module: {str(answer)[:300]}")
 
 
-def check_top(question: Question, modules: InProcess, served: Target) -> None:
-    """Check that `serve` answers the scores of the top-K module; items with equal scores may change places."""
+def check_top(question: Question, modules: InProcess, by_http: Target, served: Target) -> None:
+    """Check that the scores are the query module's; items with equal scores may change places."""
     expected = modules.answer(question)[1][0][:K].numpy()
-    answer = ask(served, as_top(question))
-    scores = [each["score"] for each in answer["recommendations"]]
-    if len(scores) != K or not np.allclose(scores, expected, atol=TOLERANCE):
-        raise click.ClickException(f"serve answers other scores than the top-K module: {str(answer)[:300]}")
+    outputs = {each["name"]: each["data"] for each in ask(by_http, as_kserve(question))["outputs"]}
+    ranked = ask(served, as_top(question))["recommendations"]
+    for target, scores in ((by_http, outputs["score"][:K]), (served, [each["score"] for each in ranked])):
+        if len(scores) != K or not np.allclose(scores, expected, atol=TOLERANCE):
+            raise click.ClickException(f"{target.name} answers other scores than the query module: {scores}")

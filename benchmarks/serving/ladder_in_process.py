@@ -25,15 +25,15 @@ class InProcess:
     def __init__(self, recommender: Recommender, device: str) -> None:
         exported = recommender.exported
         self.device = torch.device("cuda" if device == "gpu" else "cpu")
-        files = (part / str(exported.version) / "model.pt" for part in (exported.score, exported.topk))
-        self.score, self.topk = (torch.jit.load(str(file), map_location=self.device).eval() for file in files)
+        files = (part / str(exported.version) / "model.pt" for part in (exported.score, exported.query))
+        self.score, self.query = (torch.jit.load(str(file), map_location=self.device).eval() for file in files)
 
     def answer(self, question: Question) -> tuple[torch.Tensor, ...]:
         """Scores [rows, 1], or items and scores [1, K]; on the CPU, from where a server sends them."""
         with torch.inference_mode():
-            users = torch.from_numpy(question.user_index)[:, None].to(self.device)
             if question.top:
-                return tuple(part.cpu() for part in self.topk(users))
+                return tuple(part.cpu() for part in self.query(torch.from_numpy(question.query).to(self.device)))
+            users = torch.from_numpy(question.user_index)[:, None].to(self.device)
             items = torch.from_numpy(question.item_index)[:, None].to(self.device)
             return (self.score(users, items).cpu(),)
 

@@ -5,30 +5,30 @@ from __future__ import annotations
 import contextlib
 import http.client
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import orjson
 import torch
 
-from benchmarks.peers.launch import PEERS, Peer, install, launched, model_folder, shown, telling
+from benchmarks.peers.launch import PEERS, Peer, install, launched, model_folder, scores_of, shown, telling
 from benchmarks.rig.points import Key, wrong_answers
 from benchmarks.rig.processes import memory_mb
-from benchmarks.rig.questions import as_pairs, questions
+from benchmarks.rig.questions import ASKS, TOP, K, as_pairs, as_top, questions
 from benchmarks.rig.recommender import Recommender
 from benchmarks.rig.run import BenchRun
 from benchmarks.rig.servers import whole_serve
 from benchmarks.rig.wrk import Target, ask, find_wrk, wrk
 
 START, LOAD, OURS = "peer_start", "peers", "serve"
-ASKED = {1: "1 pair", 100: "100 pairs"}
+ASKED: dict[str | int | float, str] = {1: "1 pair", 100: "100 pairs", TOP: TOP}  # by the part `rows` of a key
 CONCURRENCIES, QUICK_CONCURRENCIES = (1, 16, 64), (1, 16)
-# Six peers with six loads each, and `serve` beside each of them: limited, so that the section takes ten minutes.
+# Six peers with six loads each, nine for TorchServe, and `serve` beside each of them: limited, so that it takes ten
+# minutes.
 MOST_ROUNDS, MOST_SECONDS = 3, 1
 FIRST_ANSWER_SECONDS, REST_SECONDS = 120, 2
 FAILURES = (click.ClickException, OSError, http.client.HTTPException, ValueError, LookupError, TypeError)
@@ -36,10 +36,12 @@ FAILURES = (click.ClickException, OSError, http.client.HTTPException, ValueError
 
 @dataclass(frozen=True)
 class Asked:
-    """A request and its right answer."""
+    """A request and its right answer: the scores, and of a ranking by item more of the best than are asked for."""
 
+    ask: str
     body: bytes
     scores: list[float]
+    best: Mapping[str, float] = field(default_factory=dict)
 
 
 def run(run: BenchRun) -> None:
@@ -56,7 +58,7 @@ def run(run: BenchRun) -> None:
         if wanted and not installed(run, PEERS[title]):
             failed.add(title)
     model = model_folder(run, run.recommender)
-    requests = [asked(run.recommender, model, rows) for rows in ASKED]
+    requests = [asked(run.recommender, model, name) for name in ASKED.values()]
     starts(run, model, requests, missing_starts, failed)
     loads(run, model, requests, [key for key in missing_loads if key["peer"] not in failed])
 
@@ -71,7 +73,8 @@ def load_keys(quick: bool, rounds: int) -> list[Key]:
         {"peer": title, "rows": rows, "concurrency": concurrency, "round": number}
         for title in PEERS
         for number in range(rounds)
-        for rows in ASKED
+        for rows, name in ASKED.items()
+        if name in PEERS[title].asks
         for concurrency in (QUICK_CONCURRENCIES if quick else CONCURRENCIES)
     ]
 
@@ -86,21 +89,22 @@ def installed(run: BenchRun, peer: Peer) -> bool:
     return True
 
 
-def asked(recommender: Recommender, model: Path, rows: int) -> Asked:
-    """A request, and its scores by the exported module in this process."""
-    body = bodies_of(recommender, rows)[0]
-    pairs = orjson.loads(body)["pairs"]
-    users, items = (orjson.loads((model / name).read_bytes()) for name in ("users.json", "items.json"))
+def asked(recommender: Recommender, model: Path, name: str) -> Asked:
+    """A request, and its answer by the exported modules in this process."""
+    question, body = questions(recommender, name, 0)[0], bodies_of(recommender, name)[0]
     with torch.inference_mode():
-        user = torch.tensor([[users[pair["user_id"]]] for pair in pairs])
-        item = torch.tensor([[items[pair["item_id"]]] for pair in pairs])
-        scores = torch.jit.load(str(model / "model.pt"))(user, item).squeeze(1).tolist()
-    return Asked(body, scores)
+        if question.top:
+            items, scores = torch.jit.load(str(model / "query.pt"))(torch.from_numpy(question.query))
+            ids = [str(recommender.run.items.ids[item]) for item in items[0].tolist()]
+            return Asked(name, body, scores[0, :K].tolist(), dict(zip(ids, scores[0].tolist(), strict=True)))
+        indices = (torch.from_numpy(index)[:, None] for index in (question.user_index, question.item_index))
+        return Asked(name, body, torch.jit.load(str(model / "model.pt"))(*indices).squeeze(1).tolist())
 
 
-def bodies_of(recommender: Recommender, rows: int, number: int = 0) -> list[bytes]:
+def bodies_of(recommender: Recommender, name: str, number: int = 0) -> list[bytes]:
     """The requests of a round, in the form of `serve`."""
-    return [as_pairs(question) for question in questions(recommender, ASKED[rows], number)]
+    form = as_top if name == TOP else as_pairs
+    return [form(question) for question in questions(recommender, name, number)]
 
 
 def starts(run: BenchRun, model: Path, requests: Sequence[Asked], missing: Sequence[Key], failed: set[str]) -> None:
@@ -123,7 +127,8 @@ def one_start(run: BenchRun, title: str, model: Path, requests: Sequence[Asked])
         first_right_answer(target, PEERS.get(title), requests[0], log)
         seconds = time.monotonic() - began
         for request in requests:
-            check(target, PEERS.get(title), request)
+            if title == OURS or request.ask in PEERS[title].asks:
+                check(target, PEERS.get(title), request)
         time.sleep(REST_SECONDS)
         memory = sum(memory_mb(target.process).values())
     peer = PEERS.get(title)
@@ -161,10 +166,16 @@ def first_right_answer(target: Target, peer: Peer | None, request: Asked, log: P
 
 
 def scores_from(target: Target, peer: Peer | None, request: Asked) -> list[float]:
-    if peer is None:
-        scores: list[float] = ask(target, request.body)["scores"]
-        return scores
-    return peer.read(ask(target, peer.body(request.body)))
+    if request.best:
+        return ranked_scores(target.name, ask(target, request.body)["recommendations"], request.best)
+    return peer.read(ask(target, peer.body(request.body))) if peer else scores_of(ask(target, request.body))
+
+
+def ranked_scores(name: str, ranking: Sequence[Mapping[str, Any]], best: Mapping[str, float]) -> list[float]:
+    """The scores of a ranking. Raises click.ClickException if an item is not one of the best, or has another score."""
+    scores = [float(each["score"]) for each in ranking]
+    compare(name, scores, [best.get(each["item_id"], np.inf) for each in ranking])
+    return scores
 
 
 def check(target: Target, peer: Peer | None, request: Asked) -> None:
@@ -174,7 +185,7 @@ def check(target: Target, peer: Peer | None, request: Asked) -> None:
 def compare(name: str, scores: Sequence[float], right: Sequence[float]) -> None:
     """Raises click.ClickException if the scores are not those of the module."""
     if len(scores) != len(right):
-        raise click.ClickException(f"{name} answers {len(scores)} scores to {len(right)} pairs")
+        raise click.ClickException(f"{name} answers {len(scores)} scores instead of {len(right)}")
     if not np.allclose(scores, right, atol=1e-5):
         most = float(np.abs(np.subtract(scores, right)).max())
         raise click.ClickException(f"{name} answers other scores than the exported module, by up to {most:.2g}")
@@ -189,7 +200,8 @@ def loads(run: BenchRun, model: Path, requests: Sequence[Asked], wanted: Sequenc
             whole_serve(run, run.recommender.repository) as ours,
             run.steps("peers and serve under load", len(wanted)) as advance,
         ):
-            check(ours, None, requests[-1])
+            for request in requests:
+                check(ours, None, request)
             for title in PEERS:
                 keys = [key for key in wanted if key["peer"] == title]
                 if keys:
@@ -206,9 +218,9 @@ def one_peer(
     try:
         with launched(run, peer, model) as (target, log):
             first_right_answer(target, peer, requests[0], log)
-            for request, rows in zip(requests, ASKED, strict=True):
+            for request in [each for each in requests if each.ask in peer.asks]:
                 compare(peer.title, scores_from(target, peer, request), scores_from(ours, None, request))
-                bodies = bodies_of(run.recommender, rows)
+                bodies = bodies_of(run.recommender, request.ask)
                 wrk(target, [peer.body(body) for body in bodies], 16, peer.warm_up)
                 wrk(ours, bodies, 16, 1)
             for key in keys:
@@ -219,8 +231,8 @@ def one_peer(
 
 
 def one_load(run: BenchRun, peer: Peer, ours: Target, theirs: Target, key: Key) -> None:
-    rows, concurrency = int(key["rows"]), int(key["concurrency"])
-    bodies = bodies_of(run.recommender, rows, int(key["round"]))
+    name, concurrency = ASKED[key["rows"]], int(key["concurrency"])
+    bodies = bodies_of(run.recommender, name, int(key["round"]))
     seconds = max(1, round(min(run.seconds, MOST_SECONDS)))
     sent = {OURS: (ours, bodies), peer.title: (theirs, [peer.body(body) for body in bodies])}
     figures = {}
@@ -228,7 +240,7 @@ def one_load(run: BenchRun, peer: Peer, ours: Target, theirs: Target, key: Key) 
         for title in [OURS, peer.title][:: -1 if int(key["round"]) % 2 else 1]:
             target, mine = sent[title]
             found = wrk(target, mine, concurrency, seconds, count_errors=True)
-            figures[title] = {**found.figures(rows), "memory_mb": memory_mb(target.process)}
+            figures[title] = {**found.figures(ASKS[name]), "memory_mb": memory_mb(target.process)}
     except click.ClickException as error:
         run.points.add(LOAD, key, {}, error=one_line(error), command=shown(peer))
         return

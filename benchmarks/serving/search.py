@@ -25,6 +25,7 @@ from benchmarks.rig.perf_analyzer import (
     measure,
     sample,
     write_input,
+    write_users,
 )
 from benchmarks.rig.points import Key, Point
 from benchmarks.rig.recommender import Recommender
@@ -32,8 +33,8 @@ from benchmarks.rig.run import BenchRun
 from benchmarks.rig.tritonserver import tritonserver
 
 SECTION, PRESET = "search", "export_preset.json"
-BATCH = {"score": 64, "topk": 1}  # rows a request; 16 requests have more rows than the smallest batch size below
-BATCH_SIZES = {"score": (256, 1024, 16_384), "topk": (4, 16, 256)}
+BATCH = {"score": 64, "query": 1}  # rows a request; 16 requests have more rows than the smallest batch size below
+BATCH_SIZES = {"score": (256, 1024, 16_384), "query": (4, 16, 64)}
 DELAYS, INSTANCES = (0, 100, 500, 2000), (1, 2)
 ALONE, BUSY = 1, 16  # connections
 P99_FACTOR, EQUAL = 1.25, 0.95
@@ -62,7 +63,7 @@ class Setting:
 def run(run: BenchRun) -> None:
     """Measure scoring and ranking (quick: scoring only, with fewer values), and write the best settings to a file."""
     analyzer, chosen = find_analyzer(), {}
-    for model in ("score",) if run.quick else ("score", "topk"):
+    for model in ("score",) if run.quick else ("score", "query"):
         default = current(run.recommender, model)
         keys = [setting.key(model) for setting in settings(default, model, run.quick)]
         missing = [Setting.of(key) for key in run.points.missing(SECTION, keys)]
@@ -121,7 +122,7 @@ def current(recommender: Recommender, model: str) -> Setting:
 
 
 def folder_of(recommender: Recommender, model: str) -> Path:
-    return recommender.exported.score if model == "score" else recommender.exported.topk
+    return recommender.exported.score if model == "score" else recommender.exported.query
 
 
 def add_points(run: BenchRun, analyzer: Analyzer, model: str, settings: list[Setting]) -> None:
@@ -166,8 +167,8 @@ def rounds(
 ) -> dict[tuple[str, int], list[Outcome]]:
     """The outcomes of all rounds, by model and connections."""
     users, items = run.recommender.num_users, run.recommender.num_items
-    inputs = {"user_index": users, "item_index": items} if model == "score" else {"user_index": users}
-    data = write_input(run.folder / f"search-{model}.json", inputs)
+    file, inputs = run.folder / f"search-{model}.json", {"user_index": users, "item_index": items}
+    data = write_input(file, inputs) if model == "score" else write_users(file, users)
     found: dict[tuple[str, int], list[Outcome]] = {(name, load): [] for name in names for load in (BUSY, ALONE)}
     with (
         tritonserver(run, repository, *names) as triton,

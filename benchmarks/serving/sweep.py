@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.rig.perf_analyzer import Load, find_analyzer, measure, sample, write_input
+from benchmarks.rig.perf_analyzer import Load, find_analyzer, measure, sample, write_input, write_users
 from benchmarks.rig.points import Key
 from benchmarks.rig.run import BenchRun
 from benchmarks.rig.tritonserver import tritonserver
 
 SECTION = "sweep"
-SCORE, TOPK = "score", "topk"
+SCORE, QUERY = "score", "query"
 CONCURRENCY = (1, 4, 16, 64)
-CLOSED = {SCORE: (1, 16, 256, 1024), TOPK: (1, 16)}  # rows a request
-OPEN = {SCORE: (1, 256), TOPK: (1,)}
+CLOSED = {SCORE: (1, 16, 256, 1024), QUERY: (1, 16)}  # rows a request
+OPEN = {SCORE: (1, 256), QUERY: (1,)}
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.1)
 ON_GPU, LARGE_ENTRIES = (16_384,), 61  # rows a request; so many entries, which repeat in a request
-QUICK_CLOSED = {SCORE: (1, 256), TOPK: (1,)}
+QUICK_CLOSED = {SCORE: (1, 256), QUERY: (1,)}
 QUICK_CONCURRENCY, QUICK_SHARES = (1, 16), (0.5,)
 
 
@@ -39,12 +39,12 @@ def run(run: BenchRun) -> None:
     if not missing:
         return
     analyzer, recommender = find_analyzer(), run.recommender
-    names = {SCORE: recommender.name, TOPK: f"{recommender.name}_topk"}
+    names = {SCORE: recommender.name, QUERY: f"{recommender.name}_query"}
     users, items = recommender.num_users, recommender.num_items
     pairs = {"user_index": users, "item_index": items}
     data = {
         SCORE: write_input(run.folder / "score.json", pairs),
-        TOPK: write_input(run.folder / "topk.json", {"user_index": users}),
+        QUERY: write_users(run.folder / "query.json", users),
     }
     # perf_analyzer prepares every entry with all rows of a request: few entries where a request has many rows.
     large = write_input(run.folder / "large.json", pairs, LARGE_ENTRIES)

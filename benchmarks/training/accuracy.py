@@ -11,14 +11,17 @@ import numpy as np
 import orjson
 import torch
 
+from ncf.data.interactions import Interactions
 from ncf.data.load import load_split
 from ncf.data.splits import Split
-from ncf.evaluation.metrics import paired_test
+from ncf.evaluation.margins import paired_test
+from ncf.evaluation.metrics import row_values
 from ncf.evaluation.ranking import rank_held_out
 from ncf.models.closed_form import ease, ials
 from ncf.models.scorers import Factors, ItemItem, Popularity, Scorer
 from ncf.models.seen import SeenItems
 from ncf.training import recipe
+from ncf.training.config import TrainConfig
 from ncf.training.loop import Watch
 from ncf.training.presets import PRESETS, configure
 from ncf.training.run import choose_device
@@ -27,19 +30,22 @@ BASELINES = ("popularity", "EASE, l2 1320", "iALS, 192 factors, 12 epochs")
 PROTOCOLS = ("sampled", "full")
 
 
-def baseline(name: str, split: Split, device: torch.device) -> Scorer:
-    """The baseline with the best settings that are known for this data."""
+def baseline(name: str, fit: Interactions, device: torch.device) -> Scorer:
+    """The baseline with the best settings that are known for this data, fitted on `fit`."""
     if name == "popularity":
-        return Popularity(torch.as_tensor(split.train.popularity(), device=device))
-    seen = SeenItems.of_interactions(split.train, device)
+        return Popularity(torch.as_tensor(fit.popularity(), device=device))
+    seen = SeenItems.of_interactions(fit, device)
     return ItemItem(seen, ease(seen, 1320.0)) if name.startswith("EASE") else Factors(*ials(seen, 192))
 
 
-def measured(name: str, seed: int, split: Split, device: torch.device) -> dict[str, object]:
-    """Ranks of the held-out items (0 is best) by both protocols, and the seconds of training."""
+def measured(name: str, seed: int, validation: int, split: Split, device: torch.device) -> dict[str, object]:
+    """Ranks of the held-out items (0 is best) by both protocols, and the seconds of training.
+
+    A baseline is fitted on what a preset with as many `validation` items is fitted on.
+    """
     began = time.perf_counter()
     if name in BASELINES:
-        scorer: Scorer = baseline(name, split, device)
+        scorer: Scorer = baseline(name, recipe.cut(split, TrainConfig(validation=validation))[0], device)
     else:
         plan = recipe.plan(split, replace(configure(name, {}), seed=seed), device)
         watch = Watch(
@@ -66,8 +72,8 @@ def margins(runs: list[dict[str, object]], other: list[dict[str, object]], users
     for protocol in PROTOCOLS:
         mine = torch.tensor([run[protocol] for run in runs]).flatten()
         its = torch.tensor([run[protocol] for run in other] * (len(runs) // len(other))).flatten()
-        tested = paired_test(mine, its, users.repeat(len(runs))).values()
-        cells += [f"{margin.difference:+.4f} (z {margin.z:.1f})" for margin in tested]
+        tested = paired_test(row_values(mine), row_values(its), users.repeat(len(runs)))
+        cells += [f"{each.difference:+.4f} (z {each.z:.1f})" for each in (tested["HR@10"], tested["NDCG@10"])]
     return cells
 
 
@@ -89,7 +95,8 @@ def margins(runs: list[dict[str, object]], other: list[dict[str, object]], users
 def main(data: Path, presets: tuple[str, ...], seeds: int, folder: Path, device: str) -> None:
     """Train, rank the held-out items of the test, and print a table in Markdown.
 
-    Results that are in the folder are not measured again.
+    Each preset is compared with baselines that are fitted on the same interactions: on all of train, or on what is left
+    where an item of each user chooses the epoch. Results that are in the folder are not measured again.
 
     \b
     Example:
@@ -98,21 +105,24 @@ def main(data: Path, presets: tuple[str, ...], seeds: int, folder: Path, device:
     split, where = load_split(data), choose_device(device)
     users = torch.as_tensor(split.held_out.user_index)
     folder.mkdir(parents=True, exist_ok=True)
-    runs: dict[str, list[dict[str, object]]] = {}
-    for name in (*BASELINES, *presets):
+    runs: dict[tuple[str, int], list[dict[str, object]]] = {}
+    cut = {name: PRESETS[name].validation for name in presets}
+    kinds = [(name, validation) for validation in sorted({*cut.values()} or {0}) for name in BASELINES]
+    for name, validation in (*kinds, *cut.items()):
         for seed in range(1 if name in BASELINES else seeds):
-            path = folder / f"{name.split(',')[0]}-{seed}.json"
+            path = folder / f"{name.split(',')[0]}-validation-{validation}-{seed}.json"
             if not path.exists():
-                path.write_bytes(orjson.dumps(measured(name, seed, split, where)))
-            runs.setdefault(name, []).append(orjson.loads(path.read_bytes()))
+                path.write_bytes(orjson.dumps(measured(name, seed, validation, split, where)))
+            runs.setdefault((name, validation), []).append(orjson.loads(path.read_bytes()))
     click.echo("", err=True)
     click.echo("| model | sampled HR@10 | NDCG@10 | full HR@10 | NDCG@10 | s |\n|---|---|---|---|---|---|")
-    for name, each in runs.items():
+    for (name, validation), each in runs.items():
         took = np.mean([run["seconds"] for run in each])  # type: ignore[arg-type]
-        click.echo(f"| {name} | {' | '.join(f'{value:.4f}' for value in figures(each))} | {took:.0f} |")
-    for name in presets:
+        fitted = f", without {validation} of each user" if validation and name in BASELINES else ""
+        click.echo(f"| {name}{fitted} | {' | '.join(f'{value:.4f}' for value in figures(each))} | {took:.0f} |")
+    for name, validation in cut.items():
         for other in BASELINES[1:]:
-            found = " | ".join(margins(runs[name], runs[other], users))
+            found = " | ".join(margins(runs[name, validation], runs[other, validation], users))
             click.echo(f"| {name} against {other.split(',')[0]} | {found} | |")
 
 

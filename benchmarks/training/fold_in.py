@@ -21,8 +21,9 @@ from torch import Tensor
 
 from ncf.data.interactions import IntArray, from_table
 from ncf.data.load import load_split
+from ncf.data.protocols import leave_one_out
 from ncf.data.sample import CATALOGUES, generate
-from ncf.data.splits import HeldOut, Split, leave_one_out
+from ncf.data.splits import HeldOut, Split
 from ncf.errors import InputError
 from ncf.evaluation.ranking import Candidates, evaluate_full, evaluate_sampled
 from ncf.models.fold_in import FoldIn, fit_fold_in
@@ -123,8 +124,8 @@ def part(split: Split, users: IntArray | npt.NDArray[np.bool_]) -> Split:
 
 def fit(split: Split, config: TrainConfig) -> NCF:
     plan = recipe.plan(split, config, CPU)
-    with TrainingProgress(plan.config) as progress:
-        return recipe.train(plan, CPU, Watch(progress.on_step, progress.on_epoch)).model
+    with TrainingProgress(recipe.stage_epochs(plan)) as progress:
+        return recipe.train(plan, CPU, Watch(progress.on_stage, progress.on_step, progress.on_epoch)).model
 
 
 def seen(split: Split, also_held_out: bool = False) -> SeenItems:

@@ -29,6 +29,7 @@ def main() -> None:
     Examples:
       python -m benchmarks.training.large_data all --rows 5000000
       python -m benchmarks.training.large_data all --folder /mnt/scratch/large
+      python -m benchmarks.training.large_data text
     """
 
 
@@ -61,6 +62,41 @@ def all_steps(rows: int, users: int | None, items: int | None, folder: Path, kee
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@main.command()
+@click.option("--rows", default=20_000_000, help="Interactions.")
+@click.option("--folder", type=PATH, default="build/large-text", help="A new folder, which is deleted at the end.")
+def text(rows: int, folder: Path) -> None:
+    """Read one CSV file of four columns: in memory as `ncf train` does, and streamed by `ncf prepare`."""
+    import polars as pl
+
+    if folder.exists():
+        raise click.ClickException(f"{folder} exists already; choose another --folder, or delete it")
+    parts, data = folder / "parts", folder / "data.csv"
+    this = [sys.executable, "-m", "benchmarks.training.large_data"]
+    try:
+        size = (rows, max(2, rows // 144), max(2, rows // 750))
+        child("generate", [*this, "generate", str(parts), *map(str, size)])
+        rating = (pl.col("item_id") % 5 + 1).alias("rating")
+        pl.scan_parquet(parts / "*.parquet").with_columns(rating).sink_csv(data)
+        click.echo(f"{data.name} on disk: {data.stat().st_size / 1e9:.2f} GB")
+        child("read and split", [*this, "split", str(data)])
+        child(
+            "prepare", [sys.executable, "-m", "ncf", "prepare", "--data", str(data), "--output", str(folder / "made")]
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@main.command()
+@click.argument("data", type=PATH)
+def split(data: Path) -> None:
+    """Read DATA and split it, and do nothing else."""
+    from ncf.data.load import load_split
+
+    for line in load_split(data).look:
+        click.echo(line)
 
 
 def child(name: str, command: list[str]) -> None:

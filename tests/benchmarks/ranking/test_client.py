@@ -22,7 +22,7 @@ def test_the_three_ways_agree_and_are_measured(tmp_path: Path) -> None:
     run = BenchRun(tmp_path, Points(tmp_path / "points", {}), 1, 0.05, True, "cpu", Progress(disable=True))
     recommender = run.random("gmf", 8, 50, 600)
     name = recommender.name
-    with tritonserver(run, recommender.repository, name, f"{name}_topk", f"{name}_query") as triton:
+    with tritonserver(run, recommender.repository, name, f"{name}_query") as triton:
         client = Client(triton, recommender)
         missing = catalogue.keys("small", 1)
 
@@ -41,5 +41,6 @@ def test_the_three_ways_agree_and_are_measured(tmp_path: Path) -> None:
         assert point.figures["requests_per_s"] > 0
         assert 0 < point.figures["p50_ms"] <= point.figures["p99_ms"]
         assert sum(point.figures["cpu_us"].values()) > 0
-    assert 0 < one_user["model_ms"] <= one_user["triton_ms"] <= one_user["client_ms"]
+    assert 0 < one_user["model_ms"] <= one_user["triton_ms"]
+    assert one_user["client_ms"] > 0  # a median; beside other load Triton's means may be larger
     assert full["users_per_s"] > 0

@@ -36,11 +36,14 @@ def load(rate: float, others: float = 0.1) -> dict[str, Any]:
 
 def add_ladder(points: Points, others: float = 0.1) -> None:
     for number_ in ROUNDS:
-        for ask in ("1 pair", "100 pairs", "top 10"):
+        for ask in ("1 pair", "100 pairs", "top 10", "top 10, GMF"):
             for rung, rate in RUNGS.items():
-                if ask == "top 10" and ("SageMaker" in rung or rung in ("serve, passed through", "serve, CSV")):
+                top = ask.startswith("top 10")
+                if top and ("SageMaker" in rung or rung in ("serve, passed through", "serve, CSV")):
                     continue
-                name = "serve, JSON" if ask == "top 10" and rung == "serve, JSON pairs" else rung
+                if ask == "top 10, GMF" and rung in ("Triton gRPC", "Triton HTTP, binary"):
+                    continue
+                name = "serve, JSON" if top and rung == "serve, JSON pairs" else rung
                 for concurrency in (1, 16):
                     key = {"rung": name, "ask": ask, "concurrency": concurrency, "round": number_}
                     figures = {**load(rate * (1 + number_ / 100), others), "tool": "wrk"}
@@ -52,7 +55,7 @@ def add_peers(points: Points, peers: Mapping[str, float]) -> None:
         for peer, part in peers.items():
             start = {"first_answer_s": 8.0, "memory_mb": {"front": 900.0}, "version": "1.2.3", "settings": "workers=2"}
             points.add("peer_start", {"peer": peer, "round": number_}, start)
-            for rows in (1, 100):
+            for rows in (1, 100, "top 10") if peer == "TorchServe" else (1, 100):
                 key = {"peer": peer, "rows": rows, "concurrency": 16, "round": number_}
                 points.add("peers", key, {**load(2000 * part), "serve": load(2000)})
 
@@ -142,6 +145,13 @@ def test_every_section_and_picture_is_there(full: Path) -> None:
     assert "stand-in for the libtorch backend" in page
 
 
+def test_what_a_peer_is_not_asked_has_no_row(full: Path) -> None:
+    page = (full / "README.md").read_text()
+    ranked = page.split("**top 10, NeuMF**\n\n")[1].split("\n\n")[0]
+    assert "| TorchServe | 800 |" in ranked
+    assert "mosec" not in ranked
+
+
 def test_tables_are_whole(full: Path) -> None:
     """Every line of a table has as many cells as the one above it."""
     lines = (full / "README.md").read_text().splitlines()
@@ -179,7 +189,7 @@ def test_the_data_is_flat(full: Path) -> None:
     assert ladder.columns[:4] == ["rung", "ask", "concurrency", "round"]
     assert ladder.columns[-4:] == ["error", "command", "commit", "at"]
     assert {"requests_per_s", "p99_ms", "cpu_us.front", "memory_mb.model", "tool"} <= set(ladder.columns)
-    assert len(ladder) == 3 * 2 * (8 + 8 + 5)
+    assert len(ladder) == 3 * 2 * (8 + 8 + 5 + 3)
     assert "serve.p99_ms" in pl.read_csv(full / "data/peers.csv").columns
     assert pl.read_csv(full / "data/saturation.csv")["share"].to_list()[-2:] == ["capacity", "recovery"]
     assert {point.commit for point in read_points(full / "data")} == {"abc1234"}
@@ -192,7 +202,7 @@ def test_from_its_own_data_the_report_is_the_same(tmp_path: Path) -> None:
     first, again, readme = tmp_path / "first", tmp_path / "again", tmp_path / "README.md"
     points = Points(tmp_path / "points", SETTINGS)
     add_ladder(points)
-    add_peers(points, {"mosec": 1.25})
+    add_peers(points, {"TorchServe": 0.5, "mosec": 1.25})
     write_report(points, first)
     readme.write_text("above\n\n<!-- bench -->\nold\n<!-- /bench -->\n\nbelow\n")
     ended = CliRunner().invoke(main, [str(first / "data"), "--output", str(again), "--readme", str(readme)])
@@ -206,8 +216,11 @@ def test_from_its_own_data_the_report_is_the_same(tmp_path: Path) -> None:
     assert readme.read_text() == f"above\n\n<!-- bench -->\n{block}\n<!-- /bench -->\n\nbelow\n"
     assert "| 100 pairs, JSON pairs | 1,820 |" in block
     assert "| 1 pair, JSON pairs |" not in block  # the front page has a row for each way to ask
-    assert "| top 10, JSON |" in block
-    assert "| mosec | 1.25 × | 1.25 × |" in block
+    assert "| top 10, NeuMF, JSON | 1,820 |" in block
+    assert "| top 10, GMF, JSON | 1,820 |" in block
+    assert "TorchServe ranked the same catalogue" in block
+    assert "| TorchServe | 0.500 × | 0.500 × | 0.500 × |" in block
+    assert "| mosec | 1.25 × | 1.25 × | – |" in block
     (link,) = re.findall(r"\]\(([^)]+)\)", block)
     assert link == "again/README.md"
 
@@ -244,7 +257,7 @@ def test_a_peer_without_figures_is_no_win_of_serve(tmp_path: Path) -> None:
     key = {"peer": "mosec", "rows": 1, "concurrency": 16, "round": 0}
     points.add("peers", key, {}, "mosec does not start; see its log")
     page = write_report(points, tmp_path / "report").read_text()
-    assert "No peer wins at any of the 2 points measured." in page
+    assert "No peer wins at any of the 3 points measured." in page
     assert "Without a figure, see what failed below: mosec (1 pair, 16 at once)." in page
 
 

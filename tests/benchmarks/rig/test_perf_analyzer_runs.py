@@ -9,7 +9,7 @@ import pytest
 from rich.progress import Progress
 
 from benchmarks import ROOT
-from benchmarks.rig.perf_analyzer import Load, find_analyzer, measure, write_input
+from benchmarks.rig.perf_analyzer import Load, find_analyzer, measure, write_input, write_users
 from benchmarks.rig.points import Points
 from benchmarks.rig.run import BenchRun
 from benchmarks.rig.tritonserver import tritonserver
@@ -27,11 +27,17 @@ def test_a_short_point_and_one_of_a_model_that_is_not_there(tiny_run: Run, tmp_p
     export(tiny_run, tmp_path / "r", "m", device="cpu")
     data = write_input(tmp_path / "input.json", {"user_index": len(tiny_run.users), "item_index": len(tiny_run.items)})
     run = BenchRun(tmp_path, Points(tmp_path / "points", {}), 1, 0.9, True, "cpu", Progress(disable=True))
-    with tritonserver(run, tmp_path / "r", "m") as triton:
+    users = write_users(tmp_path / "users.json", len(tiny_run.users))
+    with tritonserver(run, tmp_path / "r", "m", "m_query") as triton:
         closed = measure(analyzer, Load("m", "http", 4, concurrency=2), triton.ports["http"], data, 0.9)
+        queries = [
+            measure(analyzer, Load("m_query", protocol, 3, concurrency=2), triton.ports[protocol], users, 0.9)
+            for protocol in ("http", "grpc")
+        ]
         wrong = measure(analyzer, Load("n", "http", 1, concurrency=1), triton.ports["http"], data, 0.9)
-    assert not closed.error or closed.error.startswith("unstable:")  # on a busy machine
-    assert {"requests_per_s", "rows_per_s", "p50_ms", "p99_ms", "server_queue_us", "others"} <= closed.figures.keys()
+    for outcome in (closed, *queries):
+        assert not outcome.error or outcome.error.startswith("unstable:")  # on a busy machine
+        assert {"requests_per_s", "rows_per_s", "p50_ms", "p99_ms", "server_queue_us", "others"} <= {*outcome.figures}
     assert str(tmp_path) not in closed.command
     assert closed.figures["rows_per_s"] == pytest.approx(4 * closed.figures["requests_per_s"])
     assert not wrong.figures

@@ -14,7 +14,7 @@ from benchmarks.rig.points import Points
 from benchmarks.rig.recommender import Recommender, random_recommender
 from benchmarks.rig.run import BenchRun
 from benchmarks.serving import in_process
-from benchmarks.serving.in_process import SECTION, TOPK, describe, exported, keys, models
+from benchmarks.serving.in_process import QUERY, SECTION, describe, exported, keys, models
 
 CPU = torch.device("cpu")
 
@@ -32,7 +32,7 @@ def recommender(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
 def tiny(recommender: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BenchRun:
     """A run whose models and batches are small."""
     monkeypatch.setattr(in_process, "BATCHES", (4, 32, 70_000))
-    monkeypatch.setattr(in_process, "TOPK_BATCHES", (1, 8))
+    monkeypatch.setattr(in_process, "QUERY_BATCHES", (1, 8))
     monkeypatch.setattr(in_process, "NVIDIA_USERS", 50)
     monkeypatch.setattr(in_process, "NVIDIA_ITEMS", 40)
     made = short_run(tmp_path, Points(tmp_path / "points", {}))
@@ -46,8 +46,8 @@ def test_every_point_of_a_cpu_is_measured_once(tiny: BenchRun) -> None:
     assert [point.key for point in points] == keys("cpu")
     assert [(point.key["model"], point.key["batch"]) for point in points] == [
         *((model, rows) for model in models() for rows in (4, 32)),
-        (TOPK, 1),
-        (TOPK, 8),
+        (QUERY, 1),
+        (QUERY, 8),
     ]
     for point in points:
         figures = point.figures
@@ -88,7 +88,7 @@ def test_a_gpu_is_measured_with_graphs_last() -> None:
     assert len({str(sorted(key.items())) for key in listed}) == len(listed) == 2 * 2 * 3 * 6 + 3
     graphs = [key["graph"] for key in listed]
     assert graphs == sorted(graphs)
-    assert {key["graph"] for key in listed if key["model"] == TOPK} == {"no"}
+    assert {key["graph"] for key in listed if key["model"] == QUERY} == {"no"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -106,7 +106,7 @@ def test_a_point_that_fails_says_why_in_one_line(tiny: BenchRun, monkeypatch: py
     monkeypatch.setattr(in_process, "as_it_is", fails)
     in_process.run(tiny)
     errors = {point.error for point in tiny.points.of(SECTION)}
-    assert f"{TOPK}, fp32, batch 8: RuntimeError: no room" in errors
+    assert f"{QUERY}, fp32, batch 8: RuntimeError: no room" in errors
     assert len(errors) == len(keys("cpu"))
 
 

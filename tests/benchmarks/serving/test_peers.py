@@ -9,12 +9,12 @@ import pytest
 
 from benchmarks.peers.launch import PEERS
 from benchmarks.rig.points import Points
-from benchmarks.serving.peers import LOAD, compare, load_keys, one_line, start_keys
+from benchmarks.serving.peers import LOAD, compare, load_keys, one_line, ranked_scores, start_keys
 
 
 def test_a_run_goes_on_after_what_is_measured(tmp_path: Path) -> None:
     keys = load_keys(quick=True, rounds=2)
-    assert len(keys) == len(PEERS) * 2 * 2 * 2
+    assert len(keys) == (len(PEERS) * 2 + 1) * 2 * 2  # TorchServe alone is asked for the top 10
     points = Points(tmp_path, {})
     points.add(LOAD, keys[0], {"requests_per_s": 1.0})
     points.add(LOAD, keys[1], {}, error="no answer")
@@ -35,5 +35,15 @@ def test_other_scores_are_refused() -> None:
     compare("x", [0.5, 1.0], [0.500001, 1.0])
     with pytest.raises(click.ClickException, match=r"other scores than the exported module, by up to 0\.5"):
         compare("x", [0.5], [1.0])
-    with pytest.raises(click.ClickException, match="1 scores to 2 pairs"):
+    with pytest.raises(click.ClickException, match="1 scores instead of 2"):
         compare("x", [0.5], [1.0, 2.0])
+
+
+def test_a_ranking_has_the_right_score_at_each_item() -> None:
+    best = {"a": 0.75, "b": 0.5, "c": 0.25}
+    ranking = [{"item_id": "a", "score": 0.75}, {"item_id": "b", "score": 0.500001}]
+    assert ranked_scores("x", ranking, best) == [0.75, 0.500001]
+    with pytest.raises(click.ClickException, match=r"by up to 0\.25"):
+        ranked_scores("x", [ranking[0], {"item_id": "c", "score": 0.5}], best)
+    with pytest.raises(click.ClickException, match="x answers other scores than the exported module"):
+        ranked_scores("x", [{"item_id": "seen", "score": 0.75}], best)

@@ -11,12 +11,12 @@ from tritonclient.grpc import model_config_pb2
 from benchmarks.rig.perf_analyzer import Outcome
 from benchmarks.rig.points import Point
 from benchmarks.serving.search import SECTION, Setting, apart, choose, median, read_config, rewrite, settings
-from ncf.export.model_configs import score_config, topk_config
+from ncf.export.model_configs import query_config, score_config
 from ncf.export.serving_settings import PartSettings
 
 
 @pytest.mark.parametrize("setting", [Setting(16_384, 100, 1), Setting(256, 0, 2), Setting(4, 2000, 1)])
-@pytest.mark.parametrize("config", [score_config("cpu"), topk_config(10, "cpu")])
+@pytest.mark.parametrize("config", [score_config("cpu"), query_config(10, "cpu")])
 def test_a_configuration_is_rewritten_to_what_the_export_then_writes(setting: Setting, config, tmp_path: Path) -> None:
     path = tmp_path / "config.pbtxt"
     path.write_text(config.to_pbtxt())
@@ -48,7 +48,7 @@ def test_of_equals_the_fewest_instances_the_largest_batch_and_the_shortest_delay
 
 def test_only_what_was_measured_of_this_model_counts() -> None:
     failed = Point(SECTION, Setting(1024, 0, 1).key("score"), error="did not start")
-    others = [point(1, 1.0, model="topk"), point(1, 1.0, delay=100)]
+    others = [point(1, 1.0, model="query"), point(1, 1.0, delay=100)]
     assert choose([failed, *others], "score", Setting(1024, 0, 1)) is None
     assert choose([failed, *others], "score", Setting(1024, 100, 1)) == Setting(1024, 100, 1)
 
