@@ -5,10 +5,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 VERSION := $(shell git describe --tags --always 2>/dev/null || echo 0.0.0)
 export DOCKER_BUILDKIT := 1
-PYTEST := $(BIN)/python -m pytest -q
-TWO := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+# With compiled modules kept, which some shells forbid, no process of the tests compiles again what it imports.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q
+THREE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: demo serve test test-quick test-image test-bench lint image image-gpu bench bench-quick bench-report bench-tools bench-clients bench-topk bench-train clean
+.PHONY: demo serve test test-quick test-sanitized test-image test-bench lint image image-gpu bench bench-quick bench-report bench-tools bench-clients bench-topk bench-train clean
 
 demo: .venv/ready  ## set up, train two models, serve them, ask both, print the answers, stop
 	$(BIN)/python scripts/demo.py
@@ -16,25 +17,30 @@ demo: .venv/ready  ## set up, train two models, serve them, ask both, print the 
 serve: .venv/ready  ## as `make demo`, but serve until Ctrl-C
 	$(BIN)/python scripts/demo.py --keep-running
 
-# Two files at a time, the longest first (tests/conftest.py); then, alone, the tests that measure time.
-test: .venv/ready-dev  ## all tests but those of the image and of the benchmarks, in about ten minutes
-	$(PYTEST) $(TWO) -m "not clock" --ignore=tests/benchmarks
+# Three files at a time, the longest first (tests/conftest.py), because a third of a test's time is waiting; then, alone,
+# the tests that measure time.
+test: .venv/ready-dev  ## all tests but those of the image and of the benchmarks, in about eight minutes
+	$(PYTEST) $(THREE) -m "not clock" --ignore=tests/benchmarks
 	$(PYTEST) -m clock --ignore=tests/benchmarks
 
 test-quick: .venv/ready-dev  ## the tests that find most mistakes for their time, in a minute and a half
-	$(PYTEST) $(TWO) -m "core and not clock" --ignore=tests/benchmarks
+	$(PYTEST) $(THREE) -m "core and not clock" --ignore=tests/benchmarks
 
 test-bench: .venv/ready-dev  ## the tests of the benchmarks
 	$(PYTEST) tests/benchmarks
 
+test-sanitized: .venv/ready-dev  ## build the native backend with AddressSanitizer, and test that build
+	$(BIN)/python .ci/sanitized.py
+
 test-image: .venv/ready-dev  ## build the image and test it (.ci/image.sh --help)
 	.ci/image.sh
 
-lint: .venv/ready-dev  ## ruff, mypy --strict, import-linter, hadolint and shellcheck
+lint: .venv/ready-dev  ## ruff, mypy --strict, import-linter, cfn-lint, hadolint and shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/lint_templates.py
 	$(BIN)/hadolint Dockerfile tests/image/ngc_stand_in/Dockerfile
 	$(BIN)/shellcheck --external-sources $$(git ls-files '*.sh') .ci/run tests/image/ngc_stand_in/serve tests/image/ngc_stand_in/tritonserver
 
@@ -97,7 +103,7 @@ NATIVE := $(wildcard serve/triton/backends/pytorch/native/*)
 	$(BIN)/python -m serve.triton.runtime
 	touch $@
 
-.venv/ready-dev: .venv/ready requirements-dev.txt
+.venv/ready-dev: .venv/ready requirements-dev.txt requirements-deploy.txt requirements-tune.txt
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	touch $@
 

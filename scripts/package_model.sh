@@ -8,8 +8,8 @@ usage() {
 usage: scripts/package_model.sh [-o ARCHIVE] [--force] MODEL...
 
 Packs models of a Triton model repository for SageMaker. MODEL is a model's folder or a whole repository; of a
-recommender NAME the folders NAME_topk and NAME_query come along, in the newest version that all three have. Other models
-are packed with all their versions.
+recommender NAME the models that its recommender.json names (NAME_query, and NAME_topk if it was exported) come along, in
+the newest version that all of them have. Other models are packed with all their versions.
 
   -o, --output ARCHIVE   the file to write [default: model.tar.gz]
   -f, --force            write it even if it exists
@@ -55,7 +55,8 @@ mkdir "$stage" "$unpacked"
 versions() { find -L "$1" -mindepth 1 -maxdepth 1 -type d | sed 's|.*/||' | grep -Ex '[1-9][0-9]{0,9}' | sort -rn || true; }
 is_model() { [ -f "$1/config.pbtxt" ] || [ -n "$(versions "$1")" ]; }
 is_recommender() { compgen -G "$1/[1-9]*/recommender.json" >/dev/null; }
-is_part() { case $1 in *_topk | *_query) is_recommender "$2/${1%_*}" ;; *) false ;; esac; }  # name, repository
+names() { grep -qs "\"$1\"" "${@:2}"; }  # whether one of these files recommender.json names a model
+is_part() { case $1 in *_topk | *_query) names "$1" "$2/${1%_*}"/*/recommender.json "$2/${1%_*}"/.[!.]*/recommender.json ;; *) false ;; esac; }  # name, repository
 
 add() {  # adds a model's folder to the stage
   local name
@@ -86,6 +87,7 @@ done
 
 leave_out=() notes=()
 for link in "$stage"/*; do
+  [ -L "$link" ] || continue
   name=${link##*/} home=$(readlink "$link")
   if is_part "$name" "${home%/*}" && [ ! -e "$stage/${name%_*}" ]; then
     fail "$name is a part of the recommender ${name%_*}; give ${home%/*}/${name%_*}, and its parts come along"
@@ -93,7 +95,9 @@ for link in "$stage"/*; do
   is_recommender "$link" || continue
   chosen='' missing=''
   for version in $(versions "$link"); do
-    for file in "$name/$version/recommender.json" {"$name","${name}_topk","${name}_query"}"/$version/model.pt"; do
+    parts=("$name" "${name}_query")
+    if names "${name}_topk" "$link/$version/recommender.json"; then parts+=("${name}_topk"); fi
+    for file in "$name/$version/recommender.json" "${parts[@]/%//$version/model.pt}"; do
       [ -f "${home%/*}/$file" ] || { missing=${missing:-version $version of $name is not whole: $file is missing}; continue 2; }
     done
     chosen=$version
@@ -101,7 +105,11 @@ for link in "$stage"/*; do
   done
   [ -n "$chosen" ] || fail "$missing; export it again with \`ncf export\`"
   [ -z "$missing" ] || notes+=("$missing; packed version $chosen")
-  for part in "$name" "${name}_topk" "${name}_query"; do
+  if [ -L "$stage/${name}_topk" ] && [ "${#parts[@]}" -eq 2 ] && is_part "${name}_topk" "${home%/*}"; then
+    rm "$stage/${name}_topk"
+    notes+=("${name}_topk is left out: version $chosen of $name has no such model")
+  fi
+  for part in "${parts[@]}"; do
     add "${home%/*}/$part"
     for version in $(versions "${home%/*}/$part"); do
       [ "$version" = "$chosen" ] || leave_out+=(-path "$part/$version" -prune -o)

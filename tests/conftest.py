@@ -13,9 +13,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-# A shell's background jobs ignore Ctrl-C, and so would all that the tests start, and be waited for without end.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell's background jobs ignore Ctrl-C, and what nohup starts ignores SIGHUP; so would all that the tests start, and
+# be waited for without end.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 # As the ncf command does, and before torch is loaded: on shared cores spinning threads make tests many times slower.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
@@ -35,9 +37,18 @@ BIN = Path(sys.executable).parent
 QUICK = TrainConfig(epochs=1, num_factors=8)
 
 
+# The files that take longest, those that compute between those that wait: three run at a time, on two cores perhaps.
+LONGEST = (
+    "test_ml1m.py", "test_multi_model_life.py", "test_lifecycle.py", "test_demo.py", "test_hosts.py", "test_rollout.py",
+    "test_stuck_start.py", "test_load.py", "test_world.py", "test_attacks.py", "test_checkpoints.py", "test_batch.py",
+    "test_push_to_ecr.py", "test_native_oracle_multi_model.py",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files come first, so that two processes end at the same time."""
-    items.sort(key=lambda item: "whole" not in item.path.parts)
+    """The longest files come first, so that the processes end at the same time."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (place.get(item.path.name, len(place)), "whole" not in item.path.parts))
 
 
 @pytest.fixture(autouse=True)
@@ -120,8 +131,9 @@ def one_model(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def food_items(food_run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[ItemColumn]:
-    """Of an item such as sushi-07 the title 'Sushi 7', the kind 'sushi', the number 7; nothing is known of pizza-01."""
+def food_items_file(food_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of an item such as sushi-06 the title 'Sushi 6', the kind 'sushi', the number 6, its divisors among 2, 3 and 5 as
+    a list and as text such as '2|3', and whether it is even; nothing is known of pizza-01."""
     parts = [str(item).split("-") for item in food_run.items.ids]
     frame = pl.DataFrame(
         {
@@ -129,11 +141,18 @@ def food_items(food_run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[
             "title": [f"{kind.title()} {int(number)}" for kind, number in parts],
             "kind": [kind for kind, _ in parts],
             "number": [int(number) for _, number in parts],
+            "divisors": [[by for by in (2, 3, 5) if int(number) % by == 0] for _, number in parts],
+            "even": ["False" if int(number) % 2 else "True" for _, number in parts],
         }
-    )
-    path = tmp_path_factory.mktemp("items") / "items.csv"
-    frame.filter(pl.col("item_id") != "pizza-01").write_csv(path)
-    return read_items(path, food_run.items)
+    ).with_columns(divided=pl.col("divisors").cast(pl.List(pl.String)).list.join("|"))
+    path = tmp_path_factory.mktemp("items") / "items.parquet"
+    frame.filter(pl.col("item_id") != "pizza-01").write_parquet(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def food_items(food_run: Run, food_items_file: Path) -> list[ItemColumn]:
+    return read_items(food_items_file, food_run.items)
 
 
 @pytest.fixture(scope="session")
@@ -144,12 +163,12 @@ def repository(
     food_items: list[ItemColumn],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """Three recommenders, the first with metadata, and one model that is broken."""
+    """Three recommenders, the first with metadata and the last with `topk`, and one that is broken."""
 
     def make(folder: Path) -> None:
         export(food_run, folder, "ncf_food_model", columns=food_items)
-        for name, run in (("ncf_fashion_model", fashion_run), ("tiny", tiny_run)):
-            export(run, folder, name)
+        export(fashion_run, folder, "ncf_fashion_model")
+        export(tiny_run, folder, "tiny", with_topk=True)
         export(tiny_run, folder, "broken")
         (folder / "broken" / "1" / "model.pt").write_bytes(b"this is no TorchScript")
 

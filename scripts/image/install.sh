@@ -28,7 +28,7 @@ if [ -d "$site/torch/include" ]; then mv "$site/torch/include" /build/torch-incl
 # Test programs, tests of libraries, stubs for other Pythons; torch_shm_manager is a part of torch itself.
 rm -rf "$site"/torch/test "$site"/setuptools "$site"/setuptools-*.dist-info "$site"/_distutils_hack "$site"/distutils-precedence.pth "$site"/pkg_resources
 find "$site/torch/bin" -type f ! -name torch_shm_manager -delete 2> /dev/null || true
-find "$site"/{numpy,sympy,networkx,mpmath} -type d -name tests -prune -exec rm -rf {} + 2> /dev/null || true
+find "$site"/{numpy,sympy,networkx,mpmath,simplejson} -type d -name tests -prune -exec rm -rf {} + 2> /dev/null || true
 version=$("$venv/bin/python3" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 find "$site"/pytriton/tritonserver/python_backend_stubs -mindepth 1 -maxdepth 1 ! -name "$version" -exec rm -rf {} + 2> /dev/null || true
 [ "$version" = 3.13 ] || rm -f "$site"/nvidia_pytriton.libs/libpython3-*.13.so*

@@ -19,7 +19,7 @@ from serve.settings import SETTINGS
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), ROOT / "model_repository" / "README.md"]
-ROOMS = ("ncf", "serve", "benchmarks", "tests", "scripts", ".ci")
+ROOMS = ("ncf", "serve", "deploy", "benchmarks", "tests", "scripts", ".ci")
 FOLDERS = (*map(re.escape, ROOMS), "docs")
 
 
@@ -62,7 +62,11 @@ def test_decisions_are_numbered_and_those_that_are_cited_exist() -> None:
     numbers = [int(number) for number in re.findall(r"^- \*\*D(\d+)\. ", decisions, re.MULTILINE)]
     assert len(numbers) == len(re.findall(r"^- ", decisions, re.MULTILINE)), "a decision without a number"
     assert len(set(numbers)) == len(numbers), "a number given twice"
-    code = [path for folder in ("ncf", "serve", "benchmarks", "scripts", ".ci") for path in (ROOT / folder).rglob("*")]
+    code = [
+        path
+        for folder in ("ncf", "serve", "deploy", "benchmarks", "scripts", ".ci")
+        for path in (ROOT / folder).rglob("*")
+    ]
     for path in [*PAGES, ROOT / "Makefile", ROOT / "Dockerfile", *code]:
         if path.suffix in (".py", ".sh", ".md", "") and path.is_file():
             for cited in re.findall(r"\bD(\d+)\b", path.read_text()):

@@ -185,16 +185,6 @@ def test_c014_what_cannot_be_served_ends_soon_and_says_why(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_recommender_needs_no_shared_memory(trained: Path) -> None:
-    """As on a platform that gives a container none: /dev/shm cannot be written to."""
-    server = Server(trained)
-    mine = {"SAGEMAKER_BIND_TO_PORT": str(server.port), "SERVE_BIND_ADDRESS": "127.0.0.1"}
-    server.command = in_container(CPU, server.port, trained, mine, "--network=host", "--tmpfs=/dev/shm:ro,size=4k")
-    with server:
-        server.wait_until_ready()
-        assert server.invoke({"user_id": "u3", "k": 5}).status == 200
-
-
 def test_c015_a_port_of_the_platforms_choice(trained: Path) -> None:
     port = free_port()
     name = f"ncf-test-{port}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import tarfile
@@ -42,20 +43,22 @@ def model(folder: Path, *files: str, config: str = 'platform: "pytorch_libtorch"
     return folder
 
 
-def recommender(folder: Path, *versions: int) -> Path:
-    """The three models of a recommender."""
-    for part in ("", "_topk", "_query"):
-        extra = [] if part else [f"{version}/recommender.json" for version in versions]
-        model(folder.with_name(folder.name + part), *(f"{version}/model.pt" for version in versions), *extra)
+def recommender(folder: Path, *versions: int, with_topk: bool = False) -> Path:
+    """The models of a recommender."""
+    named = [f"{folder.name}_topk", f"{folder.name}_query"][not with_topk :]
+    for name in (folder.name, *named):
+        model(folder.with_name(name), *(f"{version}/model.pt" for version in versions))
+    for version in versions:
+        (folder / str(version) / "recommender.json").write_text(json.dumps(named))
     return folder
 
 
 def test_a_recommender_comes_with_its_parts_and_serve_takes_it(tiny_run: Run, tmp_path: Path) -> None:
     export(tiny_run, tmp_path / "repository", "mine")
     names, said = packed("repository/mine", folder=tmp_path)
-    assert {name.split("/")[0] for name in names} == {"mine", "mine_topk", "mine_query"}
+    assert {name.split("/")[0] for name in names} == {"mine", "mine_query"}
     assert names == sorted(names)
-    assert "  mine, version 1\n  mine_query, version 1\n  mine_topk, version 1\n" in said
+    assert "  mine, version 1\n  mine_query, version 1\n" in said
     assert said.endswith(
         "next:\n  scripts/run_local.sh serve model.tar.gz\n  aws s3 cp model.tar.gz s3://BUCKET/PREFIX/model.tar.gz\n"
     )
@@ -65,10 +68,44 @@ def test_a_recommender_comes_with_its_parts_and_serve_takes_it(tiny_run: Run, tm
         assert all(member.isfile() or member.isdir() for member in archive)
         archive.extractall(tmp_path / "models" / "model", filter="data")
     unpacked = tmp_path / "models" / "model"
-    assert Repository.scan(unpacked).to_load(None) == ("mine", "mine_query", "mine_topk")
+    assert Repository.scan(unpacked).to_load(None) == ("mine", "mine_query")
     release = Archive.read(unpacked, tmp_path / "models", str(unpacked)).release
     assert release is not None
     assert release.name == "mine"
+
+
+def test_a_version_is_packed_with_the_models_that_it_names(tiny_run: Run, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    for with_topk in (True, False):
+        export(tiny_run, repository, "mine", with_topk=with_topk)
+    for given in ("repository/mine", "repository"):
+        names, said = packed(given, "--force", folder=tmp_path)
+        assert {name.split("/")[0] for name in names} == {"mine", "mine_query"}
+        note = "note: mine_topk is left out: version 2 of mine has no such model\n"
+        assert (note in said) == (given == "repository")
+    assert (
+        "mine_topk is a part of the recommender mine" in package("repository/mine_topk", "-f", folder=tmp_path).stderr
+    )
+    rollback(repository, "mine")
+    for given in ("repository/mine", "repository"):
+        names, said = packed(given, "--force", folder=tmp_path)
+        assert {name.split("/")[0] for name in names} == {"mine", "mine_query", "mine_topk"}
+        assert "  mine, version 1\n  mine_query, version 1\n  mine_topk, version 1\n" in said
+        assert "note" not in said
+    unpacked = tmp_path / "models" / "model"
+    with tarfile.open(tmp_path / "model.tar.gz") as archive:
+        archive.extractall(unpacked, filter="data")
+    assert Repository.scan(unpacked).to_load(None) == ("mine", "mine_query", "mine_topk")
+    assert Archive.read(unpacked, tmp_path / "models", str(unpacked)).models == ("mine", "mine_topk", "mine_query")
+
+
+def test_somebodys_own_model_is_packed_as_one(tmp_path: Path) -> None:
+    recommender(tmp_path / "repository" / "food", 1)
+    model(tmp_path / "repository" / "food_topk", "7/model.pt")
+    _, said = packed("repository", folder=tmp_path)
+    assert "  food_topk, version 7\n" in said
+    assert "make an archive of each of food food_topk" in said
+    assert package("repository/food_topk", "--force", folder=tmp_path).returncode == 0
 
 
 def test_the_same_files_give_the_same_archive_and_others_another_time(tmp_path: Path) -> None:
@@ -96,7 +133,7 @@ def test_only_the_version_that_is_served_is_packed(tiny_run: Run, tmp_path: Path
         export(tiny_run, repository, "mine")
     rollback(repository, "mine")
     (repository / ".export-killed" / "mine" / "4").mkdir(parents=True)
-    for left in ("mine/.DS_Store", "mine/2/._model.pt", "mine_topk/2/__pycache__/x.pyc"):
+    for left in ("mine/.DS_Store", "mine/2/._model.pt", "mine_query/2/__pycache__/x.pyc"):
         (repository / left).parent.mkdir(exist_ok=True)
         (repository / left).write_text("")
     names, _ = packed("repository/mine", folder=tmp_path)
@@ -123,7 +160,7 @@ def test_a_whole_repository(tmp_path: Path) -> None:
     (repository / "README.md").write_text("")
     (repository / "notes").mkdir()
     names, said = packed(repository, folder=tmp_path)
-    assert len({name.split("/")[0] for name in names}) == 8
+    assert len({name.split("/")[0] for name in names}) == 6
     assert {"rules/1/model.py", "rules/1/rules/a.txt", "rules/3/model.py", "both/1"} < set(names)
     assert "  rules, version 1, 3\n" in said
     shutil.rmtree(repository / "both")
@@ -139,7 +176,7 @@ def test_links_are_replaced_by_what_they_point_to(tmp_path: Path) -> None:
     (tmp_path / "store" / "food" / "1" / "model.pt").symlink_to(large)
     (tmp_path / "store" / "food" / "1" / "same.pt").hardlink_to(large)
     (tmp_path / "repository").mkdir()
-    for part in ("food", "food_topk", "food_query"):
+    for part in ("food", "food_query"):
         (tmp_path / "repository" / part).symlink_to(tmp_path / "store" / part)
     packed("repository/food", folder=tmp_path)
     with tarfile.open(tmp_path / "model.tar.gz") as archive:
@@ -160,13 +197,13 @@ def test_links_are_replaced_by_what_they_point_to(tmp_path: Path) -> None:
         (["food", "-o", "there.tar.gz"], None, "there.tar.gz exists already; choose another --output, or add --force"),
         (["food", "-o", "no/m.tar.gz"], None, "the folder of no/m.tar.gz does not exist; make it, or choose another"),
         (["food", "-o", "empty"], None, "empty is a folder; --output takes the name of the archive"),
-        (["food_topk"], None, "food_topk is a part of the recommender food; give "),
+        (["food_query"], None, "food_query is a part of the recommender food; give "),
         (["food", "other/food"], None, "two models are named food: "),
         (["food"], "food_query/1/model.pt", "version 1 of food is not whole: food_query/1/model.pt is missing; export"),
         (
             ["food"],
-            "food_topk/config.pbtxt",
-            "food_topk has no config.pbtxt; write one, or export it with `ncf export`",
+            "food_query/config.pbtxt",
+            "food_query has no config.pbtxt; write one, or export it with `ncf export`",
         ),
         (["plain"], "plain/1/model.pt", "plain/1 holds no model.pt; put it there, or delete the folder"),
         (["bare"], None, "bare has no version; it needs a folder such as bare/1/ with model.pt"),

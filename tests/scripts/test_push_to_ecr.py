@@ -1,6 +1,6 @@
 """`scripts/push_to_ecr.sh` with the aws command against ECR as moto plays it; docker's part is only written down.
 
-Five tests run the real command; for the others it runs in forks of one process, because its start takes most of a call.
+One test runs the real command; for the others it runs in forks of one process, because its start takes most of a call.
 The push itself, by a real engine into a real registry, is tested in tests/image/test_push.py.
 """
 
@@ -75,9 +75,6 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
-REAL = pytest.mark.parametrize("clone", ["real aws"], indirect=True)
-
-
 @pytest.fixture
 def clone(tmp_path: Path, aws: str, forks: Path, request: pytest.FixtureRequest) -> Pushed:
     made = Pushed(tmp_path, aws)
@@ -86,7 +83,7 @@ def clone(tmp_path: Path, aws: str, forks: Path, request: pytest.FixtureRequest)
     return made
 
 
-@REAL
+@pytest.mark.parametrize("clone", ["real aws"], indirect=True)
 def test_the_first_push_makes_the_repository_and_prints_the_digest(clone: Pushed) -> None:
     clone.scan("COMPLETE", ("MEDIUM", "CVE-1"), ("LOW", "CVE-2"))
     ended = clone.push("--", "--build-arg", "BASE_IMAGE=b")
@@ -143,7 +140,6 @@ def test_a_policy_that_is_there_stays_and_a_proxy_is_pushed_through(clone: Pushe
     assert ended.stdout.startswith(f"{REGISTRY}/ncf-triton@sha256:")
 
 
-@REAL
 def test_a_dry_run_changes_nothing_and_says_everything(clone: Pushed) -> None:
     ended = clone.push("--dry-run")
     assert (ended.returncode, ended.stdout) == (0, "")
@@ -164,7 +160,6 @@ def test_a_dry_run_changes_nothing_and_says_everything(clone: Pushed) -> None:
     assert clone.calls() == []
 
 
-@REAL
 def test_findings_count_unless_they_are_accepted(clone: Pushed) -> None:
     clone.scan("COMPLETE", ("HIGH", "CVE-1"), ("CRITICAL", "CVE-22"), ("MEDIUM", "CVE-333"))
     ended = clone.push("--tag", "first", "--accept", "CVE-1", "--accept", "CVE-2")
@@ -207,7 +202,6 @@ def test_a_build_that_fails_ends_it(clone: Pushed) -> None:
     assert ended.stderr.endswith("docker: said by docker\n")
 
 
-@REAL
 def test_a_repository_with_tags_that_move_is_refused(clone: Pushed) -> None:
     clone.ecr("create_repository", repositoryName="ncf-triton")
     ended = clone.push()
@@ -247,7 +241,6 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert clone.calls() == []
 
 
-@REAL
 def test_a_tree_with_changes_needs_a_name_of_its_own(clone: Pushed) -> None:
     (clone.folder / "new.txt").write_text("")
     ended = clone.push()

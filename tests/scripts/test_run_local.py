@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.serving import free_port
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run_local.sh"
@@ -78,6 +79,10 @@ class Machine:
         assert (code, errors) == (0, "")
         assert sorted(self.folder.rglob("*")) == before
         return [line.removeprefix("+ ") for line in output.splitlines()]
+
+    def was_asked(self) -> bool:
+        """Whether docker was asked if the container runs."""
+        return "inspect" in (self.state / "calls").read_text()
 
     def calls(self) -> list[str]:
         """What docker was told, but for questions."""
@@ -227,6 +232,7 @@ def test_a_signal_stops_the_container_as_sagemaker_does(machine: Machine, number
     with machine.start("serve", "models", "--port", free_port()) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "said by serve\n"
+        eventually(machine.was_asked)  # bash may lose a SIGINT that comes while it starts the log
         running.send_signal(number)
         output, _ = running.communicate(timeout=120)
     assert running.returncode == 0

@@ -19,6 +19,7 @@ from serve.http1.server import Server
 from serve.http1.state import ServerState
 from serve.models.served import SERVED_FILE, Served
 from serve.settings import Settings
+from serve.telemetry.counts import TALLY_FOLDER
 from serve.worker.application import Application
 
 T = TypeVar("T")
@@ -105,6 +106,7 @@ class Worker(Front):
         if not (scratch / SERVED_FILE).exists():
             Served(ready=True).write(scratch / SERVED_FILE)
         settings = Settings.from_environment({"SERVE_TIMEOUT_SECONDS": "0.5", **environment})
+        (scratch / TALLY_FOLDER).mkdir(exist_ok=True)
         self.application = Application(settings, scratch)
         super().__init__(self.application, self.application.state)
 

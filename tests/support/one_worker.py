@@ -24,10 +24,11 @@ from serve.http1.state import ServerState
 from serve.models.repository import beside_weights, file_stamp
 from serve.models.served import SERVED_FILE, VIEW_FOLDER, Served
 from serve.settings import Settings
+from serve.telemetry.counts import TALLY_FOLDER
 from serve.triton.address import ADDRESS_FILE, TritonAddress
 from serve.worker.application import Application
 
-MODELS = ("m", "m_topk", "m_query", "plain")
+MODELS = ("m", "m_query", "plain")
 K = 3
 INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
 
@@ -38,7 +39,7 @@ def write_recommender(folder: Path) -> None:
     write_id_file(folder / "users.ids", IdIndex.of(pl.Series([f"u{number}" for number in range(1, 10)])))
     write_id_file(folder / "items.ids", IdIndex.of(pl.Series(list(range(1, 10)))))
     write_counts(folder / "items.counts", pl.Series(list(range(9))).to_numpy())
-    described = {"topk_model": "m_topk", "query_model": "m_query", "k": K, "columns": []}
+    described = {"query_model": "m_query", "k": K, "columns": []}
     (folder / "recommender.json").write_text(json.dumps(described))
 
 
@@ -120,11 +121,13 @@ class OneWorker:
     def __init__(self, folder: Path, **environment: str) -> None:
         write_recommender(folder / VIEW_FOLDER / "m" / "1")
         stamp = file_stamp(beside_weights(folder / VIEW_FOLDER / "m" / "1"))
-        parts = dict.fromkeys(MODELS[:3], 1)
-        sizes = dict.fromkeys(MODELS[:3], 64)
-        Served(True, MODELS, {"m": 1}, {"m": stamp}, parts, sizes, default="m").write(folder / SERVED_FILE)
+        parts = ("m", "m_query")
+        versions, sizes = dict.fromkeys(parts, 1), dict.fromkeys(parts, 64)
+        served = Served(True, MODELS, {"m": 1}, {"m": stamp}, versions, sizes, default="m", parts={"m": [*parts]})
+        served.write(folder / SERVED_FILE)
         self.folder = folder
         self.settings = Settings.from_environment({"SERVE_TIMEOUT_SECONDS": "120", **environment})
+        (folder / TALLY_FOLDER).mkdir(exist_ok=True)
         self.application = Application(self.settings, folder)
 
     async def start(self) -> None:

@@ -122,8 +122,10 @@ ensemble_scheduling { step [ {
 BROKEN = 'raise ImportError("broken on purpose")\n'
 STARVED = 'raise MemoryError("out of memory on purpose")\n'
 
-# `slow`: SECONDS is how long the answer takes. The sum of both inputs shows that an answer belongs to its request.
+# `slow`: SECONDS is how long the answer takes, or, if negative, it waits for a file `go` beside model.py. The sum of
+# both inputs shows that an answer belongs to its request.
 SLOW = """
+import pathlib
 import time
 
 import triton_python_backend_utils as triton
@@ -137,7 +139,9 @@ class TritonPythonModel:
         answers = []
         for request in requests:
             seconds, number = (triton.get_input_tensor_by_name(request, name).as_numpy() for name in ("SECONDS", "X"))
-            time.sleep(float(seconds.max()))
+            while seconds.max() < 0 and not pathlib.Path(__file__).with_name("go").exists():
+                time.sleep(0.01)
+            time.sleep(max(0, float(seconds.max())))
             answers.append(triton.InferenceResponse([triton.Tensor("Y", seconds + number)]))
         return answers
 """

@@ -11,6 +11,10 @@ import torch
 
 from ncf.data.load import load_split
 from ncf.data.splits import Split
+from ncf.evaluation.comparison import Report
+from ncf.evaluation.ranking import rank_held_out
+from ncf.models.neural import NCF
+from ncf.models.scorers import Popularity
 from ncf.training import recipe
 from ncf.training.config import TrainConfig
 from ncf.training.loop import TrainResult, Watch
@@ -21,6 +25,13 @@ CPU = torch.device("cpu")
 def train(split: Split, config: TrainConfig, watch: Watch | None = None, **overrides: Any) -> TrainResult:
     """What `ncf train` does between reading and writing."""
     return recipe.train(recipe.plan(split, replace(config, **overrides), CPU), CPU, watch)
+
+
+def figures(model: NCF, split: Split) -> Report:
+    """The figures of a model and of popularity on all of train; EASE and iALS are not fitted."""
+    scorers = {"model": model.eval(), "popularity": Popularity(torch.as_tensor(split.train.popularity()))}
+    found = rank_held_out(scorers, split, CPU)
+    return {name: {way: ranks.summary() for way, ranks in ways.items()} for name, ways in found.items()}
 
 
 def unfinished(folder: Path, data: Path, config: TrainConfig) -> None:

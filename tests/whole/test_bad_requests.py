@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.core]
         (b"[]", 400, "the body is a JSON list"),
         (b'{"model": "nope", "user_id": "u1"}', 404, "'nope', which is not served here"),
         (b'{"model": "../ncf_food_model", "user_id": "u1"}', 404, "not served here"),
-        (b'{"model": "ncf_food_model_topk", "user_id": "u1"}', 400, "is no recommender"),
+        (b'{"model": "ncf_food_model_query", "user_id": "u1"}', 400, "is no recommender"),
         (b'{"model": "tiny", "user_id": "u1", "k": 0}', 400, "k is 0"),
         (b'{"model": "tiny", "user_id": "u1", "k": -1}', 400, "k is -1"),
         (b'{"model": "tiny", "user_id": "u1", "k": 101}', 400, "k is 101; tiny returns at most 100"),
@@ -108,7 +108,7 @@ def test_c034_other_methods_are_405_and_other_paths_404(server: Server) -> None:
         assert answer.status == 405
         assert answer.headers["allow"] == "POST"
         assert "use POST" in answer.json["error"]
-    for path in ("/", "/v2/health/ready", "/metrics", "/invocations/x", "/modelsfoo"):
+    for path in ("/", "/v2/health/ready", "/metrics/x", "/invocations/x", "/modelsfoo"):
         answer = server.request("GET", path)
         assert answer.status == 404
         assert "there is no such path" in answer.json["error"]

@@ -7,7 +7,6 @@ import json
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -195,21 +194,6 @@ def test_slow_and_half_open_clients_cost_nothing_but_a_socket(slow: Server) -> N
             assert slow.ping() == 200
         clients[2].sendall(BODY[20:])  # one of them comes round
         assert clients[2].recv(100).startswith(b"HTTP/1.1 200 OK")
-
-
-@pytest.mark.clock
-def test_c021_pings_are_answered_while_slow_requests_are_under_way(slow: Server) -> None:
-    """The bound is the contract's own, two seconds; how long it really takes is measured elsewhere."""
-    threads = [threading.Thread(target=slow.invoke, args=(slow_body(0.3, 0),)) for _ in range(24)]
-    for thread in threads:
-        thread.start()
-    worst = 0.0
-    while any(thread.is_alive() for thread in threads):
-        began = time.monotonic()
-        assert slow.ping() == 200
-        worst = max(worst, time.monotonic() - began)
-        time.sleep(0.05)
-    assert worst < 2
 
 
 def test_c038_in_single_model_mode_target_model_changes_nothing(slow: Server) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from ncf.data.load import load_split
 from ncf.training.run_directory import Run, load_run
 from tests.conftest import run_ncf
 from tests.support.serving import Server
+from tests.support.training import figures
 from tests.whole.conftest import assert_top_is, offline_scores
 
 DATA = Path(os.environ.get("NCF_ML1M", Path(__file__).parents[3] / "shared" / "data" / "ml-1m"))
@@ -32,7 +34,8 @@ pytestmark = [
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     path = tmp_path_factory.mktemp("ml-1m") / "run"
     began = time.monotonic()
-    trained = run_ncf("train", "--data", DATA, "--output", path, "--preset", "ml-1m")
+    # Half of the preset's epochs: what all of them reach is measured (docs/results.md).
+    trained = run_ncf("train", "--data", DATA, "--output", path, "--preset", "ml-1m", "--epochs", 20)
     print(f"trained in {time.monotonic() - began:.0f} s: {trained.stdout}")
     assert trained.returncode == 0, trained.stderr
     return load_run(path)
@@ -49,9 +52,10 @@ def server(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve
 
 
 def test_hit_rate_on_the_official_negatives(run: Run) -> None:
-    report = json.loads(run_ncf("evaluate", "--run", run.path, "--data", DATA, "--json").stdout)
+    split = load_split(DATA).reindex(run.users, run.items)
+    report = figures(run.model, split)
     print(json.dumps(report))
-    assert report["users"] == 6040
+    assert len({*split.held_out.user_index.tolist()}) == 6040
     assert report["model"]["sampled"]["HR@10"] >= 0.68
     # popularity is the same whoever computes it (a published figure for it on this split: .0414 on the full catalogue)
     assert report["popularity"]["full"]["HR@10"] == pytest.approx(0.0414, abs=0.0002)

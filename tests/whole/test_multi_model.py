@@ -76,6 +76,13 @@ def test_c065_to_c077_the_life_of_models_of_both_layouts(endpoint: Endpoint) -> 
         assert ask(workers[1][0], "POST", "/models", endpoint.wanted(flat)).status == 200
     assert outputs(endpoint.invoke(flat, 1)) == [2]
 
+    def counted() -> bool:
+        page = endpoint.server.request("GET", "/metrics").body.decode()
+        counts = {(200, 3), (409, 10)}
+        return all(f'serve_requests_total{{kind="load",model="",status="{s}"}} {n}.0' in page for s, n in counts)
+
+    eventually(counted)
+
 
 def test_c076_tensors_in_binary(endpoint: Endpoint) -> None:
     endpoint.archive("binary")

@@ -17,6 +17,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from serve.telemetry.page_socket import METRICS_TYPE
 from tests.support.eventually import eventually
 from tests.support.serving import Server, children_of, free_port
 
@@ -24,6 +25,13 @@ pytestmark = pytest.mark.e2e
 
 FOOD, FASHION = "ncf_food_model", "ncf_fashion_model"
 INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
+
+
+def families(text: str) -> dict[str, Metric]:
+    """The families of a page by name, of which none comes twice."""
+    found = list(text_string_to_metric_families(text))
+    assert len({family.name for family in found}) == len(found)
+    return {family.name: family for family in found}
 
 
 class Observed(Server):
@@ -58,9 +66,7 @@ class Observed(Server):
     def families(self) -> dict[str, Metric]:
         status, text = self.page()
         assert status == 200
-        families = list(text_string_to_metric_families(text))
-        assert len({family.name for family in families}) == len(families)
-        return {family.name: family for family in families}
+        return families(text)
 
     def counts(self) -> Counter[tuple[str, int]]:
         """Requests by model and status."""
@@ -151,7 +157,16 @@ def test_tritons_own_metrics_are_there_under_their_models(observed: Observed) ->
 def test_nothing_else_is_on_the_port_of_the_metrics(observed: Observed) -> None:
     for path in ("/", "/invocations", "/ping", "/v2/models", "/v2/health/ready"):
         assert observed.page(path)[0] == 404
-    assert "serve_requests" not in observed.request("GET", "/metrics").body.decode()
+
+
+def test_c107_the_page_is_on_the_public_port_too(observed: Observed) -> None:
+    assert observed.invoke({"model": FOOD, "user_id": "u17"}).status == 200
+    answer = observed.request("GET", "/metrics")
+    assert (answer.status, answer.headers["content-type"]) == (200, METRICS_TYPE)
+    there, here = families(answer.body.decode()), observed.families()
+    assert there.keys() == here.keys() >= {"serve_requests", "serve_request_seconds", "nv_inference_queue_duration_us"}
+    assert observed.request("HEAD", "/metrics").status == 200
+    assert observed.request("POST", "/metrics", b"").status == 405
 
 
 def test_a_request_is_a_line_with_its_id_and_nothing_of_its_body(observed: Observed) -> None:
@@ -226,6 +241,7 @@ def test_without_being_asked_nothing_is_written_and_no_port_is_open(one_model: P
         assert server.invoke({"user_id": "user 0", "k": 0}).status == 400
         with pytest.raises(ConnectionRefusedError):
             server.page()
+        assert server.request("GET", "/metrics").status == 200  # this page needs no setting
         assert server.stop() == 0
         assert server.lines() == []
 
@@ -263,7 +279,8 @@ def test_the_figures_for_cloudwatch_are_those_of_what_was_sent(observed: Observe
         assert directive["Namespace"] == "ncf-triton"
         assert directive["Dimensions"] == [["model"]]
         assert {metric["Name"] for metric in directive["Metrics"]} <= document.keys()
-        assert sum(document["Latency"]["Counts"]) == document["Requests"]
+        latency = document.get("Latency", {"Counts": []})  # without it, if a request was still in flight
+        assert sum(latency["Counts"]) == document["Requests"]
         assert document["Errors"] == 0
     sent = requests() - before
     assert sent[FOOD] == 30

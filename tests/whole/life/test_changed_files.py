@@ -102,14 +102,14 @@ def test_ids_and_weights_belong_together_when_a_new_version_fails_beside_changed
 
         before = server.invoke(weights).json["outputs"]
         assert belongs_to_run() == (True, True)
-        for name in (NAME, f"{NAME}_topk", f"{NAME}_query"):
+        for name in (NAME, f"{NAME}_query"):
             shutil.rmtree(tmp_path / name / "1")
         export(other, tmp_path, NAME, version=1)
         eventually(lambda: "the files of version 1 changed" in server.log.read_text())
         assert belongs_to_run() == (True, True)
         export(other, tmp_path / "aside", NAME, version=2)
         (tmp_path / "aside" / f"{NAME}_query" / "2" / "model.pt").write_bytes(b"this is no TorchScript")
-        for name in (f"{NAME}_topk", f"{NAME}_query", NAME):
+        for name in (f"{NAME}_query", NAME):
             shutil.move(tmp_path / "aside" / name / "2", tmp_path / name / "2")
         eventually(lambda: f"{NAME}: version 2 is not served" in server.log.read_text(), about=server.log.read_text)
         eventually(lambda: server.invoke({"user_id": "u95"}).status == 200, about=server.log.read_text)

@@ -26,9 +26,13 @@ ASK = {"user_id": "user 0", "k": 2}
 @pytest.mark.core
 def test_ready_pings_answers_and_a_clean_stop(one_model: Path) -> None:
     with Server(one_model) as server:
-        eventually(lambda: server.ping() in (503, 200))  # the port is open long before the models are ready
-        assert server.ping() == 503
+        # The port is open long before the models are ready. Triton is held, so that they are not in the meantime.
+        eventually(lambda: children_of(server.process.pid).keys() >= {"gunicorn", "tritonserver"})
+        triton = children_of(server.process.pid)["tritonserver"]
+        os.kill(triton, signal.SIGSTOP)
+        assert eventually(server.ping) == 503
         assert server.invoke(ASK).status == 503
+        os.kill(triton, signal.SIGCONT)
         server.wait_until_ready()
         assert server.invoke(ASK).status == 200  # one recommender: no name needed
         assert server.invoke(ASK, {"X-Amzn-SageMaker-Target-Model": "other"}).status == 200
@@ -144,7 +148,7 @@ def test_ping_says_503_while_tritonserver_hangs(one_model: Path) -> None:
 def test_an_export_killed_between_its_two_models_costs_nothing(tiny_run: Run, tmp_path: Path) -> None:
     """The second version of one half is there and the other is not: the version both have is served."""
     export(tiny_run, tmp_path, "tiny")
-    shutil.copytree(tmp_path / "tiny_topk" / "1", tmp_path / "tiny_topk" / "2")
+    shutil.copytree(tmp_path / "tiny_query" / "1", tmp_path / "tiny_query" / "2")
     with Server(tmp_path) as server:
         server.wait_until_ready()
         answer = server.invoke(ASK)
@@ -152,7 +156,7 @@ def test_an_export_killed_between_its_two_models_costs_nothing(tiny_run: Run, tm
         assert answer.json["model_version"] == "1"
     assert export(tiny_run, tmp_path, "tiny").version == 3  # the number that was begun is not used again
     assert {path.name for path in (tmp_path / "tiny").iterdir()} == {"1", "3", "config.pbtxt"}
-    assert {path.name for path in (tmp_path / "tiny_topk").iterdir()} == {"1", "2", "3", "config.pbtxt"}
+    assert {path.name for path in (tmp_path / "tiny_query").iterdir()} == {"1", "2", "3", "config.pbtxt", "warmup"}
 
 
 def test_gunicorn_that_dies_is_started_again_on_the_same_port(one_model: Path) -> None:
@@ -243,6 +247,6 @@ def test_c008_a_read_only_repository_and_c016_ports_in_the_safe_range(one_model:
         triton = children_of(server.process.pid)["tritonserver"]
         words = Path(f"/proc/{triton}/cmdline").read_text().split("\0")
         ports = [int(word.partition("=")[2]) for word in words if "-port=" in word]
-        assert len(ports) == 2
+        assert len(ports) == 3  # HTTP, gRPC, metrics
         assert all(first <= port <= first + 50 for port in ports)
         assert [path for path in one_model.rglob("*") if path.stat().st_mtime > server.log.stat().st_ctime] == []

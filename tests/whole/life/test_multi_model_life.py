@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from serve.telemetry.counts import TALLY_FOLDER
 from tests.support.endpoint import Endpoint, ask, begun, held, outputs
 from tests.support.eventually import eventually
 from tests.support.serving import children_of, scratch
@@ -127,11 +128,17 @@ def test_c080_loads_that_are_refused(endpoint: Endpoint, tmp_path: Path) -> None
 
 
 def left(endpoint: Endpoint) -> dict[str, Any]:
-    """The state of an endpoint: its files, its processes, and what is served."""
+    """The state of an endpoint: its files, its processes, and what is served.
+
+    The files of the counts are only numbered, because a worker that takes another's place has files of another name.
+    """
     folder, *shared = scratch(endpoint.server)
     served = json.loads((folder / "served.json").read_text())
+    counts = [*(folder / TALLY_FOLDER).iterdir()]
+    files = (path for path in folder.rglob("*") if path not in counts)
     return {
-        "files": sorted(str(path) for path in folder.rglob("*") if path.is_symlink() or path.is_file()),
+        "files": sorted(str(path) for path in files if path.is_symlink() or path.is_file()),
+        "counts": len(counts),
         "shared memory": len(shared),
         "stubs": endpoint.stubs(),
         "served": {key: value for key, value in served.items() if key != "starts"},

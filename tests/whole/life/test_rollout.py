@@ -15,7 +15,7 @@ from ncf.export.repository import rollback
 from ncf.training.run_directory import Run
 from tests.support.eventually import eventually
 from tests.support.rollout import ASKS, NAME, Load, rounded, train
-from tests.support.serving import Server, children_of, scratch
+from tests.support.serving import Answer, Server, children_of, scratch
 
 pytestmark = pytest.mark.e2e
 
@@ -59,9 +59,16 @@ def loaded_versions(server: Server) -> set[str]:
     return {path.name for path in (folder / "models" / NAME).iterdir() if path.name.isdecimal()}
 
 
+def ask_topk(server: Server) -> Answer:
+    """What `topk` answers for a user, asked as a model of its own."""
+    body = {"inputs": [{"name": "user_index", "shape": [1, 1], "datatype": "INT64", "data": [3]}]}
+    return server.invoke(body, {"X-Amzn-SageMaker-Custom-Attributes": f"model={NAME}_topk"})
+
+
 def test_versions_change_under_load_without_a_failed_or_mixed_answer(first: Run, second: Run, tmp_path: Path) -> None:
+    """Version 1 has three models, as every export had before, and the next ones have two."""
     repository = tmp_path / "served"
-    export(first, repository, NAME)
+    export(first, repository, NAME, with_topk=True)
     export(second, tmp_path / "alone", NAME, version=2)
     with Server(repository, SERVE_WORKERS="2") as server, Server(tmp_path / "alone") as alone:
         alone.wait_until_ready()
@@ -69,10 +76,13 @@ def test_versions_change_under_load_without_a_failed_or_mixed_answer(first: Run,
         # What a server answers that has only this version.
         expected = {"1": answers(server), "2": answers(alone)}
         assert all(one != other for one, other in zip(expected["1"], expected["2"], strict=True))
+        third = ask_topk(server)
+        assert third.status == 200, third.body
         with Load(server, expected) as load:
             load.go_on("1")
-            export(second, repository, NAME)
+            export(second, repository, NAME, with_topk=False)
             load.go_on("2")
+            assert ask_topk(server).status == 404
             export(first, repository, NAME)  # version 3, and broken before anybody could load it whole
             (repository / f"{NAME}_query" / "3" / "model.pt").write_bytes(b"this is no TorchScript")
             wait_for_log(server, f"{NAME}: version 2 stays")
@@ -80,6 +90,7 @@ def test_versions_change_under_load_without_a_failed_or_mixed_answer(first: Run,
             load.go_on("2")
             rollback(repository, NAME, 1)
             load.go_on("1")
+            assert ask_topk(server).json["outputs"] == third.json["outputs"]
             assert server.ping() == 200
         assert load.wrong == []
         log = server.log.read_text()
@@ -99,14 +110,14 @@ def test_versions_change_under_load_without_a_failed_or_mixed_answer(first: Run,
 def test_a_start_on_a_broken_newest_version_serves_the_one_before(first: Run, second: Run, tmp_path: Path) -> None:
     export(first, tmp_path, NAME)
     export(second, tmp_path, NAME)
-    (tmp_path / f"{NAME}_topk" / "2" / "model.pt").write_bytes(b"this is no TorchScript")
+    (tmp_path / f"{NAME}_query" / "2" / "model.pt").write_bytes(b"this is no TorchScript")
     with Server(tmp_path) as server:
         server.wait_until_ready()
         assert version_of(server) == "1"
         log = server.log.read_text()
-        assert f"{NAME}: version 2 is not served: {NAME}_topk" in log
+        assert f"{NAME}: version 2 is not served: {NAME}_query" in log
         assert f"{NAME}: version 1 is served instead" in log
-        assert [model["modelVersion"] for model in server.request("GET", "/models").json["models"]] == ["1"] * 3
+        assert [model["modelVersion"] for model in server.request("GET", "/models").json["models"]] == ["1"] * 2
 
 
 def test_a_new_recommender_and_a_mended_version_go_live(first: Run, second: Run, tmp_path: Path) -> None:
@@ -115,7 +126,7 @@ def test_a_new_recommender_and_a_mended_version_go_live(first: Run, second: Run,
     with Server(repository) as server:
         server.wait_until_ready()
         export(second, aside, NAME, version=2)
-        for name in (NAME, f"{NAME}_topk", f"{NAME}_query"):  # copied by hand, the ids forgotten at first
+        for name in (NAME, f"{NAME}_query"):  # copied by hand, the ids forgotten at first
             shutil.copytree(aside / name / "2", repository / name / "2")
         (repository / NAME / "2" / "users.ids").unlink()
         wait_for_log(server, "version 2 is not served")
@@ -143,7 +154,7 @@ def test_what_was_broken_at_the_start_and_what_came_later_survive_a_restart_of_t
     (tmp_path / NAME / "2" / "users.ids").write_bytes(ids[:-5])
     export(first, tmp_path, "late")
     (tmp_path / "late_query" / "1" / "model.pt").unlink()
-    config = (tmp_path / "late_topk" / "config.pbtxt").read_text()
+    config = (tmp_path / "late_query" / "config.pbtxt").read_text()
     with Server(tmp_path) as server:
         server.wait_until_ready()
         ask = {"model": NAME, **ASKS[0]}
@@ -155,7 +166,7 @@ def test_what_was_broken_at_the_start_and_what_came_later_survive_a_restart_of_t
         export(second, tmp_path, "late")
         wait_for_log(server, "late: version 2 is live")
         late = server.invoke({**ask, "model": "late"}).json
-        assert (tmp_path / "late_topk" / "config.pbtxt").read_text() == config  # the repository is only read
+        assert (tmp_path / "late_query" / "config.pbtxt").read_text() == config  # the repository is only read
 
         os.kill(children_of(server.process.pid)["tritonserver"], signal.SIGKILL)
         wait_for_log(server, "ready after", times=2)
@@ -183,7 +194,7 @@ def test_files_changed_under_a_live_version_are_not_mixed_in(first: Run, second:
     with Server(tmp_path, SERVE_WORKERS="2") as server:
         server.wait_until_ready()
         before = [answers(server) for _ in range(4)]
-        for name in (NAME, f"{NAME}_topk", f"{NAME}_query"):
+        for name in (NAME, f"{NAME}_query"):
             shutil.rmtree(tmp_path / name)
         export(second, tmp_path, NAME)  # version 1 again
         wait_for_log(server, "the files of version 1 changed; export them as a new version")
