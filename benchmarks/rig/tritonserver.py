@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from benchmarks.rig.run import BenchRun
-from benchmarks.rig.starting import free_ports, listens, process, wait_for
+from benchmarks.rig.starting import free_ports, process, wait_for
 from serve.supervisor.ports import LOOPBACK
 from serve.triton.address import TritonAddress
 from serve.triton.admin import TritonAdmin
@@ -42,8 +42,7 @@ def tritonserver(run: BenchRun, repository: Path, *models: str) -> Iterator[Trit
     with process(command, runtime.environment, log) as started:
         admin = TritonAdmin(lambda: TritonAddress(LOOPBACK, http_port, grpc_port))
         with run.steps(f"starting tritonserver with {', '.join(models)}"):
-            # The administration uses gRPC, which Triton opens before HTTP.
-            wait_for(lambda: admin.is_live() and listens(http_port), started, log)
+            wait_for(admin.is_live, started, log)
         not_ready = [state for state in admin.index() if not state.ready and state.name in models]
         if not_ready:
             raise click.ClickException(f"model {not_ready[0].name} is not ready: {not_ready[0].reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,10 +61,16 @@ class TritonAdmin:
         self._connection: tuple[TritonAddress, Any] | None = None
 
     def is_live(self, seconds: float = SECONDS) -> bool:
-        """Whether the server answers within `seconds`; while it loads its first models, it does not answer."""
+        """Whether the server answers within `seconds`; while it loads its first models, it does not answer.
+
+        It opens its HTTP port, which the workers use, up to 20 ms after the gRPC port, so both are tried.
+        """
         try:
-            return bool(self._call("is_server_live", client_timeout=seconds))
-        except (InferenceServerException, Unavailable):
+            live = self._call("is_server_live", client_timeout=seconds)
+            address = self._address()
+            socket.create_connection((address.host, address.http_port), seconds).close()
+            return bool(live)
+        except (InferenceServerException, Unavailable, OSError, ValueError):
             return False
 
     def index(self) -> list[ModelState]:

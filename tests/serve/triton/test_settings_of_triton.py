@@ -10,7 +10,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 from serve.settings import Settings
 from serve.triton.address import KEY_HEADER, TritonAddress
-from serve.triton.admin import GRPC_KEY_HEADER
+from serve.triton.admin import GRPC_KEY_HEADER, TritonAdmin
 from serve.triton.arguments import triton_arguments
 from serve.triton.runtime import find_runtime
 from tests.support.environment import ANY, metrics_page, write_models
@@ -160,3 +160,10 @@ def test_c057_c058_triton_took_the_settings(triton: Triton) -> None:
 
 def test_c057_triton_has_metrics_for_serve(triton: Triton) -> None:
     assert b"nv_inference_request_success" in metrics_page(triton.address.metrics_port)
+
+
+def test_triton_is_live_when_both_interfaces_are_open(triton: Triton) -> None:
+    """It opens gRPC first, and workers that used HTTP in that moment answered 503 after `serve` had said "ready"."""
+    assert TritonAdmin(lambda: triton.address).is_live()
+    assert not TritonAdmin(lambda: replace(triton.address, http_port=free_port())).is_live()
+    assert not TritonAdmin(lambda: replace(triton.address, grpc_port=free_port())).is_live()

@@ -49,7 +49,7 @@ def test_files_changed_in_place_change_no_answer(run: Run, tmp_path: Path) -> No
         def same_answers() -> None:
             """Every request in a connection of its own, so that both workers are asked."""
             found = [server.invoke(ask) for ask in asks * 2]
-            assert {answer.status for answer in found} == {200}
+            assert {answer.status for answer in found} == {200}, server.log.read_text()
             assert [rounded(answer.json) for answer in found] == expected * 2
             assert {server.ping() for _ in range(20)} == {200}
 
