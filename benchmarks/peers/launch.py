@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import orjson
 
 from benchmarks import ROOT
@@ -65,7 +66,7 @@ class Peer:
     """A server to compare with; `name` is its package, `command` has the fields {bin}, {here}, {folder} and {port}.
 
     `body` turns a request of ours into its form, and `read` its answer to pairs into scores. `asks` are the questions
-    that it answers; to TOP it answers in the form of `serve`.
+    that it answers; to TOP it answers in the form of `serve`. `entry` is the function of TorchServe's handler.
     """
 
     title: str
@@ -78,6 +79,7 @@ class Peer:
     read: Callable[[Any], list[float]] = scores_of
     warm_up: int = 1
     asks: tuple[str, ...] = PAIRS
+    entry: str = "handle"
 
     @property
     def folder(self) -> Path:
@@ -105,6 +107,16 @@ PEERS = {
             "logs of warnings alone; a worker has the scoring and the query module",
             warm_up=4,  # Java compiles while it runs
             asks=(*PAIRS, TOP),
+        ),
+        Peer(
+            "TorchServe, plain module",
+            "torchserve",
+            "/predictions/pairs",
+            TORCHSERVE_COMMAND,
+            "as TorchServe, but the scoring module ranks: it scores every item for a user, and topk takes the best",
+            warm_up=4,
+            asks=(TOP,),
+            entry="handle_plain",
         ),
         Peer(
             "MLServer",
@@ -206,6 +218,8 @@ def model_folder(run: BenchRun, recommender: Recommender) -> Path:
         shutil.copy(part / str(exported.version) / "model.pt", folder / name)
     for name, index in (("users", recommender.run.users), ("items", recommender.run.items)):
         (folder / f"{name}.json").write_text(json.dumps({raw: i for i, raw in enumerate(index.ids.to_list())}))
+    known = recommender.run.known
+    np.savez(folder / "seen.npz", indptr=known.indptr.numpy(), items=known.items.numpy())
     return folder
 
 
@@ -221,7 +235,7 @@ def launched(run: BenchRun, peer: Peer, model: Path) -> Iterator[tuple[Target, P
     """Start a peer; yield it and its log before it is ready. At the end all its processes are killed."""
     if peer.name == "torchserve":
         before = children()
-        with torchserve(run, peer.folder, model) as port:
+        with torchserve(run, peer.folder, model, peer.entry) as port:
             yield Target(peer.title, port, peer.path, min(children() - before, default=None)), None
         return
     folder = Path(tempfile.mkdtemp(prefix="p", dir=run.folder))  # short: paths of Unix sockets are limited

@@ -29,17 +29,18 @@ LOGGING = """<Configuration><Appenders><Console name="out"><PatternLayout/></Con
 
 
 @contextlib.contextmanager
-def torchserve(run: BenchRun, environment_folder: Path, model: Path) -> Iterator[int]:
+def torchserve(run: BenchRun, environment_folder: Path, model: Path, entry: str) -> Iterator[int]:
     """Start it with a worker a core; yield its port for predictions. It needs Java.
 
-    `environment_folder` is the virtual environment with TorchServe, `model` a folder as `model_folder` writes it.
+    `environment_folder` is the virtual environment with TorchServe, `model` a folder as `model_folder` writes it, and
+    `entry` the handler's function.
     """
     programs = environment_folder / "bin"
     program = programs / "torchserve"
     if not program.exists() or shutil.which("java") is None:
         raise click.ClickException(f"TorchServe needs {program} (run: make .venv/bench/ready) and java on PATH")
     folder = Path(tempfile.mkdtemp(dir=run.folder))
-    archive(folder / "pairs.mar", model)
+    archive(folder / "pairs.mar", model, entry)
     inference, management, metrics, grpc, grpc_management = free_ports(5)
     cores = len(os.sched_getaffinity(0))
     (folder / "log4j2.xml").write_text(LOGGING)
@@ -73,11 +74,11 @@ def torchserve(run: BenchRun, environment_folder: Path, model: Path) -> Iterator
         yield inference
 
 
-def archive(path: Path, model: Path) -> None:
+def archive(path: Path, model: Path, entry: str) -> None:
     """Pack the model folder with the handler, as torch-model-archiver does."""
     described = {"modelName": "pairs", "modelVersion": "1.0", "serializedFile": "model.pt"}
     manifest = {
-        "runtime": "python", "archiverVersion": "0.12.0", "model": {**described, "handler": f"{HANDLER}:handle"}
+        "runtime": "python", "archiverVersion": "0.12.0", "model": {**described, "handler": f"{HANDLER}:{entry}"}
     }  # fmt: skip
     with zipfile.ZipFile(path, "w") as packed:
         packed.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))

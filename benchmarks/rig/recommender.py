@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from ncf.data.interactions import IdIndex
 from ncf.export.export import ExportedModel, export
+from ncf.export.serving_settings import PartSettings
 from ncf.models.neural import build_model
 from ncf.models.seen import SeenItems
 from ncf.training.config import TrainConfig
@@ -58,7 +60,9 @@ def random_recommender(
         build_model(model, users, items, factors).eval(),
         held_out="",
     )
-    return Recommender(name, run, export(run, repository, name, device=device), repository)
+    # As many instances as `serve` runs where the number is left open, so that Triton alone has them, too.
+    serving = {"query": PartSettings(instances=len(os.sched_getaffinity(0)))} if device == "cpu" else None
+    return Recommender(name, run, export(run, repository, name, device=device, serving=serving), repository)
 
 
 def random_seen(users: int, items: int) -> SeenItems:

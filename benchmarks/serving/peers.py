@@ -27,7 +27,8 @@ from benchmarks.rig.wrk import Target, ask, find_wrk, wrk
 START, LOAD, OURS = "peer_start", "peers", "serve"
 ASKED: dict[str | int | float, str] = {1: "1 pair", 100: "100 pairs", TOP: TOP}  # by the part `rows` of a key
 CONCURRENCIES, QUICK_CONCURRENCIES = (1, 16, 64), (1, 16)
-# Six peers with six loads each, nine for TorchServe, and `serve` beside each of them: limited, so that it takes ten
+# Six peers with six loads each, nine for TorchServe and three for its plain module, and `serve` beside each of them:
+# limited, so that it takes ten
 # minutes.
 MOST_ROUNDS, MOST_SECONDS = 3, 1
 FIRST_ANSWER_SECONDS, REST_SECONDS = 120, 2

@@ -32,7 +32,8 @@ def score_config(device: str) -> ModelConfig:
         outputs=[TensorConfig("score", TYPE_FP32, [1])],
         max_batch_size=MAX_BATCH_SIZE,
         preferred=[64, 1024],
-        device=device,
+        # For scoring, more instances were not faster by more than the rounds differ (docs/log.md).
+        instances=InstanceGroup(INSTANCE_KINDS[device], count=1),
     )
 
 
@@ -43,7 +44,7 @@ def topk_config(k: int, device: str) -> ModelConfig:
         outputs=_ranked(k),
         max_batch_size=MAX_BATCH_SIZE_TOPK,
         preferred=[8, 32],
-        device=device,
+        instances=InstanceGroup(INSTANCE_KINDS[device]),
     )
 
 
@@ -74,17 +75,15 @@ def _config(
     outputs: list[TensorConfig],
     max_batch_size: int,
     preferred: list[int],
-    device: str,
+    instances: InstanceGroup,
 ) -> ModelConfig:
-    # One instance: for scoring, more were not faster by more than the rounds differ. Two instances of the ranking model
-    # answer 1.75 times the requests/s on two cores: set them with --serving (docs/log.md).
     # TorchScript optimises a module in its second call with a batch size, so the warm-up calls it twice for each size.
     warm = {name: WarmupInput(data_type, [1]) for name, data_type in inputs.items()}
     return ModelConfig(
         max_batch_size=max_batch_size,
         input=[TensorConfig(name, data_type, [1]) for name, data_type in inputs.items()],
         output=outputs,
-        instance_group=[InstanceGroup(INSTANCE_KINDS[device])],
+        instance_group=[instances],
         dynamic_batching=DynamicBatching(preferred),
         model_warmup=[ModelWarmup(f"rows_{size}", size, warm, count=2) for size in (1, preferred[0])],
     )

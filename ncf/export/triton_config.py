@@ -25,8 +25,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class InstanceGroup:
+    """Without a count, `serve` runs as many instances as suit the machine, and any other Triton one."""
+
     kind: str
-    count: int = 1
+    count: int | None = None
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,12 @@ class Hosted(Protocol):
         """Triton has ended: nothing is ready until the next `report`."""
 
 
-def hosted(settings: Settings, scratch: Path) -> Hosted:
-    """The models that the settings ask for; `scratch` is the folder that supervisor and workers share.
+def hosted(settings: Settings, scratch: Path, backends: Path) -> Hosted:
+    """The models that the settings ask for; `scratch` is the folder that supervisor and workers share,
+    `backends` that of Triton's backends.
 
     Raises StartError or RepositoryError.
     """
     if settings.multi_model:
         return MultiModelCare(settings.multi_model_root.absolute(), scratch)
-    return SingleModel(settings, scratch)
+    return SingleModel(settings, scratch, backends)

@@ -15,6 +15,7 @@ from serve.models.view import View
 from serve.settings import Settings
 from serve.triton.admin import TritonAdmin
 from serve.triton.arguments import further_arguments
+from serve.triton.native import ranking_instances
 
 log = logging.getLogger("serve")
 
@@ -22,7 +23,7 @@ log = logging.getLogger("serve")
 class SingleModel:
     """The models of the repository as the supervisor sees them; see `Hosted` for the methods it calls."""
 
-    def __init__(self, settings: Settings, scratch: Path) -> None:
+    def __init__(self, settings: Settings, scratch: Path, backends: Path) -> None:
         """Raises StartError or RepositoryError if the repository cannot be served."""
         path = settings.model_repository.absolute()
         if not path.is_dir():
@@ -40,7 +41,11 @@ class SingleModel:
         self.settings = settings
         self.folder = scratch / VIEW_FOLDER
         self.folder.mkdir()
-        self.rollout = Rollout(View(path, self.folder), scratch / SERVED_FILE, default=settings.default_model_name)
+        self.rollout = Rollout(
+            View(path, self.folder, ranking_instances(backends)),
+            scratch / SERVED_FILE,
+            default=settings.default_model_name,
+        )
         self.rollout.lay_out(models)
 
     def to_load(self) -> list[str]:

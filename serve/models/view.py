@@ -27,10 +27,14 @@ log = logging.getLogger("serve")
 
 @dataclass(frozen=True)
 class View:
-    """`folder` shows `repository`, both absolute; nothing outside `folder` is ever written."""
+    """`folder` shows `repository`, both absolute; nothing outside `folder` is ever written.
+
+    A part of a recommender whose configuration leaves their number open gets so many `instances`.
+    """
 
     repository: Path
     folder: Path
+    instances: int = 1
 
     def link(self, name: str) -> None:
         """Show a model that belongs to no recommender as it is."""
@@ -47,7 +51,7 @@ class View:
             _remove(shown)
         for part in release.parts:
             name, source = names[part] if names else part, self.repository / part
-            config, sizes[name] = for_all_versions((source / "config.pbtxt").read_text())
+            config, sizes[name] = for_all_versions((source / "config.pbtxt").read_text(), self.instances)
             self.show(source, name, config, release.version)
         if file_stamp(beside_weights(shown)) != release.stamp:
             raise ValueError("its files were written to while they were copied; export the run again")

@@ -87,14 +87,14 @@ class Supervisor:
         Raises StartError, RepositoryError, RuntimeNotFoundError or OSError.
         """
         began = time.monotonic()
-        models = hosted(self.settings, scratch)
+        runtime = find_runtime(scratch)
+        models = hosted(self.settings, scratch, runtime.backends)
         public = public_socket(self.settings)
         ports = public_ports(self.settings)
         (scratch / TALLY_FOLDER).mkdir()
         tallies = TallyFolder(scratch / TALLY_FOLDER)
         triton_address = address_reader(scratch)
         self._publish_counts(scratch, tallies, triton_address, ports, until_stopped)
-        runtime = find_runtime(scratch)
         instances, free = models.check(runtime.backends), free_shared_memory()
         region = region_size(self.settings, len(models.to_load()), instances, free)
         check_room(instances, region, free)

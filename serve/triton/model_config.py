@@ -17,16 +17,18 @@ def read_config(text: str) -> Any:
         raise ValueError(f"config.pbtxt cannot be read: {error}") from error
 
 
-def for_all_versions(text: str) -> tuple[str, int]:
+def for_all_versions(text: str, instances: int) -> tuple[str, int]:
     """The configuration with a version policy of all versions, and its max_batch_size (1 if it does not batch).
 
     `serve` decides which versions are served by the folders that it lets Triton see, so that an old version can answer
-    until the new version is ready. The model's name becomes that of its folder. Raises ValueError if the text is not a
-    configuration.
+    until the new version is ready. The model's name becomes that of its folder. `instances` is the count of groups of
+    instances that have none. Raises ValueError if the text is not a configuration.
     """
     config = read_config(text)
     config.version_policy.all.SetInParent()
     config.ClearField("name")
+    for group in config.instance_group:
+        group.count = group.count or instances
     return text_format.MessageToString(config), max(1, config.max_batch_size)
 
 

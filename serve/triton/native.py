@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import shutil
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from serve.triton.gpus import count_gpus
 
 SOURCES = Path(__file__).parent / "backends" / "pytorch" / "native"
 LIBRARY = "libtriton_pytorch.so"
@@ -31,6 +34,13 @@ def is_ours(backends: Path) -> bool:
     """Whether the pytorch backend in a folder of backends is one of this package, and not NVIDIA's."""
     folder = backends / "pytorch"
     return (folder / STAMP).exists() or not (folder / LIBRARY).exists()
+
+
+def ranking_instances(backends: Path) -> int:
+    """How many instances rank at once where a configuration does not say: one for each core if they share the weights
+    inside tritonserver, and one in Python processes, on a GPU and in NVIDIA's image."""
+    in_process = is_ours(backends) and (backends / "pytorch" / LIBRARY).exists()
+    return len(os.sched_getaffinity(0)) if in_process and not count_gpus() else 1
 
 
 def is_built(folder: Path) -> bool:

@@ -22,17 +22,19 @@ from benchmarks.rig.run import BenchRun
 CALLS = """
 import json, sys
 from types import SimpleNamespace
-from torchserve_handler import handle
+import torchserve_handler
+handle = getattr(torchserve_handler, sys.argv[2])
 context = SimpleNamespace(system_properties={"model_dir": sys.argv[1]})
 assert handle(None, context) is None
 print(json.dumps(handle(json.load(sys.stdin), context)))
 """
 
 
-def test_the_handler_answers_every_request_of_a_batch_as_the_modules_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry", ["handle", "handle_plain"])
+def test_the_handler_answers_every_request_of_a_batch_as_the_modules_do(tmp_path: Path, entry: str) -> None:
     recommender = random_recommender(tmp_path / "r", "gmf", 8, 20, 60)  # users have seen most
     run = BenchRun(tmp_path, Points(tmp_path / "points", {}), 1, 1.0, True, "cpu", Progress(disable=True))
-    archive(tmp_path / "pairs.mar", model_folder(run, recommender))
+    archive(tmp_path / "pairs.mar", model_folder(run, recommender), entry)
     unpacked = tmp_path / "unpacked"
     with zipfile.ZipFile(tmp_path / "pairs.mar") as packed:
         packed.extractall(unpacked)
@@ -44,7 +46,7 @@ def test_the_handler_answers_every_request_of_a_batch_as_the_modules_do(tmp_path
     ]
     batch[1:1] = [{"body": {"user_id": users[user], "k": k}} for user, k in ((3, 4), (5, 6))]
     ended = subprocess.run(
-        [sys.executable, "-c", CALLS, unpacked],
+        [sys.executable, "-c", CALLS, unpacked, entry],
         input=json.dumps(batch), env={**os.environ, "PYTHONPATH": str(unpacked)}, capture_output=True, text=True,
         timeout=120, check=True,
     )  # fmt: skip

@@ -69,7 +69,7 @@ def test_a_file_decides_batches_delay_and_instances_by_part(food_run: Run, tmp_p
     assert changed.dynamic_batching.max_queue_delay_microseconds == 90
     assert list(changed.dynamic_batching.preferred_batch_size) == [64, 256]  # 1024 is cut to what fits
     assert [warmup.batch_size for warmup in changed.model_warmup] == [1, 64]
-    assert (topk.max_batch_size, topk.instance_group[0].count) == (4, 1)
+    assert (topk.max_batch_size, topk.instance_group[0].count) == (4, 0)
     assert list(topk.dynamic_batching.preferred_batch_size) == [4]
     assert [warmup.batch_size for warmup in topk.model_warmup] == [1]
     assert query == text_format.Parse(query_config(100, "cpu").to_pbtxt(), model_config_pb2.ModelConfig())

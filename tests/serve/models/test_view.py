@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from ncf.export.export import export
 from ncf.training.run_directory import Run
 from serve.models.repository import Release
 from serve.models.view import View
+from serve.triton.model_config import read_config
 
 MAPPED = ["items.counts", "items.ids", "recommender.json", "users.ids"]
 
@@ -91,3 +93,9 @@ def test_a_model_that_becomes_a_recommender_loses_no_file(view: View) -> None:
     with pytest.raises(ValueError, match="were written to"):
         view.place(release)
     assert sorted(path.name for path in (view.repository / "a" / "1").iterdir()) == sorted([*MAPPED, "model.pt"])
+
+
+def test_a_part_that_leaves_the_number_of_its_instances_open_gets_those_of_this_machine(view: View) -> None:
+    replace(view, instances=3).place(Release.read(view.repository, "a", 1))
+    shown = [read_config((view.folder / part / "config.pbtxt").read_text()) for part in ("a", "a_query")]
+    assert [group.count for config in shown for group in config.instance_group] == [1, 3]
