@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import socket
+import struct
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from serve.errors import StartError
 from serve.settings import Settings
 
 LOOPBACK = "127.0.0.1"
+# A filter of the kernel (include/uapi/linux/filter.h) that drops every packet with TCP's flag SYN: code, jump if true,
+# jump if false, operand. Byte 13 of TCP's header has the flags.
+SO_ATTACH_FILTER = 26
+NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+# Connections that were half open when the filter was set become whole within this time.
+HANDSHAKE_SECONDS = 0.2
 
 
 class PortError(StartError):
@@ -37,6 +46,21 @@ def public_socket(settings: Settings) -> socket.socket:
             f"cannot listen on {address} port {port}: {error.strerror}; stop what uses it, or choose another with "
             "SAGEMAKER_BIND_TO_PORT and SERVE_BIND_ADDRESS"
         ) from error
+
+
+def end_connecting(public: socket.socket) -> None:
+    """Let no new connection begin at a socket that listens, for all processes that share it, and close it here.
+
+    The kernel resets the connections in its queue when the last process closes the socket. Without this, one could come
+    between a worker's last look at the queue and that moment, and its request would be lost. A client whose connection
+    does not begin tries again by itself after a second, when the port is closed, and is then refused.
+    """
+    program = b"".join(struct.pack("HBBI", *instruction) for instruction in NO_SYN)
+    buffer = ctypes.create_string_buffer(program, len(program))
+    with suppress(OSError):  # a kernel without such filters
+        public.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(NO_SYN), ctypes.addressof(buffer)))
+        time.sleep(HANDSHAKE_SECONDS)
+    public.close()
 
 
 def public_ports(settings: Settings) -> PublicPorts:

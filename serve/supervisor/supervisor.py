@@ -28,7 +28,7 @@ from serve.models.repository import RepositoryError
 from serve.models.served import SERVED_FILE, Served
 from serve.settings import Settings
 from serve.supervisor.child import Child
-from serve.supervisor.ports import PortError, PublicPorts, public_ports, public_socket
+from serve.supervisor.ports import PortError, PublicPorts, end_connecting, public_ports, public_socket
 from serve.supervisor.scratch import FULL, MORE, check_room, clear_shared_memory, free_shared_memory, scratch_folder
 from serve.supervisor.starts import GUNICORN_SECONDS, TRITON_SECONDS, TritonStarter, start_gunicorn
 from serve.supervisor.triton_health import LOOK_SECONDS, TritonHealth, TritonStart
@@ -106,7 +106,7 @@ class Supervisor:
         self.children.insert(0, gunicorn)
         self._watch(triton, gunicorn, TritonAdmin(triton_address), models, tallies, began)
         log.info("stopping: no new connections are accepted, requests in flight are finished")
-        public.close()
+        end_connecting(public)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True

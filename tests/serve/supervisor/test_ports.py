@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serve.supervisor.ports import PortError, PublicPorts, public_ports, triton_ports
+from serve.supervisor.ports import LOOPBACK, PortError, PublicPorts, end_connecting, public_ports, triton_ports
 from tests.serve.test_settings import OPEN, read
 from tests.support.serving import free_port
 
@@ -62,3 +62,23 @@ def test_an_open_port_that_is_taken_is_named(free_range: list[int]) -> None:
         pytest.raises(PortError, match=f"127.0.0.1 port {port}: Address already in use; .*SAGEMAKER_TRITON_GRPC_PORT"),
     ):
         public_ports(settings)
+
+
+def test_a_connection_that_waits_is_still_accepted_and_no_other_can_begin() -> None:
+    with socket.socket() as public:
+        public.bind((LOOPBACK, 0))
+        public.listen()
+        of_a_worker = public.dup()
+        address = public.getsockname()
+        with socket.create_connection(address) as waiting:
+            end_connecting(public)
+            assert public.fileno() == -1
+            with pytest.raises(TimeoutError):
+                socket.create_connection(address, timeout=0.3)
+            accepted, _ = of_a_worker.accept()
+            of_a_worker.close()
+            with accepted:
+                waiting.sendall(b"question")
+                assert accepted.recv(8) == b"question"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, timeout=60)
