@@ -72,7 +72,8 @@ def main() -> None:
         sys.exit(2)
     except LostProcessError as error:
         click.echo(f"ncf: {error}", err=True)
-        sys.exit(1)
+        sys.stdout.flush()
+        os._exit(1)  # an ordinary end takes down the connection to the others (ncf/training/world.py)
     except RuntimeError as error:
         if not re.search("(allocate|out of) memory", str(error)):
             raise

@@ -52,7 +52,8 @@ def world_size() -> int:
 def joined_world(device: torch.device) -> Iterator[World]:
     """Context manager: connect to the other processes that torchrun started (by RANK, WORLD_SIZE and so on), if any.
 
-    Raises LostProcessError if the connection to the others is lost.
+    Raises LostProcessError if the connection to the others is lost. What is left of the connection stays then, because
+    its threads may throw while it is taken down, which aborts the process.
     """
     size = world_size()
     if size == 1:
@@ -64,16 +65,19 @@ def joined_world(device: torch.device) -> Iterator[World]:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"cannot join {size} processes: {str(error).splitlines()[0]}") from error
+    lost = False
     try:
         yield World(dist.get_rank(), size)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or not _is_lost(error):
             raise
+        lost = True
         raise LostProcessError(
             f"process {dist.get_rank()} of {size} lost another process and ends: {str(error).splitlines()[0][:200]}"
         ) from error
     finally:
-        dist.destroy_process_group()
+        if not lost:
+            dist.destroy_process_group()
 
 
 def _is_lost(error: RuntimeError) -> bool:

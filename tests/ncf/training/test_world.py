@@ -16,13 +16,14 @@ from ncf.errors import InputError
 from ncf.training.config import TrainConfig
 from ncf.training.run import train_run
 from tests.conftest import BIN
+from tests.support.serving import free_port
 from tests.support.training import CPU
 
 EPOCHS = 12
 
 
 def torchrun(*arguments: object, processes: int = 2) -> list[object]:
-    return [BIN / "torchrun", "--nproc-per-node", processes, "-m", "ncf", "train", *arguments]
+    return [BIN / "torchrun", "--standalone", "--nproc-per-node", processes, "-m", "ncf", "train", *arguments]
 
 
 def options(data: Path, output: Path, epochs: int = EPOCHS) -> list[object]:
@@ -66,7 +67,7 @@ def test_exact_training_in_two_processes_is_refused_before_they_meet(
 
 def test_a_dead_process_ends_the_training_with_a_clear_message(food_csv: Path, tmp_path: Path) -> None:
     """Without torchrun around them, which would end the other one itself."""
-    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517", "LOCAL_RANK": "0"}
+    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "LOCAL_RANK": "0"}
     command = [BIN / "ncf", "train", *options(food_csv, tmp_path / "run", epochs=10_000)]
     processes = [
         subprocess.Popen(
