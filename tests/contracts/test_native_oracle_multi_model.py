@@ -48,7 +48,6 @@ ALLOWED = {
     "deputy": Allowed("E8", "another model's Target-Model is refused", f"200 {CONTENT}", f"400 {ERROR}"),
     "same target": Allowed("E9", "two hashes may share a Target-Model", "409 text/plain error", f"200 {EMPTY}"),
     "outside": Allowed("E10", "only what is below the root is loaded", f"200 {EMPTY}", f"400 {ERROR}"),
-    "outside gone": Allowed("E10", "and so it is not there to be unloaded", f"200 {EMPTY}", f"404 {ERROR}"),
 }  # fmt: skip
 
 TARGET = "X-Amzn-SageMaker-Target-Model"
@@ -223,10 +222,9 @@ def test_c079_c080b_e4_e5_e8_e9_target_model(both: Endpoints) -> None:
 def test_e10_a_model_outside_of_the_root(both: Endpoints, tmp_path: Path) -> None:
     write_model("double", tmp_path / "model" / "double")
     body = json.dumps({"model_name": "outside", "url": str(tmp_path / "model")}).encode()
-    both.alike(
-        Request("load", path="/models", body=body, differs="outside"),
-        about("DELETE", "outside", differs="outside gone"),
-    )
+    both.alike(Request("load", path="/models", body=body, differs="outside"))
+    # Native unloads it, which it loaded, but not always: once it gave no answer.
+    assert_ours(both.pair.ours, [(about("DELETE", "outside"), f"404 {ERROR}")])
 
 
 def test_c077_a_configuration_at_the_top(both: Endpoints) -> None:
