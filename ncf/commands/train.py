@@ -57,6 +57,10 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--validation", type=int, help="Items of each user that choose the best epoch; 0: keep the last. [default: 1]"
 )
+@click.option(
+    "--refit/--no-refit", default=None,
+    help="Then fit everything, held-out items too, for the model that is exported. [default: --no-refit]",
+)  # fmt: skip
 @split_options
 @click.option("--min-user-interactions", type=int, help="Leave out users with fewer. [default: 1]")
 @click.option("--min-item-interactions", type=int, help="Leave out items with fewer. [default: 1]")

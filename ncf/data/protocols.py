@@ -49,8 +49,9 @@ def of_each_user(interactions: Interactions, seed: int, num_of: NumOf) -> Split:
     (held,) = latest_rows(user, (order_within, np.arange(len(user))), num_of)
     keep = np.ones(len(user), bool)
     keep[held] = False
-    time = None if interactions.timestamp is None else interactions.timestamp[held]
-    return Split(interactions.take(keep), HeldOut(user[held], item[held], timestamp=time))
+    later = interactions.take(held)
+    pairs = HeldOut(later.user_index, later.item_index, timestamp=later.timestamp)
+    return Split(interactions.take(keep), pairs, later=later)
 
 
 def by_time(interactions: Interactions, share: float) -> Split:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ncf.data.interactions import IdIndex, IntArray, Interactions
+from ncf.data.interactions import IdIndex, IntArray, Interactions, joined
+from ncf.data.k_core import k_core
 from ncf.errors import InputError
 from ncf.files.reading import Columns, Reading
 
@@ -129,13 +130,32 @@ class Split:
     """Training interactions and held-out items, in indices of the same users and items.
 
     `validation` are the items for the choice of the epoch, if the data brings its own; they are not in `train`. `look`
-    says in a few lines what was read (ncf/data/look.py).
+    says in a few lines what was read (ncf/data/look.py). `later` are the held-out interactions with their weights, if
+    they are known; they may be of users and items that `train` does not have, and have ids of their own then.
     """
 
     train: Interactions
     held_out: HeldOut
     validation: HeldOut | None = None
     look: tuple[str, ...] = ()
+    later: Interactions | None = None
+
+    def fitted(self) -> Interactions:
+        """All interactions that are not held out; those that prepared data keeps for the choice of the epoch, too."""
+        return self._with(self.train, self.validation)
+
+    def whole(self, options: SplitOptions) -> Interactions:
+        """All interactions, the held-out ones too, of users and items with as many as the options ask for."""
+        if self.later is None:
+            return self._with(self.fitted(), self.held_out)
+        found = joined(self.fitted(), self.later, options.reading.sum_repeats)
+        return k_core(found, *options.minima)
+
+    def _with(self, these: Interactions, others: HeldOut | None) -> Interactions:
+        if others is None or not len(others):
+            return these
+        pairs = Interactions(these.users, these.items, others.user_index, others.item_index, None, others.timestamp)
+        return joined(these, pairs)
 
     def reindex(self, users: IdIndex, items: IdIndex) -> Split:
         """The same split in the indices of other users and items; rows with unknown ids are left out."""

@@ -65,6 +65,7 @@ class TrainConfig:
     closed_form: float = 0.0
     fold_factors: int = 0
     precision: str = "auto"
+    refit: bool = False
     seed: int = 0
     split: SplitOptions = field(default_factory=SplitOptions)
 
@@ -158,8 +159,7 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Every setting by its name, with those of the split; `split_seed` only if it differs from `seed`.
 
-        So that checkpoints of before go on, settings of the split that came later are there only if they are not the
-        default.
+        So that checkpoints of before go on, settings that came later are there only if they are not the default.
         """
         values = asdict(self)
         split = values.pop("split")
@@ -168,6 +168,8 @@ class TrainConfig:
             if split[name] == usual:
                 del split[name]
         split["reading"] = self.split.reading.to_dict()
+        if not self.refit:
+            del values["refit"]
         return {**values, **split} | ({} if split_seed == self.seed else {"split_seed": split_seed})
 
     @classmethod

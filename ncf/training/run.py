@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -66,7 +66,8 @@ def train_run(
     Returns None in the processes of a distributed training that do not write. Raises InputError.
     """
     life = life or Life()
-    deadline = time.monotonic() + life.max_seconds
+    # A refit takes about as long as the training until the best epoch, so it gets half of the time.
+    deadline = time.monotonic() + life.max_seconds * (0.5 if config.refit else 1)
     require_one_process(config, world_size())
     with joined_world(device) as world:  # before the data are read, so that an error in one process ends the others
         split = data if isinstance(data, Split) else load_split(data, config.split)
@@ -79,7 +80,9 @@ def train_run(
             raise InputError("this process has other data than the first process; every process needs all of the data")
         if not world.first:
             with suppress(KeyboardInterrupt):  # the first process gets the signal as well, and writes the best epoch
-                recipe.train(plan, device, Watch(world=world))
+                result = recipe.train(plan, device, watch := Watch(world=world))
+                if plan.config.refit:
+                    recipe.refit(plan, split, result, device, watch)
             return None
         with (
             new_run_directory(output, plan.config, life.resume) as own,
@@ -110,6 +113,11 @@ def train_run(
                 world,
             )
             result = recipe.train(plan, device, watch)
+            if plan.config.refit:
+                progress.more([epoch.epoch for epoch in result.chosen])
+                again = progress.on_refit_epoch
+                watch = replace(watch, on_epoch=again, on_restored=again, deadline=math.inf)
+                result = recipe.refit(plan, split, result, device, watch)
             with undisturbed("the run"):
                 finish_run(output, own, split, result)
                 if life.checkpoints is None:

@@ -34,6 +34,11 @@ FILES = {
     "weights.pt": "the model's weights at the best epoch (a PyTorch state_dict)",
 }
 
+# Of a run with --refit, in the folder `refit`: the model that export, recommend and vectors take. It may have more
+# users and items: those that were held out with all of their interactions.
+REFITTED = ("users.parquet", "items.parquet", "interactions.npz", "weights.pt")
+REFIT = "refit"
+
 CHECKPOINTS = "checkpoints"  # beside the files above, unless --checkpoints names another folder
 
 # Exceptions of reading a damaged file of a run, weights.pt included.
@@ -52,7 +57,10 @@ BROKEN = (
 
 @dataclass(frozen=True)
 class Run:
-    """A loaded, finished run: `known` are all interactions of its data, `held_out` a digest of its held-out pairs."""
+    """A loaded, finished run: `known` are all interactions of its data, `held_out` a digest of its held-out pairs.
+
+    A `refitted` one has the model that was fitted to the held-out interactions as well.
+    """
 
     path: Path
     config: TrainConfig
@@ -61,6 +69,7 @@ class Run:
     known: SeenItems
     model: NCF
     held_out: str
+    refitted: bool = False
 
 
 def held_out_name(split: Split) -> str:
@@ -69,8 +78,11 @@ def held_out_name(split: Split) -> str:
     return hashlib.blake2b(key.tobytes(), digest_size=8).hexdigest()
 
 
-def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
-    """Load a finished run. Raises InputError if there is none, or a file is missing or damaged."""
+def load_run(path: Path, device: torch.device | str = "cpu", refitted: bool = False) -> Run:
+    """Load a finished run; with `refitted` the model to serve, which is the refitted one if the run has it.
+
+    Raises InputError if there is no run, or a file is missing or damaged.
+    """
     if not path.is_dir():
         raise InputError(f"{path} is no run directory; `ncf train --output {path}` makes one")
     missing = [name for name in FILES if not (path / name).exists()]
@@ -78,20 +90,23 @@ def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
         raise InputError(f"{path} is no finished run: {', '.join(missing)} is missing; train again")
     try:
         config = TrainConfig.from_dict(json.loads((path / "config.json").read_text()))
-        users = IdIndex(pl.read_parquet(path / "users.parquet")["user_id"])
-        items = IdIndex(pl.read_parquet(path / "items.parquet")["item_id"])
-        with (path / "interactions.npz").open("rb") as file, np.load(file, allow_pickle=False) as known:
+        result = json.loads((path / "result.json").read_text())
+        refitted = refitted and result.get("refit") is not None
+        folder = path / REFIT if refitted else path
+        users = IdIndex(pl.read_parquet(folder / "users.parquet")["user_id"])
+        items = IdIndex(pl.read_parquet(folder / "items.parquet")["item_id"])
+        with (folder / "interactions.npz").open("rb") as file, np.load(file, allow_pickle=False) as known:
             indptr, item_index = (torch.from_numpy(known[name]).long() for name in ("indptr", "item_index"))
         if len(indptr) != len(users) + 1 or int(indptr[-1]) != len(item_index):
             raise ValueError("interactions.npz does not fit users.parquet")
         seen = SeenItems.of_csr(indptr, item_index, len(items))
         model = build_model(config.model, len(users), len(items), config.result_factors, config.num_layers)
-        held_out = str(json.loads((path / "result.json").read_text())["held_out"])
-        model.load_state_dict(torch.load(path / "weights.pt", map_location="cpu", weights_only=True))
+        model.load_state_dict(torch.load(folder / "weights.pt", map_location="cpu", weights_only=True))
+        held_out = str(result["held_out"])
     except (*BROKEN, pl.exceptions.PolarsError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} cannot be loaded: {reason}; train again") from error
-    return Run(path, config, users, items, seen, model.to(device).eval(), held_out)
+    return Run(path, config, users, items, seen, model.to(device).eval(), held_out, refitted)
 
 
 def pairs_of(name: str, held_out: HeldOut) -> dict[str, IntArray]:
