@@ -58,6 +58,9 @@ PATH = click.Path(path_type=Path)
     "--validation", type=int, help="Items of each user that choose the best epoch; 0: keep the last. [default: 1]"
 )
 @click.option(
+    "--init", type=PATH, help="An earlier run: start with its parameters, for fewer epochs. New ids get rows, too."
+)
+@click.option(
     "--refit/--no-refit", default=None,
     help="Then fit everything, held-out items too, for the model that is exported. [default: --no-refit]",
 )  # fmt: skip
@@ -77,6 +80,7 @@ def train(
     device: str,
     max_time: str | None,
     resume: bool,
+    init: Path | None,
     checkpoints: Path | None,
     tensorboard: Path | None,
     **overrides: Any,
@@ -110,8 +114,9 @@ def train(
     columns, reading = take_reading(overrides)
     config = configure(preset, {**overrides, "columns": columns, "reading": reading})
     life = Life(
-        resume, checkpoints, seconds(max_time) if max_time else math.inf, tensorboard, say=partial(click.echo, err=True)
-    )
+        resume, checkpoints, seconds(max_time) if max_time else math.inf, tensorboard,
+        say=partial(click.echo, err=True), init=init,
+    )  # fmt: skip
     result = train_run(data, output, config, choose_device(device), life)
     if result is None:
         return

@@ -50,11 +50,15 @@ class SplitOptions:
             value = getattr(self, name)
             if not low <= value <= high:
                 bound = f"least {low}" if value < low else f"most {high}"
-                raise InputError(f"{'split_seed' if name == 'seed' else name} is {value}; it must be at {bound}")
+                shown = "split_seed" if name == "seed" else name
+                raise InputError(f"{shown} is {value}; it must be at {bound}", field=shown)
         if self.split not in SPLITS:
-            raise InputError(f"split is '{self.split}'; choose {', '.join(SPLITS)}")
+            raise InputError(f"split is '{self.split}'; choose {', '.join(SPLITS)}", field="split")
         if self.test_share is not None and not 0 < self.test_share < 1:
-            raise InputError(f"test_share is {self.test_share}; it must be above 0 and below 1, such as {TEST_SHARE}")
+            raise InputError(
+                f"test_share is {self.test_share}; it must be above 0 and below 1, such as {TEST_SHARE}",
+                field="test_share",
+            )
         self._check_together()
 
     def _check_together(self) -> None:
@@ -64,13 +68,14 @@ class SplitOptions:
             for name, value, usual in others:
                 if value != usual:
                     raise InputError(f"test is {self.test}, which holds the held-out items, so {name} cannot be "
-                                     f"{value}; leave one of them out")  # fmt: skip
+                                     f"{value}; leave one of them out", field="test")  # fmt: skip
         if self.split == SPLITS[0] and self.test_share is not None:
             raise InputError(f"test_share is {self.test_share}, and split is {self.split}, which holds out held_out "
-                             "items of each user; give split ratio or time, or leave test_share out")  # fmt: skip
+                             "items of each user; give split ratio or time, or leave test_share out",
+                             field="test_share")  # fmt: skip
         if self.split != SPLITS[0] and self.held_out != 1:
             raise InputError(f"held_out is {self.held_out}, and split is {self.split}, which holds out a share; give "
-                             f"test_share, or split {SPLITS[0]}")  # fmt: skip
+                             f"test_share, or split {SPLITS[0]}", field="held_out")  # fmt: skip
 
     @property
     def minima(self) -> tuple[int, int]:

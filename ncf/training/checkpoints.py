@@ -111,8 +111,9 @@ class Checkpoints:
                 return
 
     def _check(self, path: Path, state: dict[str, Any]) -> None:
-        for what, mine in self.identity.items():
-            if (its := state["identity"].get(what)) != mine:
+        for what in self.identity | state["identity"]:
+            its, mine = (names.get(what, "none") for names in (state["identity"], self.identity))
+            if its != mine:
                 raise InputError(
                     f"{path} belongs to a run with {what} {its}, this run has {mine}; "
                     "give the options of that run, or another folder for the checkpoints"

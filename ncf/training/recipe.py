@@ -34,6 +34,7 @@ from ncf.training.loop import (
     start_model,
     train_stage,
 )
+from ncf.training.run_directory import Run, require_start, warm
 from ncf.training.undisturbed import undisturbed
 
 PRETRAINED_SHARE = 0.5  # of each branch in the prediction (paper, section 3.4.1)
@@ -46,8 +47,8 @@ CLOSED_FORM_ITEMS = 20_000  # EDLAE inverts a matrix of items × items
 class Plan:
     """A training before it starts: the data, the candidates for the choice of the epoch, all settings, and the reason.
 
-    `asked` is the configuration of the user, in which settings may be open. `until` makes it a refit: the last epoch of
-    each stage that is trained again.
+    `asked` is the configuration of the user, in which settings may be open. `earlier` is the run whose parameters the
+    model starts with. `until` makes it a refit: the last epoch of each stage that is trained again.
     """
 
     fit: Interactions
@@ -55,25 +56,34 @@ class Plan:
     config: TrainConfig
     reason: str
     asked: TrainConfig
+    earlier: Run | None = None
     until: Mapping[str, int] | None = None
 
     def stage(
         self, config: TrainConfig, device: torch.device, watch: Watch, name: str = "", start: NCF | None = None
     ) -> TrainResult:
         """Train one of the models of this plan."""
+        if start is None and self.earlier is not None:
+            cold = start_model(self.fit, config, torch.device("cpu"))
+            start = warm(cold, self.fit, config, self.earlier).to(device)
         if self.until is None:
             return train_stage(self.fit, self.candidates, config, device, watch, name, start)
         refit = f"{REFIT}, {name}" if name else REFIT
         return train_stage(self.fit, None, config, device, watch, refit, start, self.until[name])
 
 
-def plan(split: Split, config: TrainConfig, device: torch.device, processes: int = 1) -> Plan:
+def plan(
+    split: Split, config: TrainConfig, device: torch.device, processes: int = 1, earlier: Run | None = None
+) -> Plan:
     """Cut the items for the choice of the epoch, and decide open settings. Raises InputError if that is impossible."""
+    if earlier is not None:
+        require_start(earlier, split, config)
     fit, candidates = hold_out(split, config, device)
     negatives, reason = choose_negatives(config, fit.num_users, fit.num_items, len(fit), processes)
     if len(fit) < processes:
         raise InputError(f"{processes} processes are more than the {len(fit)} interactions to train on; start fewer")
-    return Plan(fit, candidates, config.resolved(negatives), reason, config)
+    resolved = config.resolved(negatives, warm=earlier is not None)
+    return Plan(fit, candidates, resolved, reason, config, earlier)
 
 
 def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[Interactions, Candidates | None]:
@@ -122,7 +132,7 @@ def some_of(held_out: HeldOut, seed: int) -> HeldOut:
 def train(plan: Plan, device: torch.device, watch: Watch | None = None) -> TrainResult:
     """Train by a plan. `train_stage` describes how a training ends early and continues."""
     watch = watch or Watch()
-    if plan.config.pretrain:
+    if plan.config.pretrain and plan.earlier is None:
         return train_from_branches(plan, device, watch)
     if plan.config.is_folded:
         return train_folded(plan, device, watch)
@@ -260,7 +270,8 @@ def folded(plan: Plan, members: list[NCF], device: torch.device, watch: Watch) -
 
 def stage_epochs(plan: Plan) -> list[int]:
     """The most epochs of each model that a plan trains, in their order."""
-    configs = member_configs(plan) if plan.config.is_folded else [plan.config] * (3 if plan.config.pretrain else 1)
+    stages = 3 if plan.config.pretrain and plan.earlier is None else 1
+    configs = member_configs(plan) if plan.config.is_folded else [plan.config] * stages
     return [each.epochs for each in configs if each.epochs is not None]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,7 +21,10 @@ from ncf.data.splits import HeldOut, Split
 from ncf.errors import InputError
 from ncf.models.neural import NCF, build_model
 from ncf.models.seen import SeenItems
+from ncf.models.warm_start import warm_start
 from ncf.training.config import TrainConfig
+
+log = logging.getLogger(__name__)
 
 FILES = {
     "config.json": "the configuration with seed and column names, the data, and what was read of them (look)",
@@ -138,6 +143,60 @@ def own_split(run: Run) -> Split:
     aside = [each.user_index * len(run.items) + each.item_index for each in (test, validation) if each is not None]
     kept = ~np.isin(pair, np.concatenate(aside))
     return Split(Interactions(run.users, run.items, user[kept], item[kept]), test, validation)
+
+
+def require_start(earlier: Run, split: Split, config: TrainConfig) -> None:
+    """Warns if the earlier run was trained on what is held out now. Raises InputError if no model can start from it."""
+    if config.is_folded:
+        raise InputError(
+            "init goes on with one model; members, closed_form and fold_factors fold several, which a run does not "
+            "keep: leave init out",
+            field="init",
+        )
+    sizes: list[tuple[str, object, object]] = [("model", earlier.config.model, config.model)]
+    sizes.append(("num_factors", earlier.config.result_factors, config.num_factors))
+    if config.model != "gmf":
+        sizes.append(("num_layers", earlier.config.num_layers, config.num_layers))
+    for name, theirs, mine in sizes:
+        if theirs != mine:
+            raise InputError(
+                f"init is {earlier.path}, a run with {name} {theirs}, and here {name} is {mine}; give {name} {theirs}, "
+                "or leave init out",
+                field="init",
+            )
+    places = []
+    for what, own, others in (
+        ("user", split.train.users, earlier.users), ("item", split.train.items, earlier.items),
+    ):  # fmt: skip
+        theirs, mine = ("whole numbers" if ids.ids.dtype == pl.Int64 else "text" for ids in (others, own))
+        if theirs != mine:
+            problem = f"whose {what} ids are {theirs}, and those of the data are {mine}"
+        elif ((place := others.encode(own.ids)) < 0).all():
+            problem = f"and none of its {what}s is in the data"
+        else:
+            places.append(place)
+            continue
+        raise InputError(
+            f"init is {earlier.path}, {problem}; give data with the ids of that run, or leave init out", field="init"
+        )
+    with suppress(InputError):  # a run of before does not say what it was trained on
+        trained, held = own_split(earlier).train, split.held_out.reindex(*places)
+        keys = [each.user_index * len(earlier.items) + each.item_index for each in (held, trained)]
+        if again := int(np.isin(keys[0], keys[1]).sum()):
+            log.warning(
+                "%s was trained on %s of the %s interactions that are held out now: the figures will be too high",
+                *(earlier.path, f"{again:,}", f"{len(split.held_out):,}"),
+            )
+
+
+def warm(model: NCF, fit: Interactions, config: TrainConfig, earlier: Run) -> NCF:
+    """Give a new model on the CPU the parameters of an earlier run; returns it."""
+    user_of, item_of = (
+        torch.from_numpy(others.encode(own.ids))
+        for own, others in ((fit.users, earlier.users), (fit.items, earlier.items))
+    )
+    seen = SeenItems.of_interactions(fit)
+    return warm_start(model, earlier.model, earlier.known, seen, user_of, item_of, config.negatives == "exact")
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:

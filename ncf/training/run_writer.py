@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -82,15 +82,16 @@ def _require_same(path: Path, there: TrainConfig, config: TrainConfig) -> None:
             )
 
 
-def begin_run(
-    path: Path, own: OwnFiles, config: TrainConfig, data: Sequence[str], look: Sequence[str], device: torch.device
-) -> None:  # fmt: skip
-    """Write the files that precede the first epoch. A resumed run appends the lines of its restored epochs again."""
+def begin_run(path: Path, own: OwnFiles, config: TrainConfig, about: dict[str, Any], device: torch.device) -> None:
+    """Write the files that precede the first epoch; `about` are the data and the like.
+
+    A resumed run appends the lines of its restored epochs again.
+    """
     for name in ("config.json", "versions.json"):
         own.claim(path / name)
     if not own.claim(path / "metrics.jsonl"):
         (path / "metrics.jsonl").write_text("")
-    _write_json(path / "config.json", {**config.to_dict(), "data": data, "look": look})
+    _write_json(path / "config.json", {**config.to_dict(), **about})
     _write_json(
         path / "versions.json",
         {
@@ -194,7 +195,7 @@ def _readme(path: Path, num_users: int, num_items: int, result: TrainResult) -> 
         f"{num_users} users, {num_items} items; {result.config.model}, {result.origin}, {quality}.",
         "",
         *(f"- `{name}`: {what}" for name, what in FILES.items()),
-        *([] if result.refit is None else [f"- `{REFIT}/`: the model that was fitted to held-out interactions as well"]),
+        *([] if result.refit is None else [f"- `{REFIT}/`: the model fitted to held-out interactions as well"]),
         "",
         f"    ncf evaluate --run {path} --data PATH",
         f"    ncf export --run {path} --repository model_repository --name {path.name}",
