@@ -63,13 +63,14 @@ class Recommender:
     def fit(
         self, data: Any, *, user: str | None = None, item: str | None = None, weight: str | None = None,
         timestamp: str | None = None, event: str | None = None, items: Any = None, progress: bool = False,
-        **reading: Any,
+        init: str | Path | Recommender | None = None, **reading: Any,
     ) -> Recommender:  # fmt: skip
         """Train on a frame, a path, several paths or a `Split`; returns this object.
 
         `user`, `item`, `weight`, `timestamp` and `event` name columns that have other names than usual; `reading` are
         the fields of `Reading`, such as min_weight. `items` is a frame or file with a row for each item, whose columns
-        `where` asks for. `progress` shows what was read, and a bar. Raises InputError.
+        `where` asks for. `progress` shows what was read, and a bar. With `init`, an earlier run or recommender of the
+        same model and size, training starts with its parameters and takes fewer epochs. Raises InputError.
         """
         from ncf.training.run import Life, choose_device, train_run
 
@@ -80,7 +81,8 @@ class Recommender:
         weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
         folder = Path(scratch) / "run"
         config = replace(self.config, split=options)
-        train_run(split, folder, config, choose_device(self.device), Life(quiet=not progress))
+        earlier = init._run.path if isinstance(init, Recommender) else Path(init) if init is not None else None
+        train_run(split, folder, config, choose_device(self.device), Life(quiet=not progress, init=earlier))
         self._take(folder, items)
         return self
 

@@ -94,7 +94,9 @@ def train(
     One item of each user is held out for `ncf evaluate` (the latest, or a random item without timestamps), and one more
     to choose the best epoch. --split time cuts at one time instead, ratio holds out a share of each user's items, and
     --test takes the held-out items from a file (docs/training.md, Protocols). Ctrl-C stops the training and keeps the
-    best epoch so far. With --resume a run that was killed continues, and its result is the same as without the
+    best epoch so far. With --refit everything is fitted again for as many epochs as were best, and `ncf export`, `ncf
+    recommend` and `ncf vectors` take that model, while `ncf evaluate` measures the one that never saw the held-out
+    items. With --resume a run that was killed continues, and its result is the same as without the
     interruption.
 
     \b
@@ -105,6 +107,7 @@ def train(
       ncf train --data ratings.csv --output runs/time --split time --test-share .1
       ncf train --data ml-1m/ --output runs/ml-1m --preset ml-1m-best
       ncf train --data ratings.csv --output runs/first --resume
+      ncf train --data today.csv --output runs/today --init runs/yesterday --refit
       torchrun --nproc-per-node 2 -m ncf train --data ratings.csv --output runs/two --negatives 4
     """
     from ncf.training.presets import configure

@@ -88,7 +88,7 @@ def load_run(path: Path, device: torch.device | str = "cpu", refitted: bool = Fa
 
     Raises InputError if there is no run, or a file is missing or damaged.
     """
-    if not path.is_dir():
+    if not (path / "config.json").exists():
         raise InputError(f"{path} is no run directory; `ncf train --output {path}` makes one")
     missing = [name for name in FILES if not (path / name).exists()]
     if missing:
