@@ -78,8 +78,7 @@ def train_run(
             for line in split.look:
                 life.say(line)
         plan = recipe.plan(split, config, device, world.size, earlier)
-        init = {"init": str(life.init)} if life.init else {}
-        identity = identity_of(plan.config, plan.fit) | init
+        identity = identity_of(plan.config, plan.fit, earlier.model if earlier else None)
         if world.share(identity["data"]) != identity["data"]:
             raise InputError("this process has other data than the first process; every process needs all of the data")
         if not world.first:
@@ -95,7 +94,8 @@ def train_run(
         ):
             checkpoints = Checkpoints(life.checkpoints or output / CHECKPOINTS, identity, life.resume, own)
             checkpoints.require_own()
-            begin_run(output, own, plan.config, {"data": _names(data), "look": split.look, **init}, device)
+            about = {"data": _names(data), "look": split.look} | ({"init": str(life.init)} if life.init else {})
+            begin_run(output, own, plan.config, about, device)
 
             def on_restored(epoch: Epoch) -> None:
                 append_metrics(output, epoch.to_dict())

@@ -167,7 +167,7 @@ def test_channels_that_nothing_reads_are_named(job: Job, scratch: Path, caplog: 
     job.put("train", "a.csv", table(ROWS))
     job.put("validation", "b.csv", table(ROWS))
     gathered(job, scratch)
-    assert "unknown channels that are not read: validation; the names are train, training, test, items" in caplog.text
+    assert "unknown channels that are not read: validation; the names are train, training, test, items, model" in caplog.text
 
 
 PIPE = {"TrainingInputMode": "Pipe"}
