@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
 
 from ncf.data.interactions import Interactions
 from ncf.data.protocols import hold_out as hold_out_again
-from ncf.data.protocols import trained_only
+from ncf.data.protocols import some_of, trained_only
 from ncf.data.splits import HeldOut, Split
 from ncf.errors import InputError
 from ncf.evaluation.ranking import Candidates, evaluate_sampled
@@ -33,13 +32,12 @@ from ncf.training.loop import (
     Watch,
     start_model,
     train_stage,
-)
+)  # fmt: skip
 from ncf.training.run_directory import Run, require_start, warm
 from ncf.training.undisturbed import undisturbed
 
 PRETRAINED_SHARE = 0.5  # of each branch in the prediction (paper, section 3.4.1)
 REFIT = "refit"  # the stages of a refit begin with it
-CHOICE_ROWS = 50_000  # most held-out items that an epoch is measured on
 CLOSED_FORM_ITEMS = 20_000  # EDLAE inverts a matrix of items × items
 
 
@@ -119,14 +117,6 @@ def cut(split: Split, config: TrainConfig) -> tuple[Interactions, HeldOut | None
         return split.train, split.validation
     again = hold_out_again(split.train, replace(config.split, test=None, held_out=config.validation))
     return again.train, again.held_out
-
-
-def some_of(held_out: HeldOut, seed: int) -> HeldOut:
-    """At most CHOICE_ROWS random held-out items, the same for a seed: so many measure an epoch to ±.002."""
-    if len(held_out) <= CHOICE_ROWS:
-        return held_out
-    rows = np.sort(np.random.default_rng(seed).choice(len(held_out), CHOICE_ROWS, replace=False))
-    return HeldOut(held_out.user_index[rows], held_out.item_index[rows])
 
 
 def train(plan: Plan, device: torch.device, watch: Watch | None = None) -> TrainResult:

@@ -103,6 +103,14 @@ def test_a_folder_with_its_own_split_is_whole_again(tmp_path: Path) -> None:
     assert whole.weight[-1] == pytest.approx(split.train.weight.mean())
 
 
+def test_a_folder_of_lightgcn_is_whole_again(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("0 0 1\n1 2 1\n")
+    (tmp_path / "test.txt").write_text("0 3 2\n1 0\n")
+    whole = load_split(tmp_path).whole(SplitOptions())
+    assert {row[:2] for row in rows_of(whole)} == {(0, 0), (0, 1), (1, 2), (1, 1), (0, 3), (0, 2), (1, 0)}
+    assert whole.weight is None
+
+
 @pytest.mark.parametrize("negatives", ["2", "exact"])
 def test_what_is_served_is_fitted_to_everything_for_as_long(tmp_path: Path, food_csv: Path, negatives: str) -> None:
     """And what is evaluated is the model without a refit."""
