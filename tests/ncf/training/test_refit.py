@@ -20,6 +20,7 @@ from ncf.data.interactions import Interactions
 from ncf.data.load import load_split
 from ncf.data.prepare import prepare
 from ncf.data.splits import SplitOptions
+from ncf.errors import InputError
 from ncf.models.neural import NCF
 from ncf.training import recipe
 from ncf.training.config import TrainConfig
@@ -194,8 +195,10 @@ def test_only_members_that_are_in_the_model_are_refitted(food_csv: Path) -> None
     assert again.refit is not None
 
 
-def test_an_interrupt_leaves_the_model_of_the_hold_out(food_csv: Path, tmp_path: Path) -> None:
-    def interrupt(epoch: Epoch) -> None:
+def test_an_interrupt_leaves_the_model_of_the_hold_out(
+    food_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     split = load_split(food_csv)
@@ -205,6 +208,26 @@ def test_an_interrupt_leaves_the_model_of_the_hold_out(food_csv: Path, tmp_path:
     assert (again.stopped, again.refit, again.model) == ("interrupted", None, result.model)
     early = recipe.train(plan, CPU, Watch(on_epoch=interrupt))
     assert recipe.refit(plan, split, early, CPU, Watch()) is early
+    monkeypatch.setattr("ncf.training.progress.TrainingProgress.on_refit_epoch", interrupt)
+    train_run(food_csv, tmp_path / "run", CONFIG, CPU)
+    written = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (written["stopped"], written["refit"]) == ("interrupted", None)
+    assert not load_run(tmp_path / "run", refitted=True).refitted
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_an_error_in_the_refit_loses_nothing(food_csv: Path) -> None:
+    """With the held-out interactions the catalogue may be too large for EDLAE."""
+
+    def fail(epoch: Epoch) -> None:
+        raise InputError("too many items")
+
+    said: list[str] = []
+    split = load_split(food_csv)
+    plan = recipe.plan(split, CONFIG, CPU)
+    result = recipe.train(plan, CPU)
+    assert recipe.refit(plan, split, result, CPU, Watch(on_epoch=fail, say=said.append)) is result
+    assert said[-1] == "the model is not refitted: too many items"
 
 
 def test_a_time_limit_leaves_room_for_the_refit(food_csv: Path, tmp_path: Path) -> None:
