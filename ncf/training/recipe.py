@@ -32,7 +32,7 @@ from ncf.training.loop import (
     Watch,
     start_model,
     train_stage,
-)  # fmt: skip
+)
 from ncf.training.run_directory import Run, require_start, warm
 from ncf.training.undisturbed import undisturbed
 
