@@ -10,11 +10,13 @@ SHOWN = 60
 class InputError(Exception):
     """An input of the user is wrong; the message names the value and the remedy, and the command exits with 2.
 
-    `remedy` are fields of `Columns` and `Reading` with which the data can perhaps be read; `ncf inspect` tries them.
+    `field` is the setting that is wrong, by its name in Python; the command shows its option. `remedy` are fields of
+    `Columns` and `Reading` with which the data can perhaps be read; `ncf inspect` tries them.
     """
 
-    def __init__(self, message: str, **remedy: Any) -> None:
+    def __init__(self, message: str, *, field: str = "", **remedy: Any) -> None:
         super().__init__(message)
+        self.field = field
         self.remedy = remedy
 
 

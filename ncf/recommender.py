@@ -38,8 +38,8 @@ class Recommender:
 
     The settings are those of `ncf train` (docs/training.md), by keyword, over those of a preset; `split`, `held_out`,
     `test_share`, `test` (a path), `split_seed` (by default `seed`), `min_user_interactions` and `min_item_interactions`
-    say how data are split. Raises InputError for a setting
-    that cannot be.
+    say how data are split. With `refit` everything is fitted again, held-out items too, to recommend with; `evaluate`
+    measures the model before. Raises InputError for a setting that cannot be.
 
         model = Recommender(num_factors=64).fit(frame, user="customer", item="sku", timestamp="at")
         model.recommend("u17", k=10)
@@ -63,13 +63,14 @@ class Recommender:
     def fit(
         self, data: Any, *, user: str | None = None, item: str | None = None, weight: str | None = None,
         timestamp: str | None = None, event: str | None = None, items: Any = None, progress: bool = False,
-        **reading: Any,
+        init: str | Path | Recommender | None = None, **reading: Any,
     ) -> Recommender:  # fmt: skip
         """Train on a frame, a path, several paths or a `Split`; returns this object.
 
         `user`, `item`, `weight`, `timestamp` and `event` name columns that have other names than usual; `reading` are
         the fields of `Reading`, such as min_weight. `items` is a frame or file with a row for each item, whose columns
-        `where` asks for. `progress` shows what was read, and a bar. Raises InputError.
+        `where` asks for. `progress` shows what was read, and a bar. With `init`, an earlier run or recommender of the
+        same model and size, training starts with its parameters and takes fewer epochs. Raises InputError.
         """
         from ncf.training.run import Life, choose_device, train_run
 
@@ -80,7 +81,8 @@ class Recommender:
         weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
         folder = Path(scratch) / "run"
         config = replace(self.config, split=options)
-        train_run(split, folder, config, choose_device(self.device), Life(quiet=not progress))
+        earlier = init._run.path if isinstance(init, Recommender) else Path(init) if init is not None else None
+        train_run(split, folder, config, choose_device(self.device), Life(quiet=not progress, init=earlier))
         self._take(folder, items)
         return self
 
@@ -167,13 +169,13 @@ class Recommender:
         `negatives_among` popular draws the 99 negatives in proportion to their popularity. Raises InputError.
         """
         from ncf.training.run import compare_run
-        from ncf.training.run_directory import own_split
+        from ncf.training.run_directory import load_run, own_split
 
+        run = load_run(self._run.path) if self._run.refitted else self._run  # which never saw what it held out
         if data is None:
-            split = own_split(self._run)
-        else:
-            split = data if isinstance(data, Split) else _split(data, self.config.split)
-        return compare_run(self._run, split, negatives_among=negatives_among)
+            data = own_split(run)
+        split = data if isinstance(data, Split) else _split(data, self.config.split)
+        return compare_run(run, split, negatives_among=negatives_among)
 
     def export(
         self, repository: str | Path, name: str, *, version: int | None = None, k: int = DEFAULT_K, items: Any = None
@@ -209,7 +211,7 @@ class Recommender:
     def _take(self, path: Path, items: Any) -> None:
         from ncf.training.run_directory import load_run
 
-        self._fitted = load_run(path)
+        self._fitted = load_run(path, refitted=True)
         self.config = self._fitted.config
         self._made_ranker = None
         self._columns = [] if items is None else self._read_items(items)

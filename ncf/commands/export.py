@@ -74,13 +74,15 @@ def export(
             f"--item-column is '{item_column}', a column of --items, which is not given; give both or none"
         )
     settings = read_serving(serving) if serving else None
-    run = load_run(run_directory)
+    run = load_run(run_directory, refitted=True)
     columns = read_items(items_file, run.items, item_column or "item_id") if items_file else []
     exported = export_run(run, repository, name, version, k, device, columns, settings, with_topk)
     click.echo(
         f"wrote {exported.listed}, version {exported.version}, K = {exported.k}"
         + (f", items with {', '.join(column.name for column in columns)}" if columns else "")
     )
+    if not run.refitted:
+        click.echo("the model has not learned what its training held out; with `ncf train --refit` it has", err=True)
 
 
 @click.command(short_help="Go back to an older version of a recommender.")

@@ -48,6 +48,14 @@ def _prepare(level: int) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=level)
 
 
+def _as_option(error: InputError) -> str:
+    """The message, with the option in place of the setting's name in Python."""
+    if not error.field:
+        return str(error)
+    name = rf"(?<![\w./-]){re.escape(error.field)}(?![\w./-])"
+    return re.sub(name, f"--{error.field.replace('_', '-')}", str(error))
+
+
 def train_verb() -> None:
     """The `train` verb: SageMaker's training contract under SAGEMAKER_BASE_DIR; arguments are hyper-parameters."""
     # At SIGTERM, as at Ctrl-C, the best epoch so far is kept. Without a handler the kernel would not deliver the signal
@@ -68,7 +76,7 @@ def main() -> None:
     try:
         cli()
     except InputError as error:
-        click.echo(f"ncf: {error}", err=True)
+        click.echo(f"ncf: {_as_option(error)}", err=True)
         sys.exit(2)
     except LostProcessError as error:
         click.echo(f"ncf: {error}", err=True)

@@ -48,7 +48,7 @@ def recommend(
 
     if k < 1:
         raise InputError(f"k is {k}; it must be at least 1")
-    run = load_run(run_directory)
+    run = load_run(run_directory, refitted=True)
     names = run.config.split.columns
     columns = read_items(items, run.items, names.item_name) if items else []
     wanted = None

@@ -57,6 +57,13 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--validation", type=int, help="Items of each user that choose the best epoch; 0: keep the last. [default: 1]"
 )
+@click.option(
+    "--init", type=PATH, help="An earlier run: start with its parameters, for fewer epochs. New ids get rows, too."
+)
+@click.option(
+    "--refit/--no-refit", default=None,
+    help="Then fit everything, held-out items too, for the model that is exported. [default: --no-refit]",
+)  # fmt: skip
 @split_options
 @click.option("--min-user-interactions", type=int, help="Leave out users with fewer. [default: 1]")
 @click.option("--min-item-interactions", type=int, help="Leave out items with fewer. [default: 1]")
@@ -73,6 +80,7 @@ def train(
     device: str,
     max_time: str | None,
     resume: bool,
+    init: Path | None,
     checkpoints: Path | None,
     tensorboard: Path | None,
     **overrides: Any,
@@ -86,7 +94,9 @@ def train(
     One item of each user is held out for `ncf evaluate` (the latest, or a random item without timestamps), and one more
     to choose the best epoch. --split time cuts at one time instead, ratio holds out a share of each user's items, and
     --test takes the held-out items from a file (docs/training.md, Protocols). Ctrl-C stops the training and keeps the
-    best epoch so far. With --resume a run that was killed continues, and its result is the same as without the
+    best epoch so far. With --refit everything is fitted again for as many epochs as were best, and `ncf export`, `ncf
+    recommend` and `ncf vectors` take that model, while `ncf evaluate` measures the one that never saw the held-out
+    items. With --resume a run that was killed continues, and its result is the same as without the
     interruption.
 
     \b
@@ -97,6 +107,7 @@ def train(
       ncf train --data ratings.csv --output runs/time --split time --test-share .1
       ncf train --data ml-1m/ --output runs/ml-1m --preset ml-1m-best
       ncf train --data ratings.csv --output runs/first --resume
+      ncf train --data today.csv --output runs/today --init runs/yesterday --refit
       torchrun --nproc-per-node 2 -m ncf train --data ratings.csv --output runs/two --negatives 4
     """
     from ncf.training.presets import configure
@@ -106,8 +117,9 @@ def train(
     columns, reading = take_reading(overrides)
     config = configure(preset, {**overrides, "columns": columns, "reading": reading})
     life = Life(
-        resume, checkpoints, seconds(max_time) if max_time else math.inf, tensorboard, say=partial(click.echo, err=True)
-    )
+        resume, checkpoints, seconds(max_time) if max_time else math.inf, tensorboard,
+        say=partial(click.echo, err=True), init=init,
+    )  # fmt: skip
     result = train_run(data, output, config, choose_device(device), life)
     if result is None:
         return

@@ -21,7 +21,8 @@ PATH = click.Path(path_type=Path)
 # A search is for one model, trained in one stage.
 OF_SEVERAL = ("pretrain", "members", "among_all_members", "softmax_members", "closed_form", "fold_factors")
 OF_THE_SPLIT = tuple(each.name for each in fields(SplitOptions))
-SETTINGS = {*(each.name for each in fields(TrainConfig)), *OF_THE_SPLIT} - {*OF_SEVERAL, "split", "columns", "reading"}
+NOT_OF_A_TRIAL = (*OF_SEVERAL, "refit", "split", "columns", "reading")
+SETTINGS = {*(each.name for each in fields(TrainConfig)), *OF_THE_SPLIT} - set(NOT_OF_A_TRIAL)
 # The options of `ncf train` that a trial has, too.
 SAME = [option for option in train.params if option.name in {"data", "preset", "device", *SETTINGS}]
 

@@ -29,5 +29,5 @@ def vectors(run_directory: Path, output: Path) -> None:
 
     if output.exists():
         raise InputError(f"{output} exists already; choose another --output, or delete it")
-    num_users, num_items, size = write_vectors(load_run(run_directory), output)
+    num_users, num_items, size = write_vectors(load_run(run_directory, refitted=True), output)
     click.echo(f"wrote {output}: {num_users:,} users and {num_items:,} items, vectors of {size} numbers")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ncf.data.interactions import IdIndex, count_indices, from_table, require_two
+from ncf.data.interactions import IdIndex, alike, count_indices, from_table, require_two
 from ncf.data.lines import read_lines, require, require_ids
 from ncf.data.splits import HeldOut, Split
 from ncf.errors import InputError
@@ -41,7 +41,7 @@ def read_adjacency_folder(folder: Path) -> Split:
     for path, pairs, what in ((paths[0], train, "interaction"), (paths[1], test, "held-out item")):
         if pairs.is_empty():
             raise InputError(f"{path} holds no {what}; {ROW}")
-    ids = [_alike([train[name], test[name]]) for name in ("user", "item")]
+    ids = [alike([train[name], test[name]]) for name in ("user", "item")]
     train, test = (pl.DataFrame({"user": ids[0][part], "item": ids[1][part]}) for part in (0, 1))
     users, items = (IdIndex.of(pl.concat(both)) for both in ids)
     if nothing := len(pl.concat([of_train, of_test]).unique()) - len(users):
@@ -82,11 +82,5 @@ def _read(path: Path) -> tuple[pl.DataFrame, pl.Series]:
     if again.any():
         where = pl.concat(lines)
         require(~again, where, path, "this user has a line already; put all items of a user into one line")
-    columns = [pl.concat(_alike([pair[side] for pair in pairs])) if pairs else empty for side in (0, 1)]
+    columns = [pl.concat(alike([pair[side] for pair in pairs])) if pairs else empty for side in (0, 1)]
     return pl.DataFrame({"user": columns[0], "item": columns[1]}), named
-
-
-def _alike(parts: list[pl.Series]) -> list[pl.Series]:
-    """Ids in one type: whole numbers if all parts are, else text."""
-    kind = pl.Int64 if all(part.dtype == pl.Int64 for part in parts if len(part)) else pl.String
-    return [part.cast(kind) for part in parts]

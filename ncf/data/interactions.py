@@ -107,6 +107,42 @@ def count_indices(index: IntArray, size: int) -> npt.NDArray[np.int64]:
     return counts
 
 
+def joined(first: Interactions, second: Interactions, sum_repeats: bool = False) -> Interactions:
+    """All interactions of both, of all their users and items; a part without weights has the mean weight of the other.
+
+    Parts with the same ids have no pair in common. Of a pair that two parts with ids of their own share, the later row
+    is kept, or both as one with the sum of their weights.
+    """
+    parts = (first, second)
+    same = first.users is second.users and first.items is second.items
+    users, items = (first.users, first.items) if same else map(_of_both, *((each.users, each.items) for each in parts))
+    found: dict[str, npt.NDArray[Any]] = {}
+    for name, index in (("user", users), ("item", items)):
+        own = [(getattr(each, f"{name}s"), getattr(each, f"{name}_index")) for each in parts]
+        found[name] = np.concatenate([at if same else index.encode(ids.ids)[at] for ids, at in own])
+    if given := [each.weight for each in parts if each.weight is not None]:
+        mean = given[0].mean(dtype=np.float64)
+        weights = [np.full(len(each), mean) if each.weight is None else each.weight for each in parts]
+        found["weight"] = np.concatenate(weights).astype(np.float32)
+    if not any(each.timestamp is None for each in parts):
+        found["time"] = np.concatenate([each.timestamp for each in parts if each.timestamp is not None])
+    if not same:
+        table = pl.DataFrame(found).with_row_index("row")
+        table = latest_of_pairs(table, sum_repeats and "weight" in found)
+        found = {name: table[name].to_numpy(writable=True) for name in found}
+    return Interactions(users, items, found["user"], found["item"], found.get("weight"), found.get("time"))
+
+
+def _of_both(one: IdIndex, other: IdIndex) -> IdIndex:
+    return IdIndex.of(pl.concat(alike([one.ids, other.ids])))
+
+
+def alike(parts: list[pl.Series]) -> list[pl.Series]:
+    """Ids in one type: whole numbers if all parts are, else text."""
+    kind = pl.Int64 if all(part.dtype == pl.Int64 for part in parts if len(part)) else pl.String
+    return [part.cast(kind) for part in parts]
+
+
 def from_table(table: pl.DataFrame, users: IdIndex | None = None, items: IdIndex | None = None) -> Interactions:
     """Interactions from the columns user and item, and weight and timestamp if there are any.
 

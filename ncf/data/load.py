@@ -105,7 +105,8 @@ def _by_time(source: Source, options: SplitOptions) -> Split:
     words = time_words(cut, share, len(held_out), source.unit, name, unknown_words(later), int(again.sum()))
     if not len(held_out):
         raise InputError(f"nothing is held out: {words}; give another test_share, or another split")
-    return _looked_at(Split(train, held_out), source, len(train) + len(held_out), repeated + more, words)
+    split = Split(train, held_out, later=late)
+    return _looked_at(split, source, len(train) + len(held_out), repeated + more, words)
 
 
 def _with_test(source: Source, options: SplitOptions, test: str) -> Split:
@@ -129,7 +130,7 @@ def _with_test(source: Source, options: SplitOptions, test: str) -> Split:
     warn_of_unknown(asked, Path(test).name)
     held_out = asked.take(asked.known)
     words = f"{len(held_out):,} interactions of {Path(test).name}{unknown_words(asked)}"
-    return _looked_at(Split(train, held_out), source, len(train), repeated, words)
+    return _looked_at(Split(train, held_out, later=later), source, len(train), repeated, words)
 
 
 def read_interactions(source: Source) -> tuple[Interactions, int]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ncf.data.interactions import IdIndex, IntArray, Interactions
+from ncf.data.interactions import IdIndex, IntArray, Interactions, joined
+from ncf.data.k_core import k_core
 from ncf.errors import InputError
 from ncf.files.reading import Columns, Reading
 
@@ -49,11 +50,15 @@ class SplitOptions:
             value = getattr(self, name)
             if not low <= value <= high:
                 bound = f"least {low}" if value < low else f"most {high}"
-                raise InputError(f"{'split_seed' if name == 'seed' else name} is {value}; it must be at {bound}")
+                shown = "split_seed" if name == "seed" else name
+                raise InputError(f"{shown} is {value}; it must be at {bound}", field=shown)
         if self.split not in SPLITS:
-            raise InputError(f"split is '{self.split}'; choose {', '.join(SPLITS)}")
+            raise InputError(f"split is '{self.split}'; choose {', '.join(SPLITS)}", field="split")
         if self.test_share is not None and not 0 < self.test_share < 1:
-            raise InputError(f"test_share is {self.test_share}; it must be above 0 and below 1, such as {TEST_SHARE}")
+            raise InputError(
+                f"test_share is {self.test_share}; it must be above 0 and below 1, such as {TEST_SHARE}",
+                field="test_share",
+            )
         self._check_together()
 
     def _check_together(self) -> None:
@@ -63,13 +68,14 @@ class SplitOptions:
             for name, value, usual in others:
                 if value != usual:
                     raise InputError(f"test is {self.test}, which holds the held-out items, so {name} cannot be "
-                                     f"{value}; leave one of them out")  # fmt: skip
+                                     f"{value}; leave one of them out", field="test")  # fmt: skip
         if self.split == SPLITS[0] and self.test_share is not None:
             raise InputError(f"test_share is {self.test_share}, and split is {self.split}, which holds out held_out "
-                             "items of each user; give split ratio or time, or leave test_share out")  # fmt: skip
+                             "items of each user; give split ratio or time, or leave test_share out",
+                             field="test_share")  # fmt: skip
         if self.split != SPLITS[0] and self.held_out != 1:
             raise InputError(f"held_out is {self.held_out}, and split is {self.split}, which holds out a share; give "
-                             f"test_share, or split {SPLITS[0]}")  # fmt: skip
+                             f"test_share, or split {SPLITS[0]}", field="held_out")  # fmt: skip
 
     @property
     def minima(self) -> tuple[int, int]:
@@ -129,13 +135,32 @@ class Split:
     """Training interactions and held-out items, in indices of the same users and items.
 
     `validation` are the items for the choice of the epoch, if the data brings its own; they are not in `train`. `look`
-    says in a few lines what was read (ncf/data/look.py).
+    says in a few lines what was read (ncf/data/look.py). `later` are the held-out interactions with their weights, if
+    they are known; they may be of users and items that `train` does not have, and have ids of their own then.
     """
 
     train: Interactions
     held_out: HeldOut
     validation: HeldOut | None = None
     look: tuple[str, ...] = ()
+    later: Interactions | None = None
+
+    def fitted(self) -> Interactions:
+        """All interactions that are not held out; those that prepared data keeps for the choice of the epoch, too."""
+        return self._with(self.train, self.validation)
+
+    def whole(self, options: SplitOptions) -> Interactions:
+        """All interactions, the held-out ones too, of users and items with as many as the options ask for."""
+        if self.later is None:
+            return self._with(self.fitted(), self.held_out)
+        found = joined(self.fitted(), self.later, options.reading.sum_repeats)
+        return k_core(found, *options.minima)
+
+    def _with(self, these: Interactions, others: HeldOut | None) -> Interactions:
+        if others is None or not len(others):
+            return these
+        pairs = Interactions(these.users, these.items, others.user_index, others.item_index, None, others.timestamp)
+        return joined(these, pairs)
 
     def reindex(self, users: IdIndex, items: IdIndex) -> Split:
         """The same split in the indices of other users and items; rows with unknown ids are left out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,11 @@ SHARDED = "ShardedByS3Key"
 
 @dataclass(frozen=True)
 class JobData:
-    """The files or the folder to train on, and the table of items' metadata, if there is one."""
+    """The files or the folder to train on; the table of items' metadata and the earlier run, if there are any."""
 
     paths: list[Path]
     items: Path | None
+    init: Path | None = None
 
 
 def gather(channels: Mapping[str, Channel], config: TrainConfig, scratch: Path, num_hosts: int = 1) -> JobData:
@@ -46,7 +48,8 @@ def gather(channels: Mapping[str, Channel], config: TrainConfig, scratch: Path, 
     if own is None:
         paths = _paths(train, files, scratch)
         paths = _held_out(paths, _paths(test, test_files, scratch), config, scratch) if test else paths
-    return JobData([own] if own else paths, _items(channels.get("items"), scratch))
+    items, init = _items(channels.get("items"), scratch), _init(channels.get("model"), scratch)
+    return JobData([own] if own else paths, items, init)
 
 
 def _own_split(
@@ -117,3 +120,24 @@ def _items(channel: Channel | None, scratch: Path) -> Path | None:
             f"channel '{channel.name}' holds {len(tables)} tables; keep one table, with one row for each item"
         )
     return tables[0]
+
+
+def _init(channel: Channel | None, scratch: Path) -> Path | None:
+    """The run directory of an earlier job: in the channel itself, or in its output.tar.gz, which is unpacked."""
+    if channel is None:
+        return None
+    remedy = "give it the output.tar.gz of an earlier job, in mode File or FastFile, or a run directory"
+    if channel.mode == "Pipe":
+        raise InputError(f"channel '{channel.name}' is a pipe; {remedy}")
+    folder = channel.path
+    for number, archive in enumerate(sorted(folder.rglob("*.tar.gz"))):
+        folder = scratch / channel.name
+        try:
+            with tarfile.open(archive) as packed:
+                packed.extractall(folder / str(number), filter="data")
+        except (OSError, EOFError, tarfile.TarError) as error:
+            raise InputError(f"channel '{channel.name}': {archive.name} cannot be unpacked: {error}") from error
+    found = [file.parent for file in folder.rglob("result.json")]
+    if len(found) != 1:
+        raise InputError(f"channel '{channel.name}' holds {len(found) or 'no'} run{'s' * (len(found) > 1)}; {remedy}")
+    return found[0]

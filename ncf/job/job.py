@@ -159,9 +159,9 @@ class TrainingJob:
         try:
             if processes * len(hosts.names) > 1:
                 port = int(self.environment.get("MASTER_PORT") or MASTER_PORT)
-                stopped = launch(hosts, processes, self._options(settings, data.paths), port)
+                stopped = launch(hosts, processes, self._options(settings, data), port)
             else:
-                life = Life(True, self.checkpoints, settings.max_seconds, self.event_files)
+                life = Life(True, self.checkpoints, settings.max_seconds, self.event_files, init=data.init)
                 device = choose_device(settings.device)
                 result = train_run(data.paths, self.run_directory, settings.config, device, life)
                 stopped = result is not None and result.stopped == INTERRUPTED
@@ -174,10 +174,11 @@ class TrainingJob:
             raise KeyboardInterrupt
         return stopped
 
-    def _options(self, settings: JobSettings, data: Sequence[Path]) -> list[str]:
+    def _options(self, settings: JobSettings, data: JobData) -> list[str]:
         options = [f"--output={self.run_directory}", f"--device={settings.device}", "--resume"]
-        options += [f"--data={path}" for path in data]
-        for name, folder in (("checkpoints", self.checkpoints), ("tensorboard", self.event_files)):
+        options += [f"--data={path}" for path in data.paths]
+        others = ("checkpoints", self.checkpoints), ("tensorboard", self.event_files), ("init", data.init)
+        for name, folder in others:
             if folder:
                 options.append(f"--{name}={folder}")
         if settings.max_seconds < math.inf:

@@ -35,7 +35,7 @@ def export_run(run_directory: Path, repository: Path, settings: JobSettings, ite
     from ncf.training.progress import metrics
     from ncf.training.run_directory import load_run
 
-    run = load_run(run_directory)
+    run = load_run(run_directory, refitted=True)
     try:
         columns = read_items(items, run.items, settings.config.split.columns.item_name) if items else []
     except InputError as error:  # a model without metadata is better than no model

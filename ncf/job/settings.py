@@ -99,7 +99,7 @@ def read_settings(path: Path, arguments: Sequence[str] = ()) -> JobSettings:
     reading = Reading(**{name: value for name, value in values.items() if name in of_reading})
     overrides = {name: value for name, value in values.items() if name not in (*OF_THE_JOB, *of_reading)}
     return JobSettings(
-        configure(values.get("preset"), {**overrides, "columns": columns, "reading": reading}),
+        configure(values.get("preset"), {"refit": True, **overrides, "columns": columns, "reading": reading}),
         model_name,
         k,
         device,

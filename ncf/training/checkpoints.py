@@ -23,6 +23,7 @@ import torch
 
 from ncf.data.interactions import Interactions
 from ncf.errors import InputError
+from ncf.models.neural import NCF
 from ncf.training.config import TrainConfig
 from ncf.training.own_files import OwnFiles
 
@@ -111,8 +112,9 @@ class Checkpoints:
                 return
 
     def _check(self, path: Path, state: dict[str, Any]) -> None:
-        for what, mine in self.identity.items():
-            if (its := state["identity"].get(what)) != mine:
+        for what in self.identity | state["identity"]:
+            its, mine = (names.get(what, "none") for names in (state["identity"], self.identity))
+            if its != mine:
                 raise InputError(
                     f"{path} belongs to a run with {what} {its}, this run has {mine}; "
                     "give the options of that run, or another folder for the checkpoints"
@@ -123,10 +125,21 @@ def _name(stage: str) -> str:
     return re.sub(r"\W+", "-", stage) or "epoch"
 
 
-def identity_of(config: TrainConfig, fit: Interactions) -> dict[str, str]:
-    """The names and values that must be equal for one run to continue another: all settings, and the data."""
+def identity_of(config: TrainConfig, fit: Interactions, init: NCF | None = None) -> dict[str, str]:
+    """The names and values that must be equal for one run to continue another: all settings, the data, the beginning.
+
+    `init` is the model that training starts with.
+    """
     settings = {name: str(value) for name, value in config.to_dict().items() if name != "columns"}
-    return {**settings, "data": fingerprint(fit)}
+    start = {} if init is None else {"init": _digest_of(init)}
+    return {**settings, "data": fingerprint(fit), **start}
+
+
+def _digest_of(model: NCF) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for values in model.state_dict().values():
+        digest.update(values.cpu().numpy().data)
+    return digest.hexdigest()
 
 
 def fingerprint(fit: Interactions) -> str:

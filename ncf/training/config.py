@@ -33,6 +33,7 @@ EXACT: dict[str, Any] = {
     "patience": 40,
 }  # fmt: skip
 SOFTMAX: dict[str, Any] = {"l2": 0.04, "epochs": 70, "patience": 70}  # the other settings are those of EXACT
+WARM_SHARE = 0.15  # of the usual epochs are enough after a warm start (docs/log.md)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class TrainConfig:
     closed_form: float = 0.0
     fold_factors: int = 0
     precision: str = "auto"
+    refit: bool = False
     seed: int = 0
     split: SplitOptions = field(default_factory=SplitOptions)
 
@@ -74,7 +76,7 @@ class TrainConfig:
             ("negatives_among", AMONG),
         ):  # fmt: skip
             if (value := getattr(self, name)) is not None and value not in choices:
-                raise InputError(f"{name} is '{value}'; choose {', '.join(choices)}")
+                raise InputError(f"{name} is '{value}'; choose {', '.join(choices)}", field=name)
         for name, low, high in (
             ("num_factors", 1, 8192), ("num_layers", 1, 12), ("epochs", 1, 10**9), ("patience", 1, 10**9),
             ("seed", 0, 2**63 - 1), ("batch_size", 2, 2**40), ("validation", 0, 10**6), ("members", 1, 100),
@@ -83,20 +85,21 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 bound = f"least {low}" if value < low else f"most {high}"
-                raise InputError(f"{name} is {value}; it must be at {bound}")
+                raise InputError(f"{name} is {value}; it must be at {bound}", field=name)
         for name, low, below in (("dropout", 0, 1), ("l2", 0, math.inf), ("closed_form", 0, 1)):
             value = getattr(self, name)
             if value is not None and not low <= value < below:
                 end = "finite" if below == math.inf else f"below {below}"
-                raise InputError(f"{name} is {value}; it must be at least {low} and {end}")
+                raise InputError(f"{name} is {value}; it must be at least {low} and {end}", field=name)
         for name in ("learning_rate", "negative_weight"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise InputError(f"{name} is {value}; it must be above 0 and finite")
+                raise InputError(f"{name} is {value}; it must be above 0 and finite", field=name)
         if self.validation > 1 and self.split.split != SPLITS[0]:
             raise InputError(
                 f"validation is {self.validation}, and split is {self.split.split}, which cuts the items for the "
-                "choice of the epoch in the same way: give 1, or 0 to keep the last epoch"
+                "choice of the epoch in the same way: give 1, or 0 to keep the last epoch",
+                field="validation",
             )
         self._check_negatives()
         self._check_recipe()
@@ -105,7 +108,10 @@ class TrainConfig:
         if self.negatives in ("auto", "exact"):
             return
         if not self.negatives.isdecimal() or not 1 <= int(self.negatives) <= 10_000:
-            raise InputError(f"negatives is '{self.negatives}'; choose auto, exact, or a whole number from 1 to 10000")
+            raise InputError(
+                f"negatives is '{self.negatives}'; choose auto, exact, or a whole number from 1 to 10000",
+                field="negatives",
+            )
         if self.loss == "softmax":
             raise InputError(
                 f"loss softmax is computed over all items; negatives is {self.negatives}, give exact or auto"
@@ -113,21 +119,29 @@ class TrainConfig:
         if self.batch_size is not None and self.batch_size < 1 + int(self.negatives):
             raise InputError(
                 f"batch_size is {self.batch_size}; one positive with its {self.negatives} negatives needs at least "
-                f"{1 + int(self.negatives)}"
+                f"{1 + int(self.negatives)}",
+                field="batch_size",
             )
 
     def _check_recipe(self) -> None:
         if self.pretrain and self.model != "neumf":
-            raise InputError(f"pretrain is for neumf, whose branches it trains first; model is {self.model}")
+            raise InputError(
+                f"pretrain is for neumf, whose branches it trains first; model is {self.model}", field="pretrain"
+            )
         if self.is_folded and self.model != "gmf":
             raise InputError(
                 "members, closed_form and fold_factors need model gmf, because the folded model is a gmf; "
                 f"model is {self.model}"
             )
         if self.loss == "softmax" and self.negatives_among != "unseen":
-            raise InputError("negatives_among is for loss bce; loss softmax draws no negatives")
+            raise InputError(
+                "negatives_among is for loss bce; loss softmax draws no negatives", field="negatives_among"
+            )
         if self.softmax_members and self.loss == "softmax":
-            raise InputError("softmax_members are added to members of loss bce; loss is softmax already, give members")
+            raise InputError(
+                "softmax_members are added to members of loss bce; loss is softmax already, give members",
+                field="softmax_members",
+            )
 
     @property
     def is_folded(self) -> bool:
@@ -149,17 +163,21 @@ class TrainConfig:
         """Negatives drawn for each positive; `negatives` must be a number."""
         return int(self.negatives)
 
-    def resolved(self, negatives: str) -> TrainConfig:
-        """The same configuration with every default filled in, for these `negatives` (exact or a number)."""
+    def resolved(self, negatives: str, warm: bool = False) -> TrainConfig:
+        """The same configuration with every default filled in, for these `negatives` (exact or a number).
+
+        A `warm` start has fewer epochs by default.
+        """
         usual = SAMPLED if negatives != "exact" else {**EXACT, **SOFTMAX} if self.loss == "softmax" else EXACT
+        if warm:
+            usual = {**usual, "epochs": round(WARM_SHARE * usual["epochs"])}
         open_ = {name: value for name, value in usual.items() if getattr(self, name) is None}
         return replace(self, negatives=negatives, **open_)
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting by its name, with those of the split; `split_seed` only if it differs from `seed`.
 
-        So that checkpoints of before go on, settings of the split that came later are there only if they are not the
-        default.
+        So that checkpoints of before go on, settings that came later are there only if they are not the default.
         """
         values = asdict(self)
         split = values.pop("split")
@@ -168,6 +186,8 @@ class TrainConfig:
             if split[name] == usual:
                 del split[name]
         split["reading"] = self.split.reading.to_dict()
+        if not self.refit:
+            del values["refit"]
         return {**values, **split} | ({} if split_seed == self.seed else {"split_seed": split_seed})
 
     @classmethod
@@ -187,5 +207,7 @@ def seconds(text: str) -> float:
     """`90`, `90s`, `30m` or `2h` in seconds. Raises InputError for anything else."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text.strip())
     if not match or not 0 < float(match[1]) < math.inf:
-        raise InputError(f"max_time is '{text}'; give seconds, or a number with s, m or h, such as 30m")
+        raise InputError(
+            f"max_time is '{text}'; give seconds, or a number with s, m or h, such as 30m", field="max_time"
+        )
     return float(match[1]) * SECONDS[match[2]]

@@ -22,7 +22,7 @@ from ncf.training.method import Method, OnStep
 from ncf.training.sampled import SampledTraining
 from ncf.training.world import World
 
-INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"
+INTERRUPTED, OUT_OF_TIME, ALL_DONE = "interrupted", "out of time", "all epochs done"
 CUT_SHORT = (INTERRUPTED, OUT_OF_TIME)
 
 
@@ -46,11 +46,19 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Refit:
+    """A model that was fitted to `fit`, which are all interactions, held-out ones included."""
+
+    fit: Interactions
+    model: NCF
+
+
+@dataclass(frozen=True)
 class TrainResult:
     """The model, all epochs, the reason why the training ended, and the model's quality on the items for the choice.
 
     `best` is the epoch whose weights the model has. It is None for a model that is `made` of several, which has no
-    epoch and no loss of its own.
+    epoch and no loss of its own. `chosen` are the best epochs of all stages. `refit` was trained afterwards, if it was.
     """
 
     model: NCF
@@ -61,6 +69,8 @@ class TrainResult:
     hit_rate_at_10: float | None
     ndcg_at_10: float | None
     made: str = ""
+    chosen: tuple[Epoch, ...] = ()
+    refit: Refit | None = None
 
     @property
     def origin(self) -> str:
@@ -125,11 +135,13 @@ def train_stage(
     watch: Watch,
     stage: str = "",
     start: NCF | None = None,
+    until: int | None = None,
 ) -> TrainResult:
     """Train one model on `fit`; the best epoch has the highest NDCG@10 on `candidates`, without those it is the last.
 
-    Training continues from the newest checkpoint of the stage. Ctrl-C, the deadline and a loss that is not a number
-    end it with the best epoch so far. Raises InputError if the loss of the first epoch is not a number.
+    The last epoch is `until`, by default all; the schedule of the learning rate is that of all. Training continues from
+    the newest checkpoint of the stage. Ctrl-C, the deadline and a loss that is not a number end it with the best epoch
+    so far. Raises InputError if the loss of the first epoch is not a number.
     """
     watch.on_stage(stage)
     model = start or start_model(fit, config, device)
@@ -137,10 +149,14 @@ def train_stage(
         method: Method = ExactTraining(model, fit, config, device)
     else:
         method = SampledTraining(model, fit, config, device, watch.world)
+    assert config.epochs is not None
+    last = until or config.epochs
     progress = restored(method, watch, stage)
+    if progress.stopped == ALL_DONE and len(progress.epochs) < last:
+        progress.stopped = ""  # a refit, and since then a later epoch was chosen
     try:
         while not progress.stopped:
-            run_epoch(method, candidates, config, progress, watch, stage)
+            run_epoch(method, candidates, config, progress, watch, stage, last)
     except KeyboardInterrupt:
         if progress.best < 0:
             raise
@@ -153,14 +169,14 @@ def train_stage(
     model.load_state_dict(progress.best_weights)
     best = progress.epochs[progress.best]
     quality = best.hit_rate_at_10, best.ndcg_at_10
-    return TrainResult(model.eval(), config, tuple(progress.epochs), best, progress.stopped, *quality)
+    return TrainResult(model.eval(), config, tuple(progress.epochs), best, progress.stopped, *quality, chosen=(best,))
 
 
 def run_epoch(
-    method: Method, candidates: Candidates | None, config: TrainConfig, progress: Progress, watch: Watch, stage: str
-) -> None:
+    method: Method, candidates: Candidates | None, config: TrainConfig, progress: Progress, watch: Watch, stage: str,
+    last: int,
+) -> None:  # fmt: skip
     """Train one epoch in all processes; the first process measures and saves it, and decides whether to go on."""
-    assert config.epochs is not None
     assert config.patience is not None
     number = len(progress.epochs) + 1
     began = time.perf_counter()
@@ -181,8 +197,8 @@ def run_epoch(
             number, loss, method.samples / seconds, seconds, quality.get("HR@10"), quality.get("NDCG@10"), stage
         )
         progress.add(epoch, method.model)
-        if number >= config.epochs:
-            progress.stopped = "all epochs done"
+        if number >= last:
+            progress.stopped = ALL_DONE
         elif candidates and number - 1 - progress.best >= config.patience:
             progress.stopped = f"no better epoch in {config.patience}"
         if watch.checkpoints:

@@ -104,10 +104,10 @@ def read_preset(path: Path) -> TrainConfig:
 
 
 def _kinds() -> dict[str, type]:
-    """The settings of a preset and their types; how data are split, and the seed, are no part of one."""
+    """The settings of a preset and their types; how data are split, the seed, and refit are no part of one."""
     hints = get_type_hints(TrainConfig)
     return {
         each.name: next((kind for kind in get_args(hints[each.name]) if kind is not type(None)), hints[each.name])
         for each in fields(TrainConfig)
-        if each.name not in ("seed", "split")
+        if each.name not in ("seed", "split", "refit")
     }

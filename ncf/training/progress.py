@@ -48,6 +48,11 @@ class TrainingProgress:
     ) -> None:
         self.bar.stop()
 
+    def more(self, stage_epochs: Sequence[int]) -> None:
+        """Further stages after those that were begun."""
+        self.epochs = [*self.epochs[: self.begun], *stage_epochs]
+        self.bar.update(self.task, total=sum(self.epochs))
+
     def on_stage(self, stage: str) -> None:
         self.begun += 1
         self.bar.update(self.task, stage=f"{stage}, " if stage else "")
@@ -60,12 +65,18 @@ class TrainingProgress:
         self.console.print(text, soft_wrap=True)
 
     def on_epoch(self, epoch: Epoch) -> None:
+        self._print(epoch, metrics(epoch.loss, epoch.hit_rate_at_10, epoch.ndcg_at_10))
+
+    def on_refit_epoch(self, epoch: Epoch) -> None:
+        """Print the loss in a form that no regular expression of a training job matches: metrics are the hold-out's."""
+        self._print(epoch, f"loss {epoch.loss:.4f}")
+
+    def _print(self, epoch: Epoch, figures: str) -> None:
         stage = f"{epoch.stage}, " if epoch.stage else ""
         now = time.monotonic()
         if epoch.epoch > ALWAYS_PRINTED and now - self.printed < SECONDS_BETWEEN:
             return
         self.printed = now
-        figures = metrics(epoch.loss, epoch.hit_rate_at_10, epoch.ndcg_at_10)
         self.console.print(
             f"{stage}epoch {epoch.epoch:>{len(str(max(self.epochs)))}}  {figures}  "
             f"{epoch.samples_per_second:,.0f} samples/s  {epoch.seconds:.1f} s",

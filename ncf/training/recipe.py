@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
 
 from ncf.data.interactions import Interactions
 from ncf.data.protocols import hold_out as hold_out_again
-from ncf.data.protocols import trained_only
+from ncf.data.protocols import some_of, trained_only
 from ncf.data.splits import HeldOut, Split
 from ncf.errors import InputError
 from ncf.evaluation.ranking import Candidates, evaluate_sampled
@@ -21,11 +21,23 @@ from ncf.models.neural import NCF
 from ncf.models.seen import SeenItems
 from ncf.training.config import TrainConfig
 from ncf.training.cost import choose_negatives
-from ncf.training.loop import CUT_SHORT, INTERRUPTED, OUT_OF_TIME, TrainResult, Watch, start_model, train_stage
+from ncf.training.loop import (
+    ALL_DONE,
+    CUT_SHORT,
+    INTERRUPTED,
+    OUT_OF_TIME,
+    Epoch,
+    Refit,
+    TrainResult,
+    Watch,
+    start_model,
+    train_stage,
+)
+from ncf.training.run_directory import Run, require_start, warm
 from ncf.training.undisturbed import undisturbed
 
 PRETRAINED_SHARE = 0.5  # of each branch in the prediction (paper, section 3.4.1)
-CHOICE_ROWS = 50_000  # most held-out items that an epoch is measured on
+REFIT = "refit"  # the stages of a refit begin with it
 CLOSED_FORM_ITEMS = 20_000  # EDLAE inverts a matrix of items × items
 
 
@@ -33,7 +45,8 @@ CLOSED_FORM_ITEMS = 20_000  # EDLAE inverts a matrix of items × items
 class Plan:
     """A training before it starts: the data, the candidates for the choice of the epoch, all settings, and the reason.
 
-    `asked` is the configuration of the user, in which settings may be open.
+    `asked` is the configuration of the user, in which settings may be open. `earlier` is the run whose parameters the
+    model starts with. `until` makes it a refit: the last epoch of each stage that is trained again.
     """
 
     fit: Interactions
@@ -41,15 +54,34 @@ class Plan:
     config: TrainConfig
     reason: str
     asked: TrainConfig
+    earlier: Run | None = None
+    until: Mapping[str, int] | None = None
+
+    def stage(
+        self, config: TrainConfig, device: torch.device, watch: Watch, name: str = "", start: NCF | None = None
+    ) -> TrainResult:
+        """Train one of the models of this plan."""
+        if start is None and self.earlier is not None:
+            cold = start_model(self.fit, config, torch.device("cpu"))
+            start = warm(cold, self.fit, config, self.earlier).to(device)
+        if self.until is None:
+            return train_stage(self.fit, self.candidates, config, device, watch, name, start)
+        refit = f"{REFIT}, {name}" if name else REFIT
+        return train_stage(self.fit, None, config, device, watch, refit, start, self.until[name])
 
 
-def plan(split: Split, config: TrainConfig, device: torch.device, processes: int = 1) -> Plan:
+def plan(
+    split: Split, config: TrainConfig, device: torch.device, processes: int = 1, earlier: Run | None = None
+) -> Plan:
     """Cut the items for the choice of the epoch, and decide open settings. Raises InputError if that is impossible."""
+    if earlier is not None:
+        require_start(earlier, split, config)
     fit, candidates = hold_out(split, config, device)
     negatives, reason = choose_negatives(config, fit.num_users, fit.num_items, len(fit), processes)
     if len(fit) < processes:
         raise InputError(f"{processes} processes are more than the {len(fit)} interactions to train on; start fewer")
-    return Plan(fit, candidates, config.resolved(negatives), reason, config)
+    resolved = config.resolved(negatives, warm=earlier is not None)
+    return Plan(fit, candidates, resolved, reason, config, earlier)
 
 
 def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[Interactions, Candidates | None]:
@@ -80,44 +112,45 @@ def cut(split: Split, config: TrainConfig) -> tuple[Interactions, HeldOut | None
     Those are cut from the training interactions as the held-out items were cut from all.
     """
     if not config.validation:
-        return everything(split), None
+        return split.fitted(), None
     if split.validation is not None:
         return split.train, split.validation
     again = hold_out_again(split.train, replace(config.split, test=None, held_out=config.validation))
     return again.train, again.held_out
 
 
-def everything(split: Split) -> Interactions:
-    """All training interactions; those that prepared data keeps for the choice of the epoch have the mean weight."""
-    train, aside = split.train, split.validation
-    if aside is None or not len(aside):
-        return train
-    weight = train.weight
-    return Interactions(
-        train.users,
-        train.items,
-        np.concatenate([train.user_index, aside.user_index]),
-        np.concatenate([train.item_index, aside.item_index]),
-        None if weight is None else np.append(weight, np.full(len(aside), weight.mean(dtype=np.float64), np.float32)),
-    )
-
-
-def some_of(held_out: HeldOut, seed: int) -> HeldOut:
-    """At most CHOICE_ROWS random held-out items, the same for a seed: so many measure an epoch to ±.002."""
-    if len(held_out) <= CHOICE_ROWS:
-        return held_out
-    rows = np.sort(np.random.default_rng(seed).choice(len(held_out), CHOICE_ROWS, replace=False))
-    return HeldOut(held_out.user_index[rows], held_out.item_index[rows])
-
-
 def train(plan: Plan, device: torch.device, watch: Watch | None = None) -> TrainResult:
     """Train by a plan. `train_stage` describes how a training ends early and continues."""
     watch = watch or Watch()
-    if plan.config.pretrain:
+    if plan.config.pretrain and plan.earlier is None:
         return train_from_branches(plan, device, watch)
     if plan.config.is_folded:
         return train_folded(plan, device, watch)
-    return train_stage(plan.fit, plan.candidates, plan.config, device, watch)
+    return plan.stage(plan.config, device, watch)
+
+
+def refit(plan: Plan, split: Split, result: TrainResult, device: torch.device, watch: Watch) -> TrainResult:
+    """Train once more, on all interactions, held-out ones too, with each stage as long as to its best epoch.
+
+    The result has no refit if it was interrupted, or fails: then the model is what it is without one. All processes
+    call this function.
+    """
+    if result.stopped == INTERRUPTED:
+        return result
+    until = watch.world.share({epoch.stage: epoch.epoch for epoch in result.chosen})
+    try:
+        again = replace(plan, fit=split.whole(plan.config.split), candidates=None, until=until)
+        watch.say(f"refitting to all {len(again.fit):,} interactions")
+        found = train(again, device, watch)
+    except KeyboardInterrupt:
+        return replace(result, stopped=INTERRUPTED)
+    except InputError as error:
+        watch.say(f"the model is not refitted: {error}")
+        return result
+    if found.stopped == ALL_DONE:
+        return replace(result, refit=Refit(again.fit, found.model))
+    watch.say(f"the model is not refitted: {found.stopped}")
+    return replace(result, stopped=INTERRUPTED) if found.stopped == INTERRUPTED else result
 
 
 def train_from_branches(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
@@ -126,7 +159,7 @@ def train_from_branches(plan: Plan, device: torch.device, watch: Watch) -> Train
     alone: list[TrainResult] = []
     for name in ("gmf", "mlp"):
         branch = replace(config, model=name, pretrain=False)
-        alone.append(train_stage(fit, candidates, branch, device, watch, name))
+        alone.append(plan.stage(branch, device, watch, name))
         if (
             alone[-1].stopped in CUT_SHORT
         ):  # a later run must train this branch to its end, so the next stage is not saved
@@ -138,8 +171,9 @@ def train_from_branches(plan: Plan, device: torch.device, watch: Watch) -> Train
     start = joined(start_model(fit, config, device), alone[0].model, alone[1].model)
     if alone[1].stopped == INTERRUPTED:
         return made_of("joined from its two branches", start.eval(), candidates, config, alone, INTERRUPTED)
-    result = train_stage(fit, candidates, config, device, watch, "neumf", start)
-    return replace(result, epochs=(*alone[0].epochs, *alone[1].epochs, *result.epochs))
+    result = plan.stage(config, device, watch, "neumf", start)
+    parts = (*alone, result)
+    return replace(result, epochs=epochs_of(parts), chosen=chosen_of(parts))
 
 
 @torch.no_grad()
@@ -170,7 +204,9 @@ def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
             break
         try:
             stage = f"member {number + 1}" if config.num_members > 1 else ""
-            member = train_stage(fit, candidates, alone, device, watch, stage)
+            if plan.until is not None and stage not in plan.until:
+                break  # nor is it in the model that is refitted
+            member = plan.stage(alone, device, watch, stage)
         except KeyboardInterrupt:
             if not members:
                 raise
@@ -195,8 +231,16 @@ def made_of(
 ) -> TrainResult:
     """The result of a training whose model was made of several, and was measured as a whole."""
     quality = evaluate_sampled(model, candidates) if candidates else {}
-    epochs = tuple(epoch for part in parts for epoch in part.epochs)
-    return TrainResult(model, config, epochs, None, stopped, quality.get("HR@10"), quality.get("NDCG@10"), made)
+    figures = quality.get("HR@10"), quality.get("NDCG@10")
+    return TrainResult(model, config, epochs_of(parts), None, stopped, *figures, made, chosen_of(parts))
+
+
+def epochs_of(parts: Sequence[TrainResult]) -> tuple[Epoch, ...]:
+    return tuple(epoch for part in parts for epoch in part.epochs)
+
+
+def chosen_of(parts: Sequence[TrainResult]) -> tuple[Epoch, ...]:
+    return tuple(epoch for part in parts for epoch in part.chosen)
 
 
 def folded(plan: Plan, members: list[NCF], device: torch.device, watch: Watch) -> NCF:
@@ -216,7 +260,8 @@ def folded(plan: Plan, members: list[NCF], device: torch.device, watch: Watch) -
 
 def stage_epochs(plan: Plan) -> list[int]:
     """The most epochs of each model that a plan trains, in their order."""
-    configs = member_configs(plan) if plan.config.is_folded else [plan.config] * (3 if plan.config.pretrain else 1)
+    stages = 3 if plan.config.pretrain and plan.earlier is None else 1
+    configs = member_configs(plan) if plan.config.is_folded else [plan.config] * stages
     return [each.epochs for each in configs if each.epochs is not None]
 
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from ncf.training.config import EVALUATION_AMONG, TrainConfig
 from ncf.training.cost import require_one_process
 from ncf.training.loop import Epoch, TrainResult, Watch
 from ncf.training.progress import EventFiles, TrainingProgress
-from ncf.training.run_directory import CHECKPOINTS, Run
+from ncf.training.run_directory import CHECKPOINTS, Run, load_run
 from ncf.training.run_writer import append_metrics, begin_run, finish_run, new_run_directory
 from ncf.training.undisturbed import undisturbed
 from ncf.training.world import joined_world, world_size
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 class Life:
     """Where a run begins and ends: `resume` continues from `checkpoints` (None: a folder in the run directory).
 
+    `init` is the directory of an earlier run, whose parameters the model starts with.
     `say` takes the lines about the data that were read; a `quiet` run prints nothing.
     """
 
@@ -45,6 +46,7 @@ class Life:
     tensorboard: Path | None = None
     say: Callable[[str], None] = log.info
     quiet: bool = False
+    init: Path | None = None
 
 
 def choose_device(name: str) -> torch.device:
@@ -66,20 +68,24 @@ def train_run(
     Returns None in the processes of a distributed training that do not write. Raises InputError.
     """
     life = life or Life()
-    deadline = time.monotonic() + life.max_seconds
+    # A refit takes about as long as the training until the best epoch, so it gets half of the time.
+    deadline = time.monotonic() + life.max_seconds * (0.5 if config.refit else 1)
     require_one_process(config, world_size())
+    earlier = load_run(life.init) if life.init else None
     with joined_world(device) as world:  # before the data are read, so that an error in one process ends the others
         split = data if isinstance(data, Split) else load_split(data, config.split)
         if world.first:
             for line in split.look:
                 life.say(line)
-        plan = recipe.plan(split, config, device, world.size)
-        identity = identity_of(plan.config, plan.fit)
+        plan = recipe.plan(split, config, device, world.size, earlier)
+        identity = identity_of(plan.config, plan.fit, earlier.model if earlier else None)
         if world.share(identity["data"]) != identity["data"]:
             raise InputError("this process has other data than the first process; every process needs all of the data")
         if not world.first:
             with suppress(KeyboardInterrupt):  # the first process gets the signal as well, and writes the best epoch
-                recipe.train(plan, device, Watch(world=world))
+                result = recipe.train(plan, device, watch := Watch(world=world))
+                if plan.config.refit:
+                    recipe.refit(plan, split, result, device, watch)
             return None
         with (
             new_run_directory(output, plan.config, life.resume) as own,
@@ -88,7 +94,8 @@ def train_run(
         ):
             checkpoints = Checkpoints(life.checkpoints or output / CHECKPOINTS, identity, life.resume, own)
             checkpoints.require_own()
-            begin_run(output, own, plan.config, _names(data), split.look, device)
+            about = {"data": _names(data), "look": split.look} | ({"init": str(life.init)} if life.init else {})
+            begin_run(output, own, plan.config, about, device)
 
             def on_restored(epoch: Epoch) -> None:
                 append_metrics(output, epoch.to_dict())
@@ -110,6 +117,11 @@ def train_run(
                 world,
             )
             result = recipe.train(plan, device, watch)
+            if plan.config.refit:
+                progress.more([epoch.epoch for epoch in result.chosen])
+                again = progress.on_refit_epoch
+                watch = replace(watch, on_epoch=again, on_restored=again, deadline=math.inf)
+                result = recipe.refit(plan, split, result, device, watch)
             with undisturbed("the run"):
                 finish_run(output, own, split, result)
                 if life.checkpoints is None:

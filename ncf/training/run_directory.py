@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,7 +21,10 @@ from ncf.data.splits import HeldOut, Split
 from ncf.errors import InputError
 from ncf.models.neural import NCF, build_model
 from ncf.models.seen import SeenItems
+from ncf.models.warm_start import warm_start
 from ncf.training.config import TrainConfig
+
+log = logging.getLogger(__name__)
 
 FILES = {
     "config.json": "the configuration with seed and column names, the data, and what was read of them (look)",
@@ -33,6 +38,11 @@ FILES = {
     "pairs that are held out, and those that chose the epoch",
     "weights.pt": "the model's weights at the best epoch (a PyTorch state_dict)",
 }
+
+# Of a run with --refit, in the folder `refit`: the model that export, recommend and vectors take. It may have more
+# users and items: those that were held out with all of their interactions.
+REFITTED = ("users.parquet", "items.parquet", "interactions.npz", "weights.pt")
+REFIT = "refit"
 
 CHECKPOINTS = "checkpoints"  # beside the files above, unless --checkpoints names another folder
 
@@ -52,7 +62,10 @@ BROKEN = (
 
 @dataclass(frozen=True)
 class Run:
-    """A loaded, finished run: `known` are all interactions of its data, `held_out` a digest of its held-out pairs."""
+    """A loaded, finished run: `known` are all interactions of its data, `held_out` a digest of its held-out pairs.
+
+    A `refitted` one has the model that was fitted to the held-out interactions as well.
+    """
 
     path: Path
     config: TrainConfig
@@ -61,6 +74,7 @@ class Run:
     known: SeenItems
     model: NCF
     held_out: str
+    refitted: bool = False
 
 
 def held_out_name(split: Split) -> str:
@@ -69,29 +83,35 @@ def held_out_name(split: Split) -> str:
     return hashlib.blake2b(key.tobytes(), digest_size=8).hexdigest()
 
 
-def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
-    """Load a finished run. Raises InputError if there is none, or a file is missing or damaged."""
-    if not path.is_dir():
+def load_run(path: Path, device: torch.device | str = "cpu", refitted: bool = False) -> Run:
+    """Load a finished run; with `refitted` the model to serve, which is the refitted one if the run has it.
+
+    Raises InputError if there is no run, or a file is missing or damaged.
+    """
+    if not (path / "config.json").exists():
         raise InputError(f"{path} is no run directory; `ncf train --output {path}` makes one")
     missing = [name for name in FILES if not (path / name).exists()]
     if missing:
         raise InputError(f"{path} is no finished run: {', '.join(missing)} is missing; train again")
     try:
         config = TrainConfig.from_dict(json.loads((path / "config.json").read_text()))
-        users = IdIndex(pl.read_parquet(path / "users.parquet")["user_id"])
-        items = IdIndex(pl.read_parquet(path / "items.parquet")["item_id"])
-        with (path / "interactions.npz").open("rb") as file, np.load(file, allow_pickle=False) as known:
+        result = json.loads((path / "result.json").read_text())
+        refitted = refitted and result.get("refit") is not None
+        folder = path / REFIT if refitted else path
+        users = IdIndex(pl.read_parquet(folder / "users.parquet")["user_id"])
+        items = IdIndex(pl.read_parquet(folder / "items.parquet")["item_id"])
+        with (folder / "interactions.npz").open("rb") as file, np.load(file, allow_pickle=False) as known:
             indptr, item_index = (torch.from_numpy(known[name]).long() for name in ("indptr", "item_index"))
         if len(indptr) != len(users) + 1 or int(indptr[-1]) != len(item_index):
             raise ValueError("interactions.npz does not fit users.parquet")
         seen = SeenItems.of_csr(indptr, item_index, len(items))
         model = build_model(config.model, len(users), len(items), config.result_factors, config.num_layers)
-        held_out = str(json.loads((path / "result.json").read_text())["held_out"])
-        model.load_state_dict(torch.load(path / "weights.pt", map_location="cpu", weights_only=True))
+        model.load_state_dict(torch.load(folder / "weights.pt", map_location="cpu", weights_only=True))
+        held_out = str(result["held_out"])
     except (*BROKEN, pl.exceptions.PolarsError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} cannot be loaded: {reason}; train again") from error
-    return Run(path, config, users, items, seen, model.to(device).eval(), held_out)
+    return Run(path, config, users, items, seen, model.to(device).eval(), held_out, refitted)
 
 
 def pairs_of(name: str, held_out: HeldOut) -> dict[str, IntArray]:
@@ -123,6 +143,60 @@ def own_split(run: Run) -> Split:
     aside = [each.user_index * len(run.items) + each.item_index for each in (test, validation) if each is not None]
     kept = ~np.isin(pair, np.concatenate(aside))
     return Split(Interactions(run.users, run.items, user[kept], item[kept]), test, validation)
+
+
+def require_start(earlier: Run, split: Split, config: TrainConfig) -> None:
+    """Warns if the earlier run was trained on what is held out now. Raises InputError if no model can start from it."""
+    if config.is_folded:
+        raise InputError(
+            "init goes on with one model; members, closed_form and fold_factors fold several, which a run does not "
+            "keep: leave init out",
+            field="init",
+        )
+    sizes: list[tuple[str, object, object]] = [("model", earlier.config.model, config.model)]
+    sizes.append(("num_factors", earlier.config.result_factors, config.num_factors))
+    if config.model != "gmf":
+        sizes.append(("num_layers", earlier.config.num_layers, config.num_layers))
+    for name, theirs, mine in sizes:
+        if theirs != mine:
+            raise InputError(
+                f"init is {earlier.path}, a run with {name} {theirs}, and here {name} is {mine}; give {name} {theirs}, "
+                "or leave init out",
+                field="init",
+            )
+    places = []
+    for what, own, others in (
+        ("user", split.train.users, earlier.users), ("item", split.train.items, earlier.items),
+    ):  # fmt: skip
+        theirs, mine = ("whole numbers" if ids.ids.dtype == pl.Int64 else "text" for ids in (others, own))
+        if theirs != mine:
+            problem = f"whose {what} ids are {theirs}, and those of the data are {mine}"
+        elif ((place := others.encode(own.ids)) < 0).all():
+            problem = f"and none of its {what}s is in the data"
+        else:
+            places.append(place)
+            continue
+        raise InputError(
+            f"init is {earlier.path}, {problem}; give data with the ids of that run, or leave init out", field="init"
+        )
+    with suppress(InputError):  # a run of before does not say what it was trained on
+        trained, held = own_split(earlier).train, split.held_out.reindex(*places)
+        keys = [each.user_index * len(earlier.items) + each.item_index for each in (held, trained)]
+        if again := int(np.isin(keys[0], keys[1]).sum()):
+            log.warning(
+                "%s was trained on %s of the %s interactions that are held out now: the figures will be too high",
+                *(earlier.path, f"{again:,}", f"{len(split.held_out):,}"),
+            )
+
+
+def warm(model: NCF, fit: Interactions, config: TrainConfig, earlier: Run) -> NCF:
+    """Give a new model on the CPU the parameters of an earlier run; returns it."""
+    user_of, item_of = (
+        torch.from_numpy(others.encode(own.ids))
+        for own, others in ((fit.users, earlier.users), (fit.items, earlier.items))
+    )
+    seen = SeenItems.of_interactions(fit)
+    return warm_start(model, earlier.model, earlier.known, seen, user_of, item_of, config.negatives == "exact")
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:

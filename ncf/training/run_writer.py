@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,18 +15,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from ncf.data.interactions import IntArray, Interactions
 from ncf.data.splits import Split
 from ncf.errors import InputError
-from ncf.models.seen import known_items
+from ncf.models.neural import NCF
+from ncf.models.seen import SeenItems, known_items
 from ncf.training.config import TrainConfig
 from ncf.training.loop import TrainResult
 from ncf.training.own_files import OwnFiles
 from ncf.training.recipe import cut
-from ncf.training.run_directory import FILES, held_out_name, pairs_of
+from ncf.training.run_directory import FILES, REFIT, REFITTED, held_out_name, pairs_of
 
 log = logging.getLogger(__name__)
 
-RESULTS = ("users.parquet", "items.parquet", "interactions.npz", "weights.pt", "result.json")  # of a finished run
+RESULTS = (*REFITTED, *(f"{REFIT}/{name}" for name in REFITTED), "result.json")  # of a finished run
 
 
 @contextmanager
@@ -80,15 +82,16 @@ def _require_same(path: Path, there: TrainConfig, config: TrainConfig) -> None:
             )
 
 
-def begin_run(
-    path: Path, own: OwnFiles, config: TrainConfig, data: Sequence[str], look: Sequence[str], device: torch.device
-) -> None:  # fmt: skip
-    """Write the files that precede the first epoch. A resumed run appends the lines of its restored epochs again."""
+def begin_run(path: Path, own: OwnFiles, config: TrainConfig, about: dict[str, Any], device: torch.device) -> None:
+    """Write the files that precede the first epoch; `about` are the data and the like.
+
+    A resumed run appends the lines of its restored epochs again.
+    """
     for name in ("config.json", "versions.json"):
         own.claim(path / name)
     if not own.claim(path / "metrics.jsonl"):
         (path / "metrics.jsonl").write_text("")
-    _write_json(path / "config.json", {**config.to_dict(), "data": data, "look": look})
+    _write_json(path / "config.json", {**config.to_dict(), **about})
     _write_json(
         path / "versions.json",
         {
@@ -116,6 +119,8 @@ def finish_run(path: Path, own: OwnFiles, split: Split, result: TrainResult) -> 
     An existing README.md was written by the user, and stays. Other files with the name of a result are set aside.
     """
     try:
+        if result.refit is not None:
+            own.make_folder(path / REFIT)
         for name in RESULTS:
             if kept := own.set_aside(path / name):
                 log.warning("%s was not written by this process; it is %s now", path / name, kept.name)
@@ -128,22 +133,13 @@ def finish_run(path: Path, own: OwnFiles, split: Split, result: TrainResult) -> 
 
 
 def _write_results(path: Path, split: Split, result: TrainResult, readme: bool) -> None:
-    train, held_out = split.train, split.held_out
-    for name, ids in (("user", train.users.ids), ("item", train.items.ids)):
-        with _written(path / f"{name}s.parquet") as buffer:
-            ids.alias(f"{name}_id").to_frame().write_parquet(buffer)
+    train, held_out, refit = split.train, split.held_out, result.refit
     known = known_items(split, torch.device("cpu")).including(held_out.user_index, held_out.item_index)
-    # Not compressed, because compressing takes longer than an epoch of a large catalogue.
     chosen_by = cut(split, result.config)[1]
-    np.savez(
-        path / "interactions.npz",
-        indptr=known.indptr.numpy(),
-        item_index=known.items.int().numpy(),
-        **pairs_of("held_out", held_out),
-        **({} if chosen_by is None else pairs_of("validation", chosen_by)),
-    )
-    with _written(path / "weights.pt") as buffer:
-        torch.save({name: value.cpu() for name, value in result.model.state_dict().items()}, buffer)
+    validation = {} if chosen_by is None else pairs_of("validation", chosen_by)
+    _write_model(path, train, known, result.model, **pairs_of("held_out", held_out), **validation)
+    if refit is not None:
+        _write_model(path / REFIT, refit.fit, SeenItems.of_interactions(refit.fit), refit.model)
     if readme:
         (path / "README.md").write_text(_readme(path, train.num_users, train.num_items, result))
     _write_json(
@@ -159,8 +155,27 @@ def _write_results(path: Path, split: Split, result: TrainResult, readme: bool) 
             "num_items": train.num_items,
             "num_interactions": len(known.items),
             "held_out": held_out_name(split),
+            "refit": None
+            if refit is None
+            else {
+                "num_users": refit.fit.num_users,
+                "num_items": refit.fit.num_items,
+                "num_interactions": len(refit.fit),
+            },
         },
     )
+
+
+def _write_model(path: Path, fit: Interactions, known: SeenItems, model: NCF, **more: IntArray) -> None:
+    """Write ids, known interactions and weights into a folder."""
+    for name, ids in (("user", fit.users.ids), ("item", fit.items.ids)):
+        with _written(path / f"{name}s.parquet") as buffer:
+            ids.alias(f"{name}_id").to_frame().write_parquet(buffer)
+    # Not compressed, because compressing takes longer than an epoch of a large catalogue.
+    arrays: dict[str, Any] = {"indptr": known.indptr.numpy(), "item_index": known.items.int().numpy(), **more}
+    np.savez(path / "interactions.npz", **arrays)
+    with _written(path / "weights.pt") as buffer:
+        torch.save({name: value.cpu() for name, value in model.state_dict().items()}, buffer)
 
 
 @contextmanager
@@ -180,6 +195,7 @@ def _readme(path: Path, num_users: int, num_items: int, result: TrainResult) -> 
         f"{num_users} users, {num_items} items; {result.config.model}, {result.origin}, {quality}.",
         "",
         *(f"- `{name}`: {what}" for name, what in FILES.items()),
+        *([] if result.refit is None else [f"- `{REFIT}/`: the model fitted to held-out interactions as well"]),
         "",
         f"    ncf evaluate --run {path} --data PATH",
         f"    ncf export --run {path} --repository model_repository --name {path.name}",

@@ -34,7 +34,7 @@ def test_its_options_are_those_of_train_but_for_what_a_search_cannot_have() -> N
     ("options", "message"),
     [
         (("--trials", "0"), "ncf: trials is 0; it must be at least 1"),
-        (("--max-time", "soon"), "ncf: max_time is 'soon'; give seconds"),
+        (("--max-time", "soon"), "ncf: --max-time is 'soon'; give seconds"),
         (("--validation", "0"), "ncf: validation is 0, so there are no items to compare trials by"),
         (("--preset", "ml-1m-best"), "ncf: validation is 0"),
         (("--user-column", "who"), "no column 'who'"),

@@ -167,7 +167,8 @@ def test_channels_that_nothing_reads_are_named(job: Job, scratch: Path, caplog: 
     job.put("train", "a.csv", table(ROWS))
     job.put("validation", "b.csv", table(ROWS))
     gathered(job, scratch)
-    assert "unknown channels that are not read: validation; the names are train, training, test, items" in caplog.text
+    names = "train, training, test, items, model"
+    assert f"unknown channels that are not read: validation; the names are {names}" in caplog.text
 
 
 PIPE = {"TrainingInputMode": "Pipe"}

@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import os
+import tarfile
 import threading
 from pathlib import Path
 
@@ -163,3 +164,60 @@ def test_hyperparameters_say_how_the_data_are_split(tmp_path: Path) -> None:
     assert "the latest 30 % of all" in config["look"][4]
     evaluation = json.loads((job.base / "output" / "data" / "evaluation.json").read_text())
     assert evaluation["held_out"] > 0
+
+
+def earlier_output(folder: Path) -> Path:
+    """The output.tar.gz of an earlier job."""
+    job = small_job(folder / "earlier")
+    assert TrainingJob(job.base).run() == 0
+    with tarfile.open(folder / "output.tar.gz", "w:gz") as archive:
+        archive.add(job.base / "output" / "data", ".")
+    return folder / "output.tar.gz"
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_job_starts_with_the_model_of_an_earlier_one(
+    tmp_path: Path, packed: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = earlier_output(tmp_path)
+    job = small_job(tmp_path / "ml")
+    channel = job.base / "input" / "data" / "model"
+    channel.mkdir(parents=True)
+    if packed:
+        (channel / "output.tar.gz").write_bytes(output.read_bytes())
+    else:
+        (tmp_path / "earlier" / "output" / "data" / "run").rename(channel / "run")
+    assert TrainingJob(job.base).run() == 0
+    settings = json.loads((job.run_directory / "config.json").read_text())
+    assert Path(settings["init"]).name == "run"
+    assert "refitting to all" in capfd.readouterr().err
+    assert (job.base / "model" / "ncf_model" / "1" / "model.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"weights.pt": b""}, "channel 'model' holds no run; give it the output.tar.gz of an earlier job"),
+        ({"a/result.json": b"{}", "b/result.json": b"{}"}, "channel 'model' holds 2 runs; give it"),
+        ({"output.tar.gz": b"x"}, "channel 'model': output.tar.gz cannot be unpacked"),
+    ],
+)
+def test_a_channel_without_the_run_of_an_earlier_job_is_refused(
+    tmp_path: Path, files: dict[str, bytes], message: str
+) -> None:
+    job = small_job(tmp_path / "ml")
+    for name, content in files.items():
+        path = job.base / "input" / "data" / "model" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    assert TrainingJob(job.base).run() == 2
+    assert message in job.failure
+
+
+def test_an_earlier_job_of_another_size_is_refused(tmp_path: Path) -> None:
+    job = small_job(tmp_path / "ml", num_factors="8")
+    channel = job.base / "input" / "data" / "model"
+    channel.mkdir(parents=True)
+    earlier_output(tmp_path).rename(channel / "output.tar.gz")
+    assert TrainingJob(job.base).run() == 2
+    assert "init is model/0/run, a run with num_factors 4, and here num_factors is 8" in job.failure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import shutil
@@ -102,9 +103,12 @@ def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("every_epoch")
-def test_c102_a_job_goes_on_from_its_checkpoints_elsewhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("refit", ["true", "false"])
+def test_c102_a_job_goes_on_from_its_checkpoints_elsewhere(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], refit: str
+) -> None:
     """On a spot instance: what is in /opt/ml/checkpoints is there again, and nothing else."""
-    values = {"epochs": "6", "patience": "6"}
+    values = {"epochs": "6", "patience": "6", "refit": refit}
     whole = small_job(tmp_path / "whole", **values)
     (whole.base / "checkpoints").mkdir()
     assert TrainingJob(whole.base).run() == 0
@@ -115,7 +119,12 @@ def test_c102_a_job_goes_on_from_its_checkpoints_elsewhere(tmp_path: Path, capfd
     sorted((again.base / "checkpoints").iterdir())[-1].unlink()  # it was killed in the last epoch
     again.run_directory.mkdir(parents=True)
     assert TrainingJob(again.base).run() == 0
-    assert "continuing after epoch 5" in capfd.readouterr().err
+    best = json.loads((whole.run_directory / "result.json").read_text())["best_epoch"]
+    cut = f"refit, continuing after epoch {best - 1}" if refit == "true" else "\ncontinuing after epoch 5"
+    assert cut in capfd.readouterr().err
+    if refit == "true":
+        weights_of = [torch.load(job.run_directory / "refit" / "weights.pt") for job in (whole, again)]
+        assert all(torch.equal(weights_of[0][name], value) for name, value in weights_of[1].items())
     assert all(torch.equal(weights(whole)[name], value) for name, value in weights(again).items())
     assert model_of(again).exists()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,9 @@ def test_c098_every_hyperparameter_is_text_of_its_type(tmp_path: Path) -> None:
         "neumf", 8, 0.25, True, 7, None,
     )  # fmt: skip
     assert config.split.columns.user_id == 'who "it" is'
-    assert settings(tmp_path, {}) == JobSettings(PRESETS["default"], "ncf_model", 100, "auto", math.inf, 0)
+    usual = replace(PRESETS["default"], refit=True)  # a job ends in an export
+    assert settings(tmp_path, {}) == JobSettings(usual, "ncf_model", 100, "auto", math.inf, 0)
+    assert not settings(tmp_path, {"refit": "false"}).config.refit
     assert read_settings(tmp_path / "none.json") == settings(tmp_path, {})
 
 
@@ -106,14 +109,16 @@ def test_every_setting_of_a_run_is_a_hyperparameter_and_an_option() -> None:
     options = {parameter.name for parameter in train.params}
     assert hyperparameters().keys() - {"model_name", "k", "processes"} <= options
     folders_and_resuming = {"data", "output", "resume", "checkpoints", "tensorboard"}
-    assert options - hyperparameters().keys() == {*folders_and_resuming, "test"}  # a job has the channel test
+    assert options - hyperparameters().keys() == {*folders_and_resuming, "test", "init"}  # channels: test, model
 
 
 @pytest.mark.parametrize(
     "config",
     [
         *PRESETS.values(),
-        TrainConfig(pretrain=True, dropout=0.0, l2=1e-9, schedule="cosine", seed=3, split=SplitOptions(seed=3)),
+        TrainConfig(
+            refit=True, pretrain=True, dropout=0.0, l2=1e-9, schedule="cosine", seed=3, split=SplitOptions(seed=3)
+        ),
         TrainConfig(
             model="gmf", negatives="12", learning_rate=1e-05, members=3, split=SplitOptions(Columns(user_id="-a b"))
         ),
