@@ -9,8 +9,7 @@ number     a cell lies between two knots, quantiles of the column: weights by ne
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,6 @@ import polars as pl
 from ncf.errors import InputError, brief
 from ncf.files.values import MISSING_WORDS
 
-KINDS = ("category", "list", "words", "number")
 SEPARATOR = "|"
 NUMBER = r"^-?(0|[1-9][0-9]*)?(\.[0-9]+)?([eE][-+]?[0-9]+)?$"  # not 007, which is a code
 CODES = 50  # most different whole numbers that are codes of categories, such as occupations; with more they are amounts
@@ -51,9 +49,6 @@ class FeatureColumn:
         found = cells.join(known, on="text", maintain_order="left")
         weight = 1 / pl.len().over("row").sqrt()
         return found.select("row", "value", weight=weight.cast(pl.Float32))
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def find_column(raw: pl.Series, in_data: npt.NDArray[np.bool_], shown: str) -> tuple[FeatureColumn | None, str]:

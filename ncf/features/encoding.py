@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import polars as pl
 from ncf.data.interactions import FloatArray, IdIndex, IntArray
 from ncf.errors import InputError
 from ncf.features.columns import FeatureColumn, find_column
-from ncf.features.table import FeatureTable
+from ncf.features.table import FeatureTable, read_features
+from ncf.files.reading import Columns
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,14 @@ class Encoding:
         return FeatureValues(indptr, found["value"].to_numpy(), found["weight"].to_numpy(), self.num_values)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"columns": [column.to_dict() for column in self.columns]}
+        return {"columns": [asdict(column) for column in self.columns]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Encoding:
         """The encoding that `to_dict` wrote, also through JSON."""
-        columns = json.loads(json.dumps(values["columns"]))
         return cls(tuple(
-            FeatureColumn(each["name"], each["kind"], tuple(each["values"]), tuple(each["knots"])) for each in columns
+            FeatureColumn(each["name"], each["kind"], tuple(each["values"]), tuple(each["knots"]))
+            for each in values["columns"]
         ))  # fmt: skip
 
 
@@ -112,3 +114,42 @@ def side_features(table: FeatureTable, index: IdIndex, what: str) -> SideFeature
         look.append(f"{strangers:,} {what}s of {table.shown} are not in the data, and are left out of the training")
     encoding = Encoding(tuple(columns))
     return SideFeatures(encoding, encoding.encode(table.columns, row), tuple(look))
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of a model's users and of its items; None for those without."""
+
+    users: SideFeatures | None
+    items: SideFeatures | None
+
+    @property
+    def look(self) -> tuple[str, ...]:
+        """What to tell the user about them."""
+        return tuple(line for side in (self.items, self.users) if side is not None for line in side.look)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of both: a training is only continued with the same features."""
+        digest = hashlib.blake2b(digest_size=8)
+        for side in (self.users, self.items):
+            if side is not None:
+                digest.update(json.dumps(side.encoding.to_dict()).encode())
+                for array in (side.values.indptr, side.values.value, side.values.weight):
+                    digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+def find_features(
+    user_source: Any, item_source: Any, users: IdIndex, items: IdIndex, columns: Columns
+) -> Features | None:
+    """The features from paths or frames, None for those that are not given; None without any. Raises InputError."""
+    if user_source is None and item_source is None:
+        return None
+
+    def side(source: Any, what: str, index: IdIndex) -> SideFeatures | None:
+        if source is None:
+            return None
+        return side_features(read_features(source, what, columns, f"--{what}-features"), index, what)
+
+    return Features(side(user_source, "user", users), side(item_source, "item", items))

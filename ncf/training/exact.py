@@ -219,7 +219,7 @@ class ExactTraining:
             item.grad.addcmul_(item, item_samples.unsqueeze(1), value=2 * self.config.l2)
             row.grad.addcmul_(row, user_samples.unsqueeze(1), value=2 * self.config.l2)
         if isinstance(self.model, FeaturedNCF):
-            self.model.decay(users, user_samples, item_samples, self.config.l2)
+            self.model.decay(user_samples, item_samples, self.config.l2)
 
     def state(self) -> dict[str, Any]:
         moments = [(table.mean, table.square) for table in self.users]

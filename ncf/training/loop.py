@@ -14,6 +14,7 @@ from torch import Tensor
 from ncf.data.interactions import Interactions
 from ncf.errors import InputError
 from ncf.evaluation.ranking import Candidates, evaluate_sampled
+from ncf.models.learned_features import LearnedFeatures
 from ncf.models.neural import NCF, build_model
 from ncf.training.checkpoints import Checkpoints
 from ncf.training.config import TrainConfig
@@ -50,7 +51,7 @@ class TrainResult:
     """The model, all epochs, the reason why the training ended, and the model's quality on the items for the choice.
 
     `best` is the epoch whose weights the model has. It is None for a model that is `made` of several, which has no
-    epoch and no loss of its own.
+    epoch and no loss of its own. `features` is what it learned about the values of features, None without any.
     """
 
     model: NCF
@@ -61,6 +62,7 @@ class TrainResult:
     hit_rate_at_10: float | None
     ndcg_at_10: float | None
     made: str = ""
+    features: LearnedFeatures | None = None
 
     @property
     def origin(self) -> str:

@@ -15,8 +15,11 @@ from ncf.data.protocols import trained_only
 from ncf.data.splits import HeldOut, Split
 from ncf.errors import InputError
 from ncf.evaluation.ranking import Candidates, evaluate_sampled
+from ncf.features.encoding import Features
 from ncf.models.blend import Blend, Scores, fold
 from ncf.models.closed_form import edlae, scores
+from ncf.models.features import FeaturedNCF
+from ncf.models.learned_features import learned
 from ncf.models.neural import NCF
 from ncf.models.seen import SeenItems
 from ncf.training.config import TrainConfig
@@ -33,7 +36,7 @@ CLOSED_FORM_ITEMS = 20_000  # EDLAE inverts a matrix of items × items
 class Plan:
     """A training before it starts: the data, the candidates for the choice of the epoch, all settings, and the reason.
 
-    `asked` is the configuration of the user, in which settings may be open.
+    `asked` is the configuration of the user, in which settings may be open. `features` are those of users and items.
     """
 
     fit: Interactions
@@ -41,15 +44,18 @@ class Plan:
     config: TrainConfig
     reason: str
     asked: TrainConfig
+    features: Features | None = None
 
 
-def plan(split: Split, config: TrainConfig, device: torch.device, processes: int = 1) -> Plan:
+def plan(
+    split: Split, config: TrainConfig, device: torch.device, processes: int = 1, features: Features | None = None
+) -> Plan:
     """Cut the items for the choice of the epoch, and decide open settings. Raises InputError if that is impossible."""
     fit, candidates = hold_out(split, config, device)
     negatives, reason = choose_negatives(config, fit.num_users, fit.num_items, len(fit), processes)
     if len(fit) < processes:
         raise InputError(f"{processes} processes are more than the {len(fit)} interactions to train on; start fewer")
-    return Plan(fit, candidates, config.resolved(negatives), reason, config)
+    return Plan(fit, candidates, config.resolved(negatives), reason, config, features)
 
 
 def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[Interactions, Candidates | None]:
@@ -113,11 +119,33 @@ def some_of(held_out: HeldOut, seed: int) -> HeldOut:
 def train(plan: Plan, device: torch.device, watch: Watch | None = None) -> TrainResult:
     """Train by a plan. `train_stage` describes how a training ends early and continues."""
     watch = watch or Watch()
+    if plan.features is not None:
+        return train_featured(plan, plan.features, device, watch)
     if plan.config.pretrain:
         return train_from_branches(plan, device, watch)
     if plan.config.is_folded:
         return train_folded(plan, device, watch)
     return train_stage(plan.fit, plan.candidates, plan.config, device, watch)
+
+
+def require_one_model(config: TrainConfig, processes: int) -> None:
+    """Raises InputError if a training with features cannot be made: it is that of one model in one process."""
+    if config.pretrain or config.is_folded:
+        what = "pretrain starts from two other models" if config.pretrain else "it folds several models into one"
+        raise InputError(
+            f"features need a training of one model, and {what}; leave out pretrain, members, closed_form and "
+            "fold_factors, and choose a preset without them, such as default or ml-1m"
+        )
+    if processes > 1:
+        raise InputError(f"features are trained by one process, and there are {processes}; start one")
+
+
+def train_featured(plan: Plan, features: Features, device: torch.device, watch: Watch) -> TrainResult:
+    """Train a model with features; the model of the result has the sums as plain rows."""
+    values = [None if side is None else side.values for side in (features.users, features.items)]
+    model = FeaturedNCF(start_model(plan.fit, plan.config, device), *values).to(device)
+    result = train_stage(plan.fit, plan.candidates, plan.config, device, watch, start=model)
+    return replace(result, model=model.folded(), features=learned(model, features))
 
 
 def train_from_branches(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +18,7 @@ from ncf.data.splits import Split
 from ncf.errors import InputError
 from ncf.evaluation.comparison import Comparison, compare
 from ncf.evaluation.ranking import NUM_EVALUATION_NEGATIVES
+from ncf.features.encoding import find_features
 from ncf.models.popular import with_popular_negatives
 from ncf.training import recipe
 from ncf.training.checkpoints import Checkpoints, identity_of
@@ -60,21 +62,30 @@ def train_run(
     config: TrainConfig,
     device: torch.device,
     life: Life | None = None,
+    item_features: Any = None,
+    user_features: Any = None,
 ) -> TrainResult | None:
     """Train on files, a folder or a split, and write a run directory; all is checked before the directory is made.
 
-    Returns None in the processes of a distributed training that do not write. Raises InputError.
+    `item_features` and `user_features` are a path or a frame each. Returns None in the processes of a distributed training that do not write. Raises InputError.
     """
     life = life or Life()
     deadline = time.monotonic() + life.max_seconds
     require_one_process(config, world_size())
+    if item_features is not None or user_features is not None:
+        recipe.require_one_model(config, world_size())
     with joined_world(device) as world:  # before the data are read, so that an error in one process ends the others
         split = data if isinstance(data, Split) else load_split(data, config.split)
+        columns = config.split.columns
+        features = find_features(user_features, item_features, split.train.users, split.train.items, columns)
+        look = (*split.look, *(features.look if features else ()))
         if world.first:
-            for line in split.look:
+            for line in look:
                 life.say(line)
-        plan = recipe.plan(split, config, device, world.size)
+        plan = recipe.plan(split, config, device, world.size, features)
         identity = identity_of(plan.config, plan.fit)
+        if features:
+            identity["data"] += f" with features {features.fingerprint}"
         if world.share(identity["data"]) != identity["data"]:
             raise InputError("this process has other data than the first process; every process needs all of the data")
         if not world.first:
@@ -88,7 +99,7 @@ def train_run(
         ):
             checkpoints = Checkpoints(life.checkpoints or output / CHECKPOINTS, identity, life.resume, own)
             checkpoints.require_own()
-            begin_run(output, own, plan.config, _names(data), split.look, device)
+            begin_run(output, own, plan.config, _names(data), look, device)
 
             def on_restored(epoch: Epoch) -> None:
                 append_metrics(output, epoch.to_dict())

@@ -17,6 +17,7 @@ import torch
 from ncf.data.interactions import IdIndex, IntArray, Interactions
 from ncf.data.splits import HeldOut, Split
 from ncf.errors import InputError
+from ncf.models.learned_features import LearnedFeatures
 from ncf.models.neural import NCF, build_model
 from ncf.models.seen import SeenItems
 from ncf.training.config import TrainConfig
@@ -34,6 +35,7 @@ FILES = {
     "weights.pt": "the model's weights at the best epoch (a PyTorch state_dict)",
 }
 
+FEATURES = "features.pt"  # of a run with features: how they are encoded, and the rows of their values
 CHECKPOINTS = "checkpoints"  # beside the files above, unless --checkpoints names another folder
 
 # Exceptions of reading a damaged file of a run, weights.pt included.
@@ -92,6 +94,16 @@ def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} cannot be loaded: {reason}; train again") from error
     return Run(path, config, users, items, seen, model.to(device).eval(), held_out)
+
+
+def load_features(run: Run) -> LearnedFeatures | None:
+    """What a run learned about the values of features; None for a run without. Raises InputError if it is damaged."""
+    if not (run.path / FEATURES).exists():
+        return None
+    try:
+        return LearnedFeatures.from_bytes((run.path / FEATURES).read_bytes())
+    except BROKEN as error:
+        raise InputError(f"{run.path / FEATURES} cannot be loaded, for it is damaged; train again") from error
 
 
 def pairs_of(name: str, held_out: HeldOut) -> dict[str, IntArray]:

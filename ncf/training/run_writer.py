@@ -22,11 +22,11 @@ from ncf.training.config import TrainConfig
 from ncf.training.loop import TrainResult
 from ncf.training.own_files import OwnFiles
 from ncf.training.recipe import cut
-from ncf.training.run_directory import FILES, held_out_name, pairs_of
+from ncf.training.run_directory import FEATURES, FILES, held_out_name, pairs_of
 
 log = logging.getLogger(__name__)
 
-RESULTS = ("users.parquet", "items.parquet", "interactions.npz", "weights.pt", "result.json")  # of a finished run
+RESULTS = ("users.parquet", "items.parquet", "interactions.npz", "weights.pt", FEATURES, "result.json")  # of a finished run
 
 
 @contextmanager
@@ -144,6 +144,8 @@ def _write_results(path: Path, split: Split, result: TrainResult, readme: bool) 
     )
     with _written(path / "weights.pt") as buffer:
         torch.save({name: value.cpu() for name, value in result.model.state_dict().items()}, buffer)
+    if result.features is not None:
+        (path / FEATURES).write_bytes(result.features.to_bytes())
     if readme:
         (path / "README.md").write_text(_readme(path, train.num_users, train.num_items, result))
     _write_json(
