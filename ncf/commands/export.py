@@ -57,8 +57,8 @@ def export(
     A running `serve` loads a new version of a recommender by itself. Requests can return the columns of --items, such
     as title and category, with recommendations, and filter by them.
 
-    --new-items and --new-users take files like those of `ncf train --item-features` and --user-features. Their items and
-    users that the run does not know are exported too, by what it learned about the values of their features.
+    --new-items and --new-users take files like those of `ncf train --item-features` and --user-features. The items and
+    users in them that the run does not know are exported too, by what it learned about the values of their features.
 
     --serving sets max_batch_size, max_queue_delay_microseconds and instances of score, query and topk in the
     config.pbtxt of a new recommender. `make bench` writes such a file, export_preset.json:

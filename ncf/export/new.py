@@ -82,4 +82,5 @@ def _longer(run: Run, what: str, ids: pl.Series, rows: list[Tensor]) -> Run:
     config = run.config
     model = build_model(config.model, len(users), len(items), config.result_factors, config.num_layers)
     model.load_state_dict(weights)
-    return replace(run, users=users, items=items, known=known, model=model.to(weights["item_bias.weight"].device).eval())
+    model.to(weights["item_bias.weight"].device)
+    return replace(run, users=users, items=items, known=known, model=model.eval())

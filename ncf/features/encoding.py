@@ -62,7 +62,8 @@ class Encoding:
         found = pl.concat(parts).sort("id", maintain_order=True)
         counts = np.bincount(found["id"].to_numpy(), minlength=len(row))
         indptr = np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
-        return FeatureValues(indptr, found["value"].to_numpy(), found["weight"].to_numpy(), self.num_values)
+        value, weight = (found[name].to_numpy(writable=True) for name in ("value", "weight"))
+        return FeatureValues(indptr, value, weight, self.num_values)
 
     def to_dict(self) -> dict[str, Any]:
         return {"columns": [asdict(column) for column in self.columns]}

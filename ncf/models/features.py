@@ -19,7 +19,7 @@ from ncf.models.seen import seen_positions
 
 # Shares of items and of users whose own rows are left out in a step. A new user has a history to be folded in by, and
 # features of people say little: a larger share costs the known users more than it gives to new ones (docs/log.md).
-ITEM_DROPOUT, USER_DROPOUT = 0.3, 0.05
+ITEM_DROPOUT, USER_DROPOUT = 0.1, 0.05
 # A value's row has the l2 of so many mean items or users. The same for every value, so that the rows of rare values,
 # such as most words, stay near zero.
 PRIOR = 20.0
@@ -128,8 +128,7 @@ class FeaturedNCF(NCF):
 
     @torch.no_grad()
     def decay(self, user_samples: Tensor, item_samples: Tensor, l2: float) -> None:
-        """Add the gradient of l2 for the rows of the values: see PRIOR; the samples are those of users [B] and items.
-        """
+        """Add the gradient of l2 for the rows of the values: see PRIOR. The samples are of users [B] and items."""
         some_users = [(table, user_samples.sum() / table.num_embeddings) for table in self.user_tables]
         for table, samples in some_users + [(table, item_samples.mean()) for table in self.item_tables]:
             rows = table.values.weight
@@ -159,7 +158,7 @@ def weighted_sums(table: Tensor, value: Tensor, first: Tensor, weight: Tensor) -
 
 def ids_of(table: nn.Module) -> Tensor:
     """The rows of the ids themselves, without features."""
-    found: Tensor = (table.ids if isinstance(table, FeatureEmbedding) else table).weight  # type: ignore[assignment,union-attr]
+    found: Tensor = (table.ids if isinstance(table, FeatureEmbedding) else table).weight  # type: ignore[assignment]
     return found
 
 
@@ -169,8 +168,8 @@ def _featured(tables: list[nn.Module]) -> list[FeatureEmbedding]:
 
 def _plain(table: nn.Module) -> nn.Embedding:
     assert isinstance(table, FeatureEmbedding | nn.Embedding)
-    weight = table.weight
-    return nn.Embedding(*weight.shape, _weight=weight.detach().clone())
+    weight = table.weight.detach().clone()
+    return nn.Embedding(weight.shape[0], weight.shape[1], _weight=weight)
 
 
 @torch.no_grad()

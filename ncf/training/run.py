@@ -67,7 +67,8 @@ def train_run(
 ) -> TrainResult | None:
     """Train on files, a folder or a split, and write a run directory; all is checked before the directory is made.
 
-    `item_features` and `user_features` are a path or a frame each. Returns None in the processes of a distributed training that do not write. Raises InputError.
+    `item_features` and `user_features` are a path or a frame each. Returns None in the processes of a distributed
+    training that do not write. Raises InputError.
     """
     life = life or Life()
     deadline = time.monotonic() + life.max_seconds

@@ -26,7 +26,8 @@ from ncf.training.run_directory import FEATURES, FILES, held_out_name, pairs_of
 
 log = logging.getLogger(__name__)
 
-RESULTS = ("users.parquet", "items.parquet", "interactions.npz", "weights.pt", FEATURES, "result.json")  # of a finished run
+# Of a finished run.
+RESULTS = ("users.parquet", "items.parquet", "interactions.npz", "weights.pt", FEATURES, "result.json")
 
 
 @contextmanager
