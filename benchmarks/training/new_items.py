@@ -75,7 +75,15 @@ class Catalogue:
 def new_items(
     split: Split, config: TrainConfig, item_features: Path, user_features: Path | None, genres: str, share: float
 ) -> dict[str, dict[str, float]]:
-    """The figures of each scorer: Recall@50 among all, places, the same with the model's places, among new alone."""
+    """The figures of each scorer.
+
+    new              Recall@50 of interactions with new items, among all items
+    known            Recall@50 of the usual held-out items, among all items
+    places           of the 50, that new items have
+    known alone      `known` without new items in the catalogue
+    as many places   `new` with new items raised until they have the model's places
+    among new        Recall@50 among the new items
+    """
     table = read_features(item_features, "item", config.split.columns, "--item-features")
     generator = np.random.default_rng(config.seed)
     num_items = split.train.num_items
@@ -120,6 +128,7 @@ def new_items(
     figures = {name: catalogue.measure(scores) for name, scores in scorers.items()}
     for name, scores in scorers.items():
         equal = catalogue.raised_to(scores, figures["model"]["places"])
+        figures[name]["known alone"] = catalogue.measure(scores, -1e30)["known"]
         figures[name]["as many places"] = catalogue.measure(scores, equal)["new"]
         figures[name]["among new"] = catalogue.measure(scores, known=False)["new"]
     return figures

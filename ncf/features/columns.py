@@ -2,7 +2,7 @@
 
 category   a cell has one value: weight 1
 list       a cell has several values, in a list or as `Comedy|Drama`: 1/√n each
-words      a cell is text, in which every row differs: its words, 1/√n each
+words      a cell is text that most rows have to themselves: its words, 1/√n each
 number     a cell lies between two knots, quantiles of the column: weights by nearness, 1 in sum (piecewise linear
            encoding, arXiv 2203.05556, section 3.1)
 """
@@ -64,7 +64,7 @@ def find_column(raw: pl.Series, in_data: npt.NDArray[np.bool_], shown: str) -> t
             return FeatureColumn(raw.name, "number", knots=tuple(knots.tolist())), f"{raw.name}: a number"
     kind = _kind(own)
     cells = _cells(own, kind)
-    if kind == "category" and cells["text"].n_unique() * 2 > len(cells) and number is None and _is_text(own):
+    if kind == "category" and number is None and _is_text(own) and cells["text"].is_unique().sum() * 2 > len(cells):
         kind, cells = "words", _cells(own, "words")
     counted = cells.group_by("text").len().sort("len", "text", descending=[True, False])
     several = counted.filter(pl.col("len") >= MIN_ROWS)

@@ -22,6 +22,8 @@ ROLES = {
     "train": ("train", "training"),
     "test": ("test",),
     "items": ("items",),
+    "item_features": ("item_features",),
+    "user_features": ("user_features",),
 }  # the SDK calls its only channel training
 MODES = ("File", "FastFile", "Pipe")
 # The file ending of each content type, for pipes and for files without one of our endings.
@@ -62,7 +64,7 @@ class Channel:
 def read_channels(base: Path, environment: Mapping[str, str]) -> dict[str, Channel]:
     """The channels by role: those in inputdataconfig.json, else one for each folder in input/data.
 
-    SM_CHANNEL_TRAIN, SM_CHANNEL_TEST and SM_CHANNEL_ITEMS name other folders. Raises InputError for an invalid channel,
+    SM_CHANNEL_TRAIN, SM_CHANNEL_TEST and so on name other folders. Raises InputError for an invalid channel,
     and without a channel for training.
     """
     root = base / "input" / "data"

@@ -24,10 +24,12 @@ SHARDED = "ShardedByS3Key"
 
 @dataclass(frozen=True)
 class JobData:
-    """The files or the folder to train on, and the table of items' metadata, if there is one."""
+    """The files or the folder to train on; the tables of items' metadata and of features, None for one not given."""
 
     paths: list[Path]
     items: Path | None
+    item_features: Path | None = None
+    user_features: Path | None = None
 
 
 def gather(channels: Mapping[str, Channel], config: TrainConfig, scratch: Path, num_hosts: int = 1) -> JobData:
@@ -46,7 +48,8 @@ def gather(channels: Mapping[str, Channel], config: TrainConfig, scratch: Path, 
     if own is None:
         paths = _paths(train, files, scratch)
         paths = _held_out(paths, _paths(test, test_files, scratch), config, scratch) if test else paths
-    return JobData([own] if own else paths, _items(channels.get("items"), scratch))
+    tables = [_table(channels.get(role), scratch) for role in ("items", "item_features", "user_features")]
+    return JobData([own] if own else paths, *tables)
 
 
 def _own_split(
@@ -108,12 +111,12 @@ def _held_out(tables: Sequence[Path], held_out: Sequence[Path], config: TrainCon
     return [output]
 
 
-def _items(channel: Channel | None, scratch: Path) -> Path | None:
+def _table(channel: Channel | None, scratch: Path) -> Path | None:
     if channel is None:
         return None
     tables = tables_in(channel, files_in(channel, scratch))
     if len(tables) > 1:
         raise InputError(
-            f"channel '{channel.name}' holds {len(tables)} tables; keep one table, with one row for each item"
+            f"channel '{channel.name}' holds {len(tables)} tables; keep one table, with one row for each id"
         )
     return tables[0]
