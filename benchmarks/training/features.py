@@ -66,7 +66,7 @@ def main(
                 found.append(new_items(split, config, item_features, user_features, genres, share))
     except InputError as error:
         raise click.ClickException(str(error)) from error
-    console = Console(width=120, highlight=False)
+    console = Console(width=150, highlight=False)
     ways = f"loss {config.loss}, negatives {config.negatives}"
     console.print(f"{config.model}, {config.num_factors} factors, {ways}; seeds 0 to {seeds - 1}")
     console.print(table(found))

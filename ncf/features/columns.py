@@ -41,7 +41,11 @@ class FeatureColumn:
         return len(self.values) or len(self.knots)
 
     def encode(self, raw: pl.Series) -> pl.DataFrame:
-        """The cells [N] as columns row, value (0..num_values-1) and weight; an empty or unknown cell has none."""
+        """The cells [N] as columns row, value (0..num_values-1) and weight; an empty or unknown cell has none.
+
+        Raises InputError for cells that hold tables.
+        """
+        _require_values(raw, "the features")
         return _near_knots(raw, self.knots) if self.kind == "number" else self._weighted(_cells(raw, self.kind))
 
     def _weighted(self, cells: pl.DataFrame) -> pl.DataFrame:
@@ -57,14 +61,13 @@ def find_column(raw: pl.Series, in_data: npt.NDArray[np.bool_], shown: str) -> t
     Values are taken from the rows of ids that are in the data. Raises InputError for cells that hold tables.
     """
     own = raw.filter(pl.Series(in_data))
-    if (number := _numbers(own, shown)) is not None:
-        different = number.drop_nulls().n_unique()
-        if different > CODES or (different > 1 and (number.drop_nulls() % 1 != 0).any()):
-            knots = np.unique(np.quantile(number.drop_nulls().to_numpy(), np.linspace(0, 1, KNOTS)))
-            return FeatureColumn(raw.name, "number", knots=tuple(knots.tolist())), f"{raw.name}: a number"
+    _require_values(raw, shown)
+    if (amounts := _amounts(own)) is not None:
+        knots = np.unique(np.quantile(amounts.to_numpy(), np.linspace(0, 1, KNOTS)))
+        return FeatureColumn(raw.name, "number", knots=tuple(knots.tolist())), f"{raw.name}: a number"
     kind = _kind(own)
     cells = _cells(own, kind)
-    if kind == "category" and number is None and _is_text(own) and cells["text"].is_unique().sum() * 2 > len(cells):
+    if kind == "category" and _is_text(own) and cells["text"].is_unique().sum() * 2 > len(cells):
         kind, cells = "words", _cells(own, "words")
     counted = cells.group_by("text").len().sort("len", "text", descending=[True, False])
     several = counted.filter(pl.col("len") >= MIN_ROWS)
@@ -100,25 +103,33 @@ def _kind(raw: pl.Series) -> str:
     return "list" if bars else "category"
 
 
-def _numbers(raw: pl.Series, shown: str) -> pl.Series | None:
-    """The cells as float64, null where there is none; None if they are no numbers."""
-    if raw.dtype in (pl.Date, pl.Datetime, pl.Time, pl.Duration):
-        return raw.to_physical().cast(pl.Float64)
-    if raw.dtype.is_numeric():
-        number = raw.cast(pl.Float64)
-        return number.set(~number.is_finite().fill_null(False), None)
-    if raw.dtype == pl.Struct or raw.dtype == pl.Object or raw.dtype == pl.Binary:
+def _require_values(raw: pl.Series, shown: str) -> None:
+    kind = raw.dtype.inner if isinstance(raw.dtype, pl.List | pl.Array) else raw.dtype
+    if kind in (pl.Struct, pl.Object, pl.Binary, pl.List, pl.Array):
         raise InputError(
             f"{shown}: column '{raw.name}' is of type {raw.dtype}; give text, numbers, true/false, dates, or lists of "
             "these"
         )
-    if not _is_text(raw):
+
+
+def _amounts(raw: pl.Series) -> pl.Series | None:
+    """The numbers of a column; None if it has none, or they are codes."""
+    if _is_text(raw) and not _present(raw).drop_nulls().str.contains(NUMBER).all():
         return None
-    text = _present(raw)
-    present = text.drop_nulls()
-    if not len(present) or not present.str.contains(NUMBER).all():
+    number = _as_float(raw)
+    if number is None or (different := (number := number.drop_nulls()).n_unique()) < 2:
         return None
-    number = text.cast(pl.Float64, strict=False)
+    repeats = different <= CODES and different * 2 <= len(number)
+    return None if repeats and (number % 1 == 0).all() else number
+
+
+def _as_float(raw: pl.Series) -> pl.Series | None:
+    """Numbers and dates as float64, null for any other cell; None for types that have no numbers."""
+    if raw.dtype in (pl.Date, pl.Datetime, pl.Time, pl.Duration):
+        return raw.to_physical().cast(pl.Float64)
+    if not (raw.dtype.is_numeric() or _is_text(raw)):
+        return None
+    number = (_present(raw) if _is_text(raw) else raw).cast(pl.Float64, strict=False)
     return number.set(~number.is_finite().fill_null(False), None)
 
 
@@ -134,6 +145,8 @@ def _cells(raw: pl.Series, kind: str) -> pl.DataFrame:
         raw = raw.arr.to_list()
     if raw.dtype.is_float():
         raw = raw.fill_nan(None)
+    if kind == "words" and isinstance(raw.dtype, pl.List):
+        raw = raw.cast(pl.List(pl.String)).list.join(" ")
     table = pl.DataFrame({"row": np.arange(len(raw)), "text": raw})
     if kind == "words":
         table = table.with_columns(pl.col("text").cast(pl.String).str.to_lowercase().str.extract_all(WORD))
@@ -147,7 +160,7 @@ def _cells(raw: pl.Series, kind: str) -> pl.DataFrame:
 
 def _near_knots(raw: pl.Series, knots: tuple[float, ...]) -> pl.DataFrame:
     """Each number by the two knots around it; one beyond the last knot has that knot's place."""
-    number = _numbers(raw, "")
+    number = _as_float(raw)
     found = np.full(len(raw), np.nan) if number is None else number.to_numpy()
     row = np.flatnonzero(~np.isnan(found))
     place = np.interp(found[row], knots, np.arange(len(knots)))

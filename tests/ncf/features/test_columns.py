@@ -44,6 +44,7 @@ def encoded(made: FeatureColumn, cells: Sequence[Any]) -> list[tuple[int, int, f
         ([0.5, 1.5, 2.5, 0.5], "number"),
         (["0.5", "1.5", "nan", ""], "number"),
         (list(range(CODES + 1)), "number"),
+        ([10, 20, 30, 40], "number"),
         ([date(2026, 1, 1) + timedelta(days=day) for day in range(60)], "number"),
     ],
 )
@@ -113,6 +114,14 @@ def test_only_rows_of_the_data_give_values() -> None:
     assert made.values == ("soup", "taco")
 
 
-def test_cells_that_are_tables_are_refused() -> None:
-    with pytest.raises(InputError, match=r"column 'x' is of type Struct.*give text, numbers"):
-        found([{"a": 1}, {"a": 2}])
+@pytest.mark.parametrize("cells", [[{"a": 1}, {"a": 2}], [[{"a": 1}], [{"a": 2}]], [b"a", b"b"]])
+def test_cells_that_are_tables_or_bytes_are_refused(cells: list[Any]) -> None:
+    with pytest.raises(InputError, match=r"column 'x' is of type .*give text, numbers"):
+        found(cells)
+
+
+def test_one_bad_cell_of_a_new_table_costs_that_cell() -> None:
+    made = column(["1.5", "2.5", "3.5", "4.5"])
+    assert len(encoded(made, ["1.5", "unknown", "4.5"])) == 2
+    assert encoded(made, [["1.5"]]) == []
+    assert len(encoded(column(["the car", "the bus", "one bus"]), [["the"], None, ["a", "bus"]])) == 2
