@@ -57,20 +57,24 @@ class Recommender:
         self.config = configure(preset, settings)
         self.device = device
         self._fitted: Run | None = None
+        self._items: Any = None
         self._columns: list[ItemColumn] = []
         self._made_ranker: Ranker | None = None
 
     def fit(
         self, data: Any, *, user: str | None = None, item: str | None = None, weight: str | None = None,
-        timestamp: str | None = None, event: str | None = None, items: Any = None, progress: bool = False,
+        timestamp: str | None = None, event: str | None = None, items: Any = None,
+        item_features: Any = None, user_features: Any = None, progress: bool = False,
         init: str | Path | Recommender | None = None, **reading: Any,
     ) -> Recommender:  # fmt: skip
         """Train on a frame, a path, several paths or a `Split`; returns this object.
 
         `user`, `item`, `weight`, `timestamp` and `event` name columns that have other names than usual; `reading` are
         the fields of `Reading`, such as min_weight. `items` is a frame or file with a row for each item, whose columns
-        `where` asks for. `progress` shows what was read, and a bar. With `init`, an earlier run or recommender of the
-        same model and size, training starts with its parameters and takes fewer epochs. Raises InputError.
+        `where` asks for. `item_features` and `user_features` are frames or files with a row for each item or user,
+        which the model learns from as well. `progress` shows what was read, and a bar. With `init`, an earlier run or
+        recommender of the same model and size, training starts with its parameters and takes fewer epochs. Raises
+        InputError.
         """
         from ncf.training.run import Life, choose_device, train_run
 
@@ -82,7 +86,8 @@ class Recommender:
         folder = Path(scratch) / "run"
         config = replace(self.config, split=options)
         earlier = init._run.path if isinstance(init, Recommender) else Path(init) if init is not None else None
-        train_run(split, folder, config, choose_device(self.device), Life(quiet=not progress, init=earlier))
+        life = Life(quiet=not progress, init=earlier)
+        train_run(split, folder, config, choose_device(self.device), life, item_features, user_features)
         self._take(folder, items)
         return self
 
@@ -178,13 +183,21 @@ class Recommender:
         return compare_run(run, split, negatives_among=negatives_among)
 
     def export(
-        self, repository: str | Path, name: str, *, version: int | None = None, k: int = DEFAULT_K, items: Any = None
-    ) -> ExportedModel:
-        """Write the models into a Triton model repository, as `ncf export` does; `items` as in `fit`."""
-        from ncf.export.export import export
+        self, repository: str | Path, name: str, *, version: int | None = None, k: int = DEFAULT_K, items: Any = None,
+        new_items: Any = None, new_users: Any = None,
+    ) -> ExportedModel:  # fmt: skip
+        """Write the models into a Triton model repository, as `ncf export` does; `items` as in `fit`.
 
-        columns = self._columns if items is None else self._read_items(items)
-        return export(self._run, Path(repository), name, version, k, self.device, columns)
+        `new_items` and `new_users` are frames or files with the features of items and users that the run does not
+        know; InputError if it was trained without features of these.
+        """
+        from ncf.export.export import export
+        from ncf.export.new import with_new
+
+        run, _ = with_new(self._run, new_items, new_users)
+        source = self._items if items is None else items
+        columns = [] if source is None else self._read_items(source, run)
+        return export(run, Path(repository), name, version, k, self.device, columns)
 
     def user_vectors(self) -> pl.DataFrame:
         """user_id and vector, whose inner product with an item's vector is the score. InputError unless it is a GMF."""
@@ -214,13 +227,14 @@ class Recommender:
         self._fitted = load_run(path, refitted=True)
         self.config = self._fitted.config
         self._made_ranker = None
-        self._columns = [] if items is None else self._read_items(items)
+        self._items = items
+        self._columns = [] if items is None else self._read_items(items, self._fitted)
 
-    def _read_items(self, items: Any) -> list[ItemColumn]:
+    def _read_items(self, items: Any, run: Run) -> list[ItemColumn]:
         name = self.config.split.columns.item_name
         if isinstance(items, str | Path):
-            return read_items(Path(items), self._run.items, name)
-        return columns_of(as_polars(items, "items"), self._run.items, name, "items")
+            return read_items(Path(items), run.items, name)
+        return columns_of(as_polars(items, "items"), run.items, name, "items")
 
     def _conditions(
         self, k: int, exclude: Sequence[object], allow: Sequence[object] | None, where: Mapping[str, object] | None,

@@ -20,6 +20,8 @@ PATH = click.Path(path_type=Path)
 @click.option("--k", type=int, default=DEFAULT_K, show_default=True, help="Most recommendations in an answer.")
 @click.option("--items", "items_file", type=PATH, help="A CSV, TSV or Parquet file with metadata of the items.")
 @click.option("--item-column", help="The column of ids in --items. [default: item_id]")
+@click.option("--new-items", type=PATH, help="A file with the features of items that the run does not know.")
+@click.option("--new-users", type=PATH, help="A file with the features of users that the run does not know.")
 @click.option(
     "--device",
     type=click.Choice(DEVICES),
@@ -44,6 +46,8 @@ def export(
     k: int,
     items_file: Path | None,
     item_column: str | None,
+    new_items: Path | None,
+    new_users: Path | None,
     device: str,
     with_topk: bool | None,
     serving: Path | None,
@@ -53,6 +57,9 @@ def export(
     A running `serve` loads a new version of a recommender by itself. Requests can return the columns of --items, such
     as title and category, with recommendations, and filter by them.
 
+    --new-items and --new-users take files like those of `ncf train --item-features` and --user-features. The items and
+    users in them that the run does not know are exported too, by what it learned about the values of their features.
+
     --serving sets max_batch_size, max_queue_delay_microseconds and instances of score, query and topk in the
     config.pbtxt of a new recommender. `make bench` writes such a file, export_preset.json:
     {"score": {"max_batch_size": 1024, "instances": 2}, "query": {"max_queue_delay_microseconds": 500}}
@@ -61,11 +68,13 @@ def export(
     Examples:
       ncf export --run runs/first --repository model_repository --name ncf_first
       ncf export --run runs/second --repository model_repository --name ncf_first --items items.csv
+      ncf export --run runs/films --repository model_repository --name films --new-items films-of-today.csv
       ncf export --run runs/first --repository for_triton --name ncf_first --with-topk
       ncf export --run runs/first --repository tuned --name ncf_first --serving export_preset.json
     """
     from ncf.data.item_columns import read_items
     from ncf.export.export import export as export_run
+    from ncf.export.new import with_new
     from ncf.export.serving_settings import read_serving
     from ncf.training.run_directory import load_run
 
@@ -74,7 +83,9 @@ def export(
             f"--item-column is '{item_column}', a column of --items, which is not given; give both or none"
         )
     settings = read_serving(serving) if serving else None
-    run = load_run(run_directory, refitted=True)
+    run, words = with_new(load_run(run_directory, refitted=True), new_items, new_users)
+    for line in words:
+        click.echo(line, err=True)
     columns = read_items(items_file, run.items, item_column or "item_id") if items_file else []
     exported = export_run(run, repository, name, version, k, device, columns, settings, with_topk)
     click.echo(

@@ -19,6 +19,8 @@ PATH = click.Path(path_type=Path)
 @click.command(short_help="Train a model and write a run directory.")
 @click.option("--data", type=DATA_PATH, multiple=True, required=True, help=DATA)
 @click.option("--output", type=PATH, required=True, help="The run directory to write.")
+@click.option("--item-features", type=PATH, help="A file with a row for each item: its category, price, title, …")
+@click.option("--user-features", type=PATH, help="A file with a row for each user: their age, region, …")
 @click.option(
     "--preset",
     metavar="NAME",
@@ -76,6 +78,8 @@ PATH = click.Path(path_type=Path)
 def train(
     data: tuple[Path, ...],
     output: Path,
+    item_features: Path | None,
+    user_features: Path | None,
     preset: str | None,
     device: str,
     max_time: str | None,
@@ -99,6 +103,9 @@ def train(
     items. With --resume a run that was killed continues, and its result is the same as without the
     interruption.
 
+    With --item-features and --user-features the model also learns what the values of their columns say, so that
+    `ncf export --new-items` can recommend an item that nobody has had yet (docs/training.md, Features).
+
     \b
     Examples:
       ncf train --data ratings.csv --output runs/first
@@ -106,6 +113,7 @@ def train(
       ncf train --data 2025.csv.gz --data 2026.csv.gz --output runs/both --min-weight 4
       ncf train --data ratings.csv --output runs/time --split time --test-share .1
       ncf train --data ml-1m/ --output runs/ml-1m --preset ml-1m-best
+      ncf train --data ratings.csv --output runs/films --item-features films.csv
       ncf train --data ratings.csv --output runs/first --resume
       ncf train --data today.csv --output runs/today --init runs/yesterday --refit
       torchrun --nproc-per-node 2 -m ncf train --data ratings.csv --output runs/two --negatives 4
@@ -120,7 +128,7 @@ def train(
         resume, checkpoints, seconds(max_time) if max_time else math.inf, tensorboard,
         say=partial(click.echo, err=True), init=init,
     )  # fmt: skip
-    result = train_run(data, output, config, choose_device(device), life)
+    result = train_run(data, output, config, choose_device(device), life, item_features, user_features)
     if result is None:
         return
     figures = metrics(result.loss, result.hit_rate_at_10, result.ndcg_at_10)

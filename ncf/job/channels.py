@@ -23,6 +23,8 @@ ROLES = {
     "test": ("test",),
     "items": ("items",),
     "model": ("model",),  # so do SageMaker's own algorithms call the channel of an earlier model
+    "item_features": ("item_features",),
+    "user_features": ("user_features",),
 }  # the SDK calls its only channel training
 MODES = ("File", "FastFile", "Pipe")
 # The file ending of each content type, for pipes and for files without one of our endings.
@@ -63,7 +65,7 @@ class Channel:
 def read_channels(base: Path, environment: Mapping[str, str]) -> dict[str, Channel]:
     """The channels by role: those in inputdataconfig.json, else one for each folder in input/data.
 
-    SM_CHANNEL_TRAIN, _TEST, _ITEMS and _MODEL name other folders. Raises InputError for an invalid channel,
+    SM_CHANNEL_TRAIN, SM_CHANNEL_TEST and so on name other folders. Raises InputError for an invalid channel,
     and without a channel for training.
     """
     root = base / "input" / "data"

@@ -25,10 +25,13 @@ SHARDED = "ShardedByS3Key"
 
 @dataclass(frozen=True)
 class JobData:
-    """The files or the folder to train on; the table of items' metadata and the earlier run, if there are any."""
+    """The files or the folder to train on; the tables of items' metadata and of features, and the earlier run, None for
+    one not given."""
 
     paths: list[Path]
     items: Path | None
+    item_features: Path | None = None
+    user_features: Path | None = None
     init: Path | None = None
 
 
@@ -48,8 +51,10 @@ def gather(channels: Mapping[str, Channel], config: TrainConfig, scratch: Path, 
     if own is None:
         paths = _paths(train, files, scratch)
         paths = _held_out(paths, _paths(test, test_files, scratch), config, scratch) if test else paths
-    items, init = _items(channels.get("items"), scratch), _init(channels.get("model"), scratch)
-    return JobData([own] if own else paths, items, init)
+    items, for_items, for_users = (
+        _table(channels.get(role), scratch) for role in ("items", "item_features", "user_features")
+    )
+    return JobData([own] if own else paths, items, for_items, for_users, _init(channels.get("model"), scratch))
 
 
 def _own_split(
@@ -111,13 +116,13 @@ def _held_out(tables: Sequence[Path], held_out: Sequence[Path], config: TrainCon
     return [output]
 
 
-def _items(channel: Channel | None, scratch: Path) -> Path | None:
+def _table(channel: Channel | None, scratch: Path) -> Path | None:
     if channel is None:
         return None
     tables = tables_in(channel, files_in(channel, scratch))
     if len(tables) > 1:
         raise InputError(
-            f"channel '{channel.name}' holds {len(tables)} tables; keep one table, with one row for each item"
+            f"channel '{channel.name}' holds {len(tables)} tables; keep one table, with one row for each id"
         )
     return tables[0]
 

@@ -153,17 +153,21 @@ class TrainingJob:
     def _fit(self, settings: JobSettings, hosts: Hosts, data: JobData) -> bool:
         """Train a run in the run directory of the first host; returns whether the job was stopped by a signal."""
         from ncf.training.loop import INTERRUPTED
+        from ncf.training.recipe import require_one_model
         from ncf.training.run import Life, choose_device, train_run
 
         processes = processes_here(settings, hosts, data.paths)
         try:
             if processes * len(hosts.names) > 1:
                 port = int(self.environment.get("MASTER_PORT") or MASTER_PORT)
+                if data.item_features or data.user_features:
+                    require_one_model(settings.config, processes * len(hosts.names))
                 stopped = launch(hosts, processes, self._options(settings, data), port)
             else:
                 life = Life(True, self.checkpoints, settings.max_seconds, self.event_files, init=data.init)
                 device = choose_device(settings.device)
-                result = train_run(data.paths, self.run_directory, settings.config, device, life)
+                features = data.item_features, data.user_features
+                result = train_run(data.paths, self.run_directory, settings.config, device, life, *features)
                 stopped = result is not None and result.stopped == INTERRUPTED
         except (KeyboardInterrupt, LaunchError) as error:
             if not self._finished():

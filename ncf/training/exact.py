@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from ncf.data.interactions import Interactions
+from ncf.models.features import FeaturedNCF, ids_of
 from ncf.models.neural import NCF
 from ncf.models.popular import POWER
 from ncf.models.seen import SeenItems, seen_positions
@@ -84,7 +85,7 @@ class ExactTraining:
         self.samples = self.num_users * self.num_items
         self.generator = torch.Generator(device)
         self.bf16 = uses_bf16(config, device)
-        tables: list[Tensor] = [branch.user_embedding.weight for branch in model.branches]  # type: ignore[union-attr,misc]
+        tables = [ids_of(branch.user_embedding) for branch in model.branches]  # type: ignore[arg-type]
         self.users = [RowAdam(table.requires_grad_(False)) for table in tables]
         shared = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(shared, lr=0.0, betas=BETAS, eps=EPSILON, fused=True)
@@ -145,7 +146,8 @@ class ExactTraining:
         assert self.config.l2 is not None
         rows = [table.table[users].requires_grad_() for table in self.users]
         with torch.autocast(users.device.type, torch.bfloat16, enabled=self.bf16):
-            score = self.model.against_all(rows)
+            featured = self.model.of_users(rows, users) if isinstance(self.model, FeaturedNCF) else rows
+            score = self.model.against_all(featured)
         seen = self.seen_by(users)
         with torch.no_grad():
             loss = self.loss(score.detach(), users, seen) if measured else None
@@ -211,11 +213,13 @@ class ExactTraining:
         item_samples = everywhere + torch.bincount(seen.item, minlength=self.num_items)
         user_samples = self.count[users] * (1 + drawn)
         for branch, row in zip(self.model.branches, rows, strict=True):
-            item: Tensor = branch.item_embedding.weight  # type: ignore[union-attr,assignment]
+            item = ids_of(branch.item_embedding)  # type: ignore[arg-type]
             assert item.grad is not None
             assert row.grad is not None
             item.grad.addcmul_(item, item_samples.unsqueeze(1), value=2 * self.config.l2)
             row.grad.addcmul_(row, user_samples.unsqueeze(1), value=2 * self.config.l2)
+        if isinstance(self.model, FeaturedNCF):
+            self.model.decay(user_samples, item_samples, self.config.l2)
 
     def state(self) -> dict[str, Any]:
         moments = [(table.mean, table.square) for table in self.users]

@@ -14,6 +14,7 @@ from torch import Tensor
 from ncf.data.interactions import Interactions
 from ncf.errors import InputError
 from ncf.evaluation.ranking import Candidates, evaluate_sampled
+from ncf.models.learned_features import LearnedFeatures
 from ncf.models.neural import NCF, build_model
 from ncf.training.checkpoints import Checkpoints
 from ncf.training.config import TrainConfig
@@ -47,10 +48,12 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Refit:
-    """A model that was fitted to `fit`, which are all interactions, held-out ones included."""
+    """A model that was fitted to `fit`, which are all interactions, held-out ones included; `features` as in
+    `TrainResult`."""
 
     fit: Interactions
     model: NCF
+    features: LearnedFeatures | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class TrainResult:
     """The model, all epochs, the reason why the training ended, and the model's quality on the items for the choice.
 
     `best` is the epoch whose weights the model has. It is None for a model that is `made` of several, which has no
-    epoch and no loss of its own. `chosen` are the best epochs of all stages. `refit` was trained afterwards, if it was.
+    epoch and no loss of its own. `chosen` are the best epochs of all stages. `features` is what it learned about the
+    values of features, None without any. `refit` was trained afterwards, if it was.
     """
 
     model: NCF
@@ -70,6 +74,7 @@ class TrainResult:
     ndcg_at_10: float | None
     made: str = ""
     chosen: tuple[Epoch, ...] = ()
+    features: LearnedFeatures | None = None
     refit: Refit | None = None
 
     @property

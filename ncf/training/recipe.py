@@ -15,8 +15,11 @@ from ncf.data.protocols import some_of, trained_only
 from ncf.data.splits import HeldOut, Split
 from ncf.errors import InputError
 from ncf.evaluation.ranking import Candidates, evaluate_sampled
+from ncf.features.encoding import Features, FindFeatures, no_features
 from ncf.models.blend import Blend, Scores, fold
 from ncf.models.closed_form import edlae, scores
+from ncf.models.features import FeaturedNCF
+from ncf.models.learned_features import learned
 from ncf.models.neural import NCF
 from ncf.models.seen import SeenItems
 from ncf.training.config import TrainConfig
@@ -46,7 +49,8 @@ class Plan:
     """A training before it starts: the data, the candidates for the choice of the epoch, all settings, and the reason.
 
     `asked` is the configuration of the user, in which settings may be open. `earlier` is the run whose parameters the
-    model starts with. `until` makes it a refit: the last epoch of each stage that is trained again.
+    model starts with. `until` makes it a refit: the last epoch of each stage that is trained again. `find` has the
+    features of users and items by their ids, and `features` are those of `fit`.
     """
 
     fit: Interactions
@@ -56,6 +60,8 @@ class Plan:
     asked: TrainConfig
     earlier: Run | None = None
     until: Mapping[str, int] | None = None
+    find: FindFeatures = no_features
+    features: Features | None = None
 
     def stage(
         self, config: TrainConfig, device: torch.device, watch: Watch, name: str = "", start: NCF | None = None
@@ -71,8 +77,9 @@ class Plan:
 
 
 def plan(
-    split: Split, config: TrainConfig, device: torch.device, processes: int = 1, earlier: Run | None = None
-) -> Plan:
+    split: Split, config: TrainConfig, device: torch.device, processes: int = 1, earlier: Run | None = None,
+    find: FindFeatures = no_features,
+) -> Plan:  # fmt: skip
     """Cut the items for the choice of the epoch, and decide open settings. Raises InputError if that is impossible."""
     if earlier is not None:
         require_start(earlier, split, config)
@@ -81,7 +88,7 @@ def plan(
     if len(fit) < processes:
         raise InputError(f"{processes} processes are more than the {len(fit)} interactions to train on; start fewer")
     resolved = config.resolved(negatives, warm=earlier is not None)
-    return Plan(fit, candidates, resolved, reason, config, earlier)
+    return Plan(fit, candidates, resolved, reason, config, earlier, None, find, find(fit.users, fit.items))
 
 
 def hold_out(split: Split, config: TrainConfig, device: torch.device) -> tuple[Interactions, Candidates | None]:
@@ -122,6 +129,8 @@ def cut(split: Split, config: TrainConfig) -> tuple[Interactions, HeldOut | None
 def train(plan: Plan, device: torch.device, watch: Watch | None = None) -> TrainResult:
     """Train by a plan. `train_stage` describes how a training ends early and continues."""
     watch = watch or Watch()
+    if plan.features is not None:
+        return train_featured(plan, plan.features, device, watch)
     if plan.config.pretrain and plan.earlier is None:
         return train_from_branches(plan, device, watch)
     if plan.config.is_folded:
@@ -139,7 +148,8 @@ def refit(plan: Plan, split: Split, result: TrainResult, device: torch.device, w
         return result
     until = watch.world.share({epoch.stage: epoch.epoch for epoch in result.chosen})
     try:
-        again = replace(plan, fit=split.whole(plan.config.split), candidates=None, until=until)
+        fit = split.whole(plan.config.split)
+        again = replace(plan, fit=fit, candidates=None, until=until, features=plan.find(fit.users, fit.items))
         watch.say(f"refitting to all {len(again.fit):,} interactions")
         found = train(again, device, watch)
     except KeyboardInterrupt:
@@ -148,9 +158,29 @@ def refit(plan: Plan, split: Split, result: TrainResult, device: torch.device, w
         watch.say(f"the model is not refitted: {error}")
         return result
     if found.stopped == ALL_DONE:
-        return replace(result, refit=Refit(again.fit, found.model))
+        return replace(result, refit=Refit(fit, found.model, found.features))
     watch.say(f"the model is not refitted: {found.stopped}")
     return replace(result, stopped=INTERRUPTED) if found.stopped == INTERRUPTED else result
+
+
+def require_one_model(config: TrainConfig, processes: int) -> None:
+    """Raises InputError if a training with features cannot be made: it is that of one model in one process."""
+    if config.pretrain or config.is_folded:
+        what = "pretrain starts from two other models" if config.pretrain else "it folds several models into one"
+        raise InputError(
+            f"features need a training of one model, and {what}; leave out pretrain, members, closed_form and "
+            "fold_factors, and choose a preset without them, such as default or ml-1m"
+        )
+    if processes > 1:
+        raise InputError(f"features are trained by one process, and there are {processes}; start one")
+
+
+def train_featured(plan: Plan, features: Features, device: torch.device, watch: Watch) -> TrainResult:
+    """Train a model with features; the model of the result has the sums as plain rows."""
+    values = [None if side is None else side.values for side in (features.users, features.items)]
+    model = FeaturedNCF(start_model(plan.fit, plan.config, device), *values).to(device)
+    result = plan.stage(plan.config, device, watch, start=model)
+    return replace(result, model=model.folded(), features=learned(model, features))
 
 
 def train_from_branches(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:

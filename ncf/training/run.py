@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +19,7 @@ from ncf.data.splits import Split
 from ncf.errors import InputError
 from ncf.evaluation.comparison import Comparison, compare
 from ncf.evaluation.ranking import NUM_EVALUATION_NEGATIVES
+from ncf.features.encoding import find_features
 from ncf.models.popular import with_popular_negatives
 from ncf.training import recipe
 from ncf.training.checkpoints import Checkpoints, identity_of
@@ -62,23 +65,41 @@ def train_run(
     config: TrainConfig,
     device: torch.device,
     life: Life | None = None,
+    item_features: Any = None,
+    user_features: Any = None,
 ) -> TrainResult | None:
     """Train on files, a folder or a split, and write a run directory; all is checked before the directory is made.
 
-    Returns None in the processes of a distributed training that do not write. Raises InputError.
+    `item_features` and `user_features` are a path or a frame each. Returns None in the processes of a distributed
+    training that do not write. Raises InputError.
     """
     life = life or Life()
     # A refit takes about as long as the training until the best epoch, so it gets half of the time.
     deadline = time.monotonic() + life.max_seconds * (0.5 if config.refit else 1)
     require_one_process(config, world_size())
+    if item_features is not None or user_features is not None:
+        recipe.require_one_model(config, world_size())
+        if life.init:
+            raise InputError(
+                f"init is {life.init}, which starts with rows of ids alone, and features are learned beside them from "
+                "the start; give one of both",
+                field="init",
+            )
     earlier = load_run(life.init) if life.init else None
+    find = partial(find_features, user_features, item_features, config.split.columns)
     with joined_world(device) as world:  # before the data are read, so that an error in one process ends the others
         split = data if isinstance(data, Split) else load_split(data, config.split)
         if world.first:
             for line in split.look:
                 life.say(line)
-        plan = recipe.plan(split, config, device, world.size, earlier)
+        plan = recipe.plan(split, config, device, world.size, earlier, find)
+        if world.first and plan.features:
+            for line in plan.features.look:
+                life.say(line)
+        look = (*split.look, *(plan.features.look if plan.features else ()))
         identity = identity_of(plan.config, plan.fit, earlier.model if earlier else None)
+        if plan.features:
+            identity["data"] += f" with features {plan.features.fingerprint}"
         if world.share(identity["data"]) != identity["data"]:
             raise InputError("this process has other data than the first process; every process needs all of the data")
         if not world.first:
@@ -94,7 +115,7 @@ def train_run(
         ):
             checkpoints = Checkpoints(life.checkpoints or output / CHECKPOINTS, identity, life.resume, own)
             checkpoints.require_own()
-            about = {"data": _names(data), "look": split.look} | ({"init": str(life.init)} if life.init else {})
+            about = {"data": _names(data), "look": look} | ({"init": str(life.init)} if life.init else {})
             begin_run(output, own, plan.config, about, device)
 
             def on_restored(epoch: Epoch) -> None:

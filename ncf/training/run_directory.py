@@ -19,6 +19,7 @@ import torch
 from ncf.data.interactions import IdIndex, IntArray, Interactions
 from ncf.data.splits import HeldOut, Split
 from ncf.errors import InputError
+from ncf.models.learned_features import LearnedFeatures
 from ncf.models.neural import NCF, build_model
 from ncf.models.seen import SeenItems
 from ncf.models.warm_start import warm_start
@@ -44,6 +45,7 @@ FILES = {
 REFITTED = ("users.parquet", "items.parquet", "interactions.npz", "weights.pt")
 REFIT = "refit"
 
+FEATURES = "features.pt"  # of a run with features: how they are encoded, and the rows of their values
 CHECKPOINTS = "checkpoints"  # beside the files above, unless --checkpoints names another folder
 
 # Exceptions of reading a damaged file of a run, weights.pt included.
@@ -112,6 +114,17 @@ def load_run(path: Path, device: torch.device | str = "cpu", refitted: bool = Fa
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} cannot be loaded: {reason}; train again") from error
     return Run(path, config, users, items, seen, model.to(device).eval(), held_out, refitted)
+
+
+def load_features(run: Run) -> LearnedFeatures | None:
+    """What a run learned about the values of features; None for a run without. Raises InputError if it is damaged."""
+    file = (run.path / REFIT if run.refitted else run.path) / FEATURES
+    if not file.exists():
+        return None
+    try:
+        return LearnedFeatures.from_bytes(file.read_bytes())
+    except BROKEN as error:
+        raise InputError(f"{file} cannot be loaded, for it is damaged; train again") from error
 
 
 def pairs_of(name: str, held_out: HeldOut) -> dict[str, IntArray]:

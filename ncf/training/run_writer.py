@@ -18,17 +18,19 @@ import torch
 from ncf.data.interactions import IntArray, Interactions
 from ncf.data.splits import Split
 from ncf.errors import InputError
+from ncf.models.learned_features import LearnedFeatures
 from ncf.models.neural import NCF
 from ncf.models.seen import SeenItems, known_items
 from ncf.training.config import TrainConfig
 from ncf.training.loop import TrainResult
 from ncf.training.own_files import OwnFiles
 from ncf.training.recipe import cut
-from ncf.training.run_directory import FILES, REFIT, REFITTED, held_out_name, pairs_of
+from ncf.training.run_directory import FEATURES, FILES, REFIT, REFITTED, held_out_name, pairs_of
 
 log = logging.getLogger(__name__)
 
-RESULTS = (*REFITTED, *(f"{REFIT}/{name}" for name in REFITTED), "result.json")  # of a finished run
+WRITTEN = (*REFITTED, FEATURES)
+RESULTS = (*WRITTEN, *(f"{REFIT}/{name}" for name in WRITTEN), "result.json")  # of a finished run
 
 
 @contextmanager
@@ -137,9 +139,9 @@ def _write_results(path: Path, split: Split, result: TrainResult, readme: bool) 
     known = known_items(split, torch.device("cpu")).including(held_out.user_index, held_out.item_index)
     chosen_by = cut(split, result.config)[1]
     validation = {} if chosen_by is None else pairs_of("validation", chosen_by)
-    _write_model(path, train, known, result.model, **pairs_of("held_out", held_out), **validation)
+    _write_model(path, train, known, result.model, result.features, **pairs_of("held_out", held_out), **validation)
     if refit is not None:
-        _write_model(path / REFIT, refit.fit, SeenItems.of_interactions(refit.fit), refit.model)
+        _write_model(path / REFIT, refit.fit, SeenItems.of_interactions(refit.fit), refit.model, refit.features)
     if readme:
         (path / "README.md").write_text(_readme(path, train.num_users, train.num_items, result))
     _write_json(
@@ -166,8 +168,10 @@ def _write_results(path: Path, split: Split, result: TrainResult, readme: bool) 
     )
 
 
-def _write_model(path: Path, fit: Interactions, known: SeenItems, model: NCF, **more: IntArray) -> None:
-    """Write ids, known interactions and weights into a folder."""
+def _write_model(
+    path: Path, fit: Interactions, known: SeenItems, model: NCF, features: LearnedFeatures | None, **more: IntArray
+) -> None:
+    """Write ids, known interactions, weights and, if there are any, learned features into a folder."""
     for name, ids in (("user", fit.users.ids), ("item", fit.items.ids)):
         with _written(path / f"{name}s.parquet") as buffer:
             ids.alias(f"{name}_id").to_frame().write_parquet(buffer)
@@ -176,6 +180,8 @@ def _write_model(path: Path, fit: Interactions, known: SeenItems, model: NCF, **
     np.savez(path / "interactions.npz", **arrays)
     with _written(path / "weights.pt") as buffer:
         torch.save({name: value.cpu() for name, value in model.state_dict().items()}, buffer)
+    if features is not None:
+        (path / FEATURES).write_bytes(features.to_bytes())
 
 
 @contextmanager
