@@ -137,7 +137,9 @@ def require_one_model(config: TrainConfig, processes: int) -> None:
             "fold_factors, and choose a preset without them, such as default or ml-1m"
         )
     if processes > 1:
-        raise InputError(f"features are trained by one process, and there are {processes}; start one")
+        raise InputError(
+            f"features are trained by one process, and there are {processes}; start one (in a job: processes 1, one host)"
+        )
 
 
 def train_featured(plan: Plan, features: Features, device: torch.device, watch: Watch) -> TrainResult:

@@ -183,6 +183,7 @@ def _readme(path: Path, num_users: int, num_items: int, result: TrainResult) -> 
         f"{num_users} users, {num_items} items; {result.config.model}, {result.origin}, {quality}.",
         "",
         *(f"- `{name}`: {what}" for name, what in FILES.items()),
+        *([f"- `{FEATURES}`: how features are encoded, and the vectors of their values"] if result.features else []),
         "",
         f"    ncf evaluate --run {path} --data PATH",
         f"    ncf export --run {path} --repository model_repository --name {path.name}",

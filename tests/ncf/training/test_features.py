@@ -93,6 +93,7 @@ def test_the_command_says_what_it_did_and_keeps_it(food_csv: Path, tables: tuple
     assert done.returncode == 0, done.stderr
     assert f"features of items from {tables[0]}: kind: 12 values\n" in done.stderr
     assert f"features of users from {tables[1]}: region: 3 values\n" in done.stderr
+    assert "`features.pt`: how features are encoded" in (tmp_path / "run" / "README.md").read_text()
     run = load_run(tmp_path / "run")
     learned = load_features(run)
     assert learned is not None
