@@ -138,7 +138,7 @@ def require_one_model(config: TrainConfig, processes: int) -> None:
         )
     if processes > 1:
         raise InputError(
-            f"features are trained by one process, and there are {processes}; start one (in a job: processes 1, one host)"
+            f"features are trained by one process, and there are {processes}; start one (of a job: processes 1)"
         )
 
 
