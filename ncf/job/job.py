@@ -25,7 +25,7 @@ from ncf.job.launch import MASTER_PORT, launch
 from ncf.job.result import EVALUATION, check_items, evaluate_run, export_run
 from ncf.job.settings import JobSettings, as_options, hyperparameters, read_settings
 from ncf.training.config import TrainConfig
-from ncf.training.cost import require_one_process
+from ncf.training.cost import require_one_model, require_one_process
 from ncf.training.undisturbed import undisturbed
 
 log = logging.getLogger(__name__)
@@ -153,7 +153,6 @@ class TrainingJob:
     def _fit(self, settings: JobSettings, hosts: Hosts, data: JobData) -> bool:
         """Train a run in the run directory of the first host; returns whether the job was stopped by a signal."""
         from ncf.training.loop import INTERRUPTED
-        from ncf.training.recipe import require_one_model
         from ncf.training.run import Life, choose_device, train_run
 
         processes = processes_here(settings, hosts, data.paths)

@@ -88,3 +88,12 @@ def factorise(blend: Blend, rank: int, seed: int) -> tuple[Tensor, Tensor]:
     items, singular, small = torch.linalg.svd(blend.transposed_times(basis), full_matrices=False)
     root = singular[:rank].sqrt()
     return basis @ small[:rank].t() * root, items[:, :rank] * root
+
+
+@torch.no_grad()
+def usual_scale(models: list[Scores], num_users: int, device: torch.device) -> tuple[float, float]:
+    """Deviation over items and mean of the models' scores, for at most 1,024 users; the folded model gets the same."""
+    users = torch.arange(num_users, device=device)[:: -(-num_users // 1024)]
+    spread = [torch.std_mean(model(users).float(), dim=1, correction=0) for model in models]
+    deviation, mean = (torch.stack([each[number].mean() for each in spread]).mean() for number in (0, 1))
+    return float(deviation), float(mean)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 BLOCK_FLOATS = 2**18
 # Most scores of users against all items in memory at a time: 64 MB of float32.
 SCORES_AT_ONCE = 2**24
+PRETRAINED_SHARE = 0.5  # of each pretrained branch in the prediction (paper, section 3.4.1)
 # The branches of each model.
 BRANCHES = {"gmf": ("gmf",), "mlp": ("mlp",), "neumf": ("gmf", "mlp")}
 
@@ -228,3 +229,15 @@ def build_model(
     if "mlp" in BRANCHES[name]:
         branches.append(MLPBranch(num_users, num_items, num_factors, num_layers, dropout))
     return NCF(branches)
+
+
+@torch.no_grad()
+def joined(neumf: NCF, gmf: NCF, mlp: NCF) -> NCF:
+    """A NeuMF whose score is half the score of a GMF plus half the score of an MLP."""
+    shares = [PRETRAINED_SHARE * model.predict.weight for model in (gmf, mlp)]
+    for target, model in zip(neumf.branches, (gmf, mlp), strict=True):
+        target.load_state_dict(model.branches[0].state_dict())
+    neumf.predict.weight.copy_(torch.cat(shares, dim=1))
+    neumf.predict.bias.copy_(PRETRAINED_SHARE * (gmf.predict.bias + mlp.predict.bias))
+    neumf.item_bias.weight.copy_(PRETRAINED_SHARE * (gmf.item_bias.weight + mlp.item_bias.weight))
+    return neumf

@@ -109,3 +109,17 @@ def choose_negatives(
     kind = "exact" if chosen == "exact" else "sampled"
     alone = "; exact is for one process" if processes > 1 else ""
     return chosen, f"training is {kind}: {exact}, {sampled}{alone}"
+
+
+def require_one_model(config: TrainConfig, processes: int) -> None:
+    """Raises InputError if a training with features cannot be made: it is that of one model in one process."""
+    if config.pretrain or config.is_folded:
+        what = "pretrain starts from two other models" if config.pretrain else "it folds several models into one"
+        raise InputError(
+            f"features need a training of one model, and {what}; leave out pretrain, members, closed_form and "
+            "fold_factors, and choose a preset without them, such as default or ml-1m"
+        )
+    if processes > 1:
+        raise InputError(
+            f"features are trained by one process, and there are {processes}; start one (of a job: processes 1)"
+        )

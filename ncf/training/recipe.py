@@ -16,11 +16,11 @@ from ncf.data.splits import HeldOut, Split
 from ncf.errors import InputError
 from ncf.evaluation.ranking import Candidates, evaluate_sampled
 from ncf.features.encoding import Features, FindFeatures, no_features
-from ncf.models.blend import Blend, Scores, fold
+from ncf.models.blend import Blend, Scores, fold, usual_scale
 from ncf.models.closed_form import edlae, scores
 from ncf.models.features import FeaturedNCF
 from ncf.models.learned_features import learned
-from ncf.models.neural import NCF
+from ncf.models.neural import NCF, joined
 from ncf.models.seen import SeenItems
 from ncf.training.config import TrainConfig
 from ncf.training.cost import choose_negatives
@@ -39,7 +39,6 @@ from ncf.training.loop import (
 from ncf.training.run_directory import Run, require_start, warm
 from ncf.training.undisturbed import undisturbed
 
-PRETRAINED_SHARE = 0.5  # of each branch in the prediction (paper, section 3.4.1)
 REFIT = "refit"  # the stages of a refit begin with it
 CLOSED_FORM_ITEMS = 20_000  # EDLAE inverts a matrix of items × items
 
@@ -163,18 +162,6 @@ def refit(plan: Plan, split: Split, result: TrainResult, device: torch.device, w
     return replace(result, stopped=INTERRUPTED) if found.stopped == INTERRUPTED else result
 
 
-def require_one_model(config: TrainConfig, processes: int) -> None:
-    """Raises InputError if a training with features cannot be made: it is that of one model in one process."""
-    if config.pretrain or config.is_folded:
-        what = "pretrain starts from two other models" if config.pretrain else "it folds several models into one"
-        raise InputError(
-            f"features need a training of one model, and {what}; leave out pretrain, members, closed_form and "
-            "fold_factors, and choose a preset without them, such as default or ml-1m"
-        )
-    if processes > 1:
-        raise InputError(f"features are trained by one process, and there are {processes}; start one")
-
-
 def train_featured(plan: Plan, features: Features, device: torch.device, watch: Watch) -> TrainResult:
     """Train a model with features; the model of the result has the sums as plain rows."""
     values = [None if side is None else side.values for side in (features.users, features.items)]
@@ -204,18 +191,6 @@ def train_from_branches(plan: Plan, device: torch.device, watch: Watch) -> Train
     result = plan.stage(config, device, watch, "neumf", start)
     parts = (*alone, result)
     return replace(result, epochs=epochs_of(parts), chosen=chosen_of(parts))
-
-
-@torch.no_grad()
-def joined(neumf: NCF, gmf: NCF, mlp: NCF) -> NCF:
-    """A NeuMF whose score is half the score of a GMF plus half the score of an MLP."""
-    shares = [PRETRAINED_SHARE * model.predict.weight for model in (gmf, mlp)]
-    for target, model in zip(neumf.branches, (gmf, mlp), strict=True):
-        target.load_state_dict(model.branches[0].state_dict())
-    neumf.predict.weight.copy_(torch.cat(shares, dim=1))
-    neumf.predict.bias.copy_(PRETRAINED_SHARE * (gmf.predict.bias + mlp.predict.bias))
-    neumf.item_bias.weight.copy_(PRETRAINED_SHARE * (gmf.item_bias.weight + mlp.item_bias.weight))
-    return neumf
 
 
 def train_folded(plan: Plan, device: torch.device, watch: Watch) -> TrainResult:
@@ -278,11 +253,11 @@ def folded(plan: Plan, members: list[NCF], device: torch.device, watch: Watch) -
     fit, config = plan.fit, plan.config
     share = (1 - config.closed_form) / len(members)
     parts: list[tuple[float, Scores]] = [(share, member.catalogue()) for member in members]
-    scale, offset = usual_scale([scores for _, scores in parts], fit, device)
+    scale, offset = usual_scale([each for _, each in parts], fit.num_users, device)
     if config.closed_form:
         watch.say(f"solving EDLAE for {fit.num_items:,} items")
         seen = SeenItems.of_interactions(fit, device)
-        parts.append((config.closed_form, partial(scores_of, seen=seen, item_item=edlae(seen))))
+        parts.append((config.closed_form, partial(scores, seen, item_item=edlae(seen))))
     watch.say(f"folding {len(parts)} models into one GMF of {config.result_factors} factors")
     blend = Blend(parts, fit.num_users, fit.num_items, device)
     return fold(blend, config.result_factors, scale, offset, config.seed)
@@ -309,16 +284,3 @@ def member_configs(plan: Plan) -> list[TrainConfig]:
     softmax = replace(asked, loss="softmax", negatives="exact", negatives_among="unseen").resolved("exact")
     kinds = [alone] * config.members + [among_all] * config.among_all_members + [softmax] * config.softmax_members
     return [replace(kind, seed=(config.seed + number * 1_000_003) % 2**63) for number, kind in enumerate(kinds)]
-
-
-def scores_of(users: torch.Tensor, seen: SeenItems, item_item: torch.Tensor) -> torch.Tensor:
-    return scores(seen, users, item_item)
-
-
-@torch.no_grad()
-def usual_scale(models: list[Scores], fit: Interactions, device: torch.device) -> tuple[float, float]:
-    """Deviation over items and mean of the models' scores, for at most 1,024 users; the folded model gets the same."""
-    users = torch.arange(fit.num_users, device=device)[:: -(-fit.num_users // 1024)]
-    spread = [torch.std_mean(model(users).float(), dim=1, correction=0) for model in models]
-    deviation, mean = (torch.stack([each[number].mean() for each in spread]).mean() for number in (0, 1))
-    return float(deviation), float(mean)

@@ -24,7 +24,7 @@ from ncf.models.popular import with_popular_negatives
 from ncf.training import recipe
 from ncf.training.checkpoints import Checkpoints, identity_of
 from ncf.training.config import EVALUATION_AMONG, TrainConfig
-from ncf.training.cost import require_one_process
+from ncf.training.cost import require_one_model, require_one_process
 from ncf.training.loop import Epoch, TrainResult, Watch
 from ncf.training.progress import EventFiles, TrainingProgress
 from ncf.training.run_directory import CHECKPOINTS, Run, load_run
@@ -78,7 +78,7 @@ def train_run(
     deadline = time.monotonic() + life.max_seconds * (0.5 if config.refit else 1)
     require_one_process(config, world_size())
     if item_features is not None or user_features is not None:
-        recipe.require_one_model(config, world_size())
+        require_one_model(config, world_size())
         if life.init:
             raise InputError(
                 f"init is {life.init}, which starts with rows of ids alone, and features are learned beside them from "

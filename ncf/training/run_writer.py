@@ -201,6 +201,7 @@ def _readme(path: Path, num_users: int, num_items: int, result: TrainResult) -> 
         f"{num_users} users, {num_items} items; {result.config.model}, {result.origin}, {quality}.",
         "",
         *(f"- `{name}`: {what}" for name, what in FILES.items()),
+        *([f"- `{FEATURES}`: how features are encoded, and the vectors of their values"] if result.features else []),
         *([] if result.refit is None else [f"- `{REFIT}/`: the model fitted to held-out interactions as well"]),
         "",
         f"    ncf evaluate --run {path} --data PATH",

@@ -111,6 +111,12 @@ def test_a_bad_table_is_refused(model: Recommender, new: dict[str, Any], message
     assert message in str(caught.value)
 
 
+def test_a_table_without_new_items_changes_nothing(model: Recommender) -> None:
+    run, words = with_new(model._run, NEW.filter(item_id="soup-01"))
+    assert words == ["0 new items from --new-items; 1 others are in the run already, and stay as they are"]
+    assert run.items.ids.equals(model._run.items.ids)
+
+
 def test_a_run_without_features_has_no_rows_for_them(food_run: Run) -> None:
     assert with_new(food_run) == (food_run, [])
     with pytest.raises(InputError, match=r"--new-items needs a run that knows features of items, and .* train it with"):

@@ -9,9 +9,8 @@ from ncf.data.load import load_split
 from ncf.errors import InputError
 from ncf.models import blend as folding
 from ncf.models.blend import Blend, fold, standardise
-from ncf.models.neural import build_model
+from ncf.models.neural import build_model, joined
 from ncf.training.config import TrainConfig
-from ncf.training.recipe import joined
 from tests.support.training import CPU, figures, train
 
 

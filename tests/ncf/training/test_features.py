@@ -17,6 +17,7 @@ from ncf.features.encoding import FindFeatures, find_features
 from ncf.training import recipe
 from ncf.training.checkpoints import Checkpoints
 from ncf.training.config import TrainConfig
+from ncf.training.cost import require_one_model
 from ncf.training.loop import Watch, train_stage
 from ncf.training.run import Life, train_run
 from ncf.training.run_directory import load_features, load_run
@@ -92,6 +93,7 @@ def test_the_command_says_what_it_did_and_keeps_it(food_csv: Path, tables: tuple
     assert done.returncode == 0, done.stderr
     assert f"features of items from {tables[0]}: kind: 12 values\n" in done.stderr
     assert f"features of users from {tables[1]}: region: 3 values\n" in done.stderr
+    assert "`features.pt`: how features are encoded" in (tmp_path / "run" / "README.md").read_text()
     run = load_run(tmp_path / "run")
     learned = load_features(run)
     assert learned is not None
@@ -124,7 +126,7 @@ def test_what_cannot_be_trained_is_said(
 
 def test_several_processes_are_refused() -> None:
     with pytest.raises(InputError, match="features are trained by one process, and there are 2; start one"):
-        recipe.require_one_model(QUICK, 2)
+        require_one_model(QUICK, 2)
 
 
 def test_checkpoints_of_other_features_are_refused(food_csv: Path, tables: tuple[Path, Path], tmp_path: Path) -> None:
