@@ -67,7 +67,7 @@ def _tell(on_progress: OnProgress, before: int, total: int, done: int) -> None:
 
 def _identity(ranker: Ranker, ids: pl.Series, k: int, conditions: Conditions) -> str:
     """A digest of what the rows depend on."""
-    weights = ranker.run.path / "weights.pt"
+    weights = ranker.run.folder / "weights.pt"
     said = json.dumps([k, repr(conditions), len(ids), [column.name for column in ranker.columns]])
     content = weights.read_bytes() + said.encode() + ids.hash(0).to_numpy().tobytes()
     return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -78,6 +78,11 @@ class Run:
     held_out: str
     refitted: bool = False
 
+    @property
+    def folder(self) -> Path:
+        """Where the files of this model are."""
+        return self.path / REFIT if self.refitted else self.path
+
 
 def held_out_name(split: Split) -> str:
     """A digest of the held-out pairs in any order: evaluation and training must hold out the same pairs."""
@@ -118,7 +123,7 @@ def load_run(path: Path, device: torch.device | str = "cpu", refitted: bool = Fa
 
 def load_features(run: Run) -> LearnedFeatures | None:
     """What a run learned about the values of features; None for a run without. Raises InputError if it is damaged."""
-    file = (run.path / REFIT if run.refitted else run.path) / FEATURES
+    file = run.folder / FEATURES
     if not file.exists():
         return None
     try:
