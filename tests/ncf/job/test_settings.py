@@ -109,7 +109,8 @@ def test_every_setting_of_a_run_is_a_hyperparameter_and_an_option() -> None:
     options = {parameter.name for parameter in train.params}
     assert hyperparameters().keys() - {"model_name", "k", "processes"} <= options
     folders_and_resuming = {"data", "output", "resume", "checkpoints", "tensorboard"}
-    assert options - hyperparameters().keys() == {*folders_and_resuming, "test", "init"}  # channels: test, model
+    of_channels = {"test", "init", "item_features", "user_features"}
+    assert options - hyperparameters().keys() == folders_and_resuming | of_channels
 
 
 @pytest.mark.parametrize(
