@@ -15,7 +15,6 @@ from deploy.errors import DeployError
 from deploy.file.endpoint import Asynchronous
 from deploy.local.api import Request
 from deploy.local.endpoint import Endpoint
-from deploy.local.place import put
 from deploy.local.refusals import Refusal, invalid, too_large
 
 CONCURRENT = 4  # where the file names no max_concurrent_per_instance; AWS chooses by itself
@@ -78,7 +77,7 @@ class Queue:
                 self._endpoint.place.say(f"{self._endpoint.name}: asynchronous request {job.identity} failed: {error}")
                 if job.failure:
                     reason = {"failureReason": str(error), "inferenceId": job.identity}
-                    await put(self._endpoint.place, job.failure, json.dumps(reason).encode(), "application/json")
+                    await self._put(job.failure, json.dumps(reason).encode(), "application/json")
 
     async def _answer(self, job: Job) -> None:
         if time.monotonic() > job.expires:
@@ -90,11 +89,14 @@ class Queue:
         seconds = float(request.get("InvocationTimeoutSeconds") or DEFAULT_SECONDS)
         reply = await hosted.answer(request, seconds)
         content_type = reply.headers.get("content-type", "application/octet-stream")
-        await put(self._endpoint.place, job.output, reply.body, content_type)
+        await self._put(job.output, reply.body, content_type)
 
     async def _get(self, uri: str) -> bytes:
         with tempfile.NamedTemporaryFile(dir=self._endpoint.place.work) as file:
-            await asyncio.to_thread(self._endpoint.place.objects.download, uri, Path(file.name))
+            await asyncio.to_thread(self._endpoint.place.storage.download, uri, Path(file.name))
             if Path(file.name).stat().st_size > MAX_ASYNC_BYTES:
                 raise too_large(MAX_ASYNC_BYTES)
             return Path(file.name).read_bytes()
+
+    async def _put(self, uri: str, content: bytes, content_type: str) -> None:
+        await asyncio.to_thread(self._endpoint.place.storage.put, uri, content, content_type)

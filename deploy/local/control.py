@@ -86,7 +86,7 @@ class Control:
 
 
 def _arn(endpoint: Endpoint) -> str:
-    return f"arn:aws:sagemaker:{endpoint.region}:{ACCOUNT}:endpoint/{endpoint.name.lower()}"
+    return f"arn:aws:sagemaker:{endpoint.place.region}:{ACCOUNT}:endpoint/{endpoint.name.lower()}"
 
 
 def _summary(endpoint: Endpoint) -> dict[str, Any]:

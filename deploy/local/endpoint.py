@@ -15,12 +15,12 @@ from deploy.file.hosting import Variant
 from deploy.local.api import Request
 from deploy.local.figures import Comparison
 from deploy.local.hosted import Hosted
-from deploy.local.model_data import ModelData
 from deploy.local.place import Place
 from deploy.local.program import Reply
 from deploy.local.refusals import Refusal, invalid
 
 LOOK_SECONDS = 0.2  # between two looks at the alarms of an update
+ANSWER_SECONDS = 60.0  # for a container's answer
 MOST_COPIES = 32  # under way to a shadow at a time
 
 
@@ -76,9 +76,9 @@ class Fleet:
 class Endpoint:
     """One endpoint by its name. Its states are SageMaker's: Creating, InService, Updating, RollingBack, Failed."""
 
-    def __init__(self, checked: Checked, region: str, data: ModelData, place: Place) -> None:
+    def __init__(self, checked: Checked, place: Place) -> None:
         file = checked.file
-        self.name, self.region, self.place, self.data = file.name, region, place, data
+        self.name, self.place = file.name, place
         self.status, self.reason = "Creating", ""
         self.created = self.changed = time.time()
         self.past: list[str] = []  # updates and shifts, in words
@@ -93,7 +93,7 @@ class Endpoint:
 
         def hosted(variant: Variant) -> Hosted:
             label = f"{file.name}/{number}/{variant.name}"
-            return Hosted(file.name, self.region, variant, self.data, self.place, label)
+            return Hosted(variant, self.place, label)
 
         variants = {variant.name: hosted(variant) for variant in file.all_variants}
         weights = {variant.name: variant.weight for variant in file.all_variants}
@@ -132,7 +132,7 @@ class Endpoint:
         fleet, hosted = self.chosen(request)
         reply = None
         try:
-            reply = await hosted.answer(request, self.place.answer_seconds)
+            reply = await hosted.answer(request, ANSWER_SECONDS)
             return hosted, reply
         finally:
             self._copy(fleet, request, reply)
@@ -152,7 +152,7 @@ class Endpoint:
     async def _compare(self, fleet: Fleet, request: Request, reply: Reply | None) -> None:
         assert fleet.shadow is not None
         try:
-            shadow = await fleet.shadow.answer(request, self.place.answer_seconds)
+            shadow = await fleet.shadow.answer(request, ANSWER_SECONDS)
         except Refusal:
             return  # it is counted
         if reply:

@@ -14,11 +14,10 @@ from deploy.errors import DeployError, UserError
 from deploy.file.hosting import Container, Variant
 from deploy.local.api import Request
 from deploy.local.figures import Figures
-from deploy.local.model_data import ModelData
 from deploy.local.multi_model import Models
 from deploy.local.place import Place, own_program, safe_ports, variables
 from deploy.local.program import Gone, Program, Reply
-from deploy.local.refusals import Refusal, invalid, model_error, throttled, unavailable
+from deploy.local.refusals import Refusal, invalid, model_error, unavailable
 
 PING_WINDOW = 480.0  # from the start of a container to its first good ping
 SERVERLESS_WINDOW = 180.0
@@ -28,10 +27,10 @@ SERVERLESS_IDLE = 300.0  # then its containers are stopped; AWS publishes no fig
 class Hosted:
     """One instance of a variant: the file's `count` and `scaling` are not rehearsed."""
 
-    def __init__(self, endpoint: str, region: str, variant: Variant, data: ModelData, place: Place, label: str) -> None:
+    def __init__(self, variant: Variant, place: Place, label: str) -> None:
         self.variant, self.label, self.figures = variant, label, Figures()
         self.cold_starts = 0
-        self._endpoint, self._region, self._data, self._place = endpoint, region, data, place
+        self._place = place
         self._folder = place.work / label.replace("/", "-")
         self._programs: list[Program] = []
         self._models: dict[Program, Models] = {}
@@ -86,7 +85,7 @@ class Hosted:
             )
         root = self._folder / name / "model"
         if container.model:
-            await asyncio.to_thread(self._data.unpack, container.model, root, own is None)
+            await asyncio.to_thread(self._place.storage.unpack, container.model, root, own is None)
         else:
             root.mkdir(parents=True)
         environment = {"SERVE_MODEL_REPOSITORY": str(root), **variables(container.environment)}
@@ -97,7 +96,7 @@ class Hosted:
         log = self._place.work / f"{self.label}-{name}.log".replace("/", "-")
         program = Program(f"{self.label}/{name}", own or own_program("serve"), environment, log, self._place.say)
         if container.models:
-            self._models[program] = Models(container.models, container.cache_models, self._data, root)
+            self._models[program] = Models(container.models, container.cache_models, self._place.storage, root)
         return program
 
     async def stop(self) -> None:
@@ -138,7 +137,7 @@ class Hosted:
 
     def _error(self, program: Program, status: int, body: bytes) -> Refusal:
         container = program.label.rpartition("/")[2]
-        return model_error(self._endpoint, self._region, container, status, body, program.log)
+        return model_error(self._place.endpoint, self._place.region, container, status, body, program.log)
 
     @asynccontextmanager
     async def stream(self, request: Request, seconds: float) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -181,7 +180,8 @@ class Hosted:
         """A serverless variant's concurrency, and its start if it has been idle."""
         serverless = self.variant.serverless
         if serverless and self._under_way >= serverless.max_concurrency:
-            raise throttled(f"Rate exceeded: {serverless.max_concurrency} requests are under way (max_concurrency).")
+            message = f"Rate exceeded: {serverless.max_concurrency} requests are under way (max_concurrency)."
+            raise Refusal(429, "ThrottlingException", message)
         self._under_way += 1
         try:
             if self.is_on_demand:

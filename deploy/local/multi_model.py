@@ -10,10 +10,9 @@ from pathlib import Path
 
 from deploy.errors import UserError, WorldError
 from deploy.local.api import Request
-from deploy.local.model_data import ModelData, remove
-from deploy.local.objects import Missing
 from deploy.local.program import Program, Reply
-from deploy.local.refusals import invalid, not_ready
+from deploy.local.refusals import Refusal, invalid
+from deploy.local.storage import Missing, Storage, remove
 
 LOAD_SECONDS = 360.0  # that SageMaker gives a load or an unload; the caller waits for its 60 s only
 NO_MEMORY = 507
@@ -22,9 +21,9 @@ NO_MEMORY = 507
 class Models:
     """The archives under a prefix in S3, in a container of a multi-model endpoint."""
 
-    def __init__(self, prefix: str, keeps: bool, data: ModelData, root: Path) -> None:
+    def __init__(self, prefix: str, keeps: bool, storage: Storage, root: Path) -> None:
         self.loads = self.unloads = 0
-        self._prefix, self._keeps, self._data, self._root = prefix, keeps, data, root
+        self._prefix, self._keeps, self._storage, self._root = prefix, keeps, storage, root
         self._restarts = 0
         self._loads: OrderedDict[str, asyncio.Task[Reply]] = OrderedDict()  # the least recently asked first
 
@@ -58,7 +57,8 @@ class Models:
         try:
             return await asyncio.wait_for(asyncio.shield(task), seconds)
         except asyncio.TimeoutError:
-            raise not_ready(f"Model {target} is not ready for inference yet; its load goes on. Try again.") from None
+            message = f"Model {target} is not ready for inference yet; its load goes on. Try again."
+            raise Refusal(429, "ModelNotReadyException", message) from None
         except Missing as error:
             raise invalid(f"Failed to download model data ({self._prefix}{target}). {error}") from error
         except (UserError, WorldError) as error:
@@ -69,7 +69,7 @@ class Models:
         folder = self._root / name / "model"
         if not folder.exists():
             try:
-                await asyncio.to_thread(self._data.unpack, f"{self._prefix}{target}", folder, False)
+                await asyncio.to_thread(self._storage.unpack, f"{self._prefix}{target}", folder, False)
             except BaseException:
                 await asyncio.to_thread(remove, folder.parent)
                 raise

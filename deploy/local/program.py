@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,12 +15,11 @@ from typing import NamedTuple
 import aiohttp
 
 from deploy.errors import WorldError
+from deploy.local.place import free_port
 
 PING_SECONDS = 2.0  # a ping must be answered within (docs/hosting.md has the container's side of all this)
 KILL_SECONDS = 30.0  # between SIGTERM and SIGKILL
-LOOK_SECONDS = 5.0  # between two pings of a container in service
-SILENT_SECONDS = 60.0  # without a good ping, and the container is started again; AWS publishes no figure
-LONGEST_PAUSE = 30.0  # before a container that dies again and again is started again
+RESTART_SECONDS = 1.0  # before a container that died is started again; AWS publishes no figure
 LOG_LINES = 12
 # A program that gets SIGTERM when this process dies, so that nothing is left running if it is killed.
 FOLLOWS = "import ctypes,os,sys;ctypes.CDLL(None).prctl(1,15);os.execvp(sys.argv[1],sys.argv[1:])"
@@ -47,16 +45,12 @@ class Program:
     ) -> None:
         self.label, self.log = label, log
         self.restarts = 0
+        self.is_healthy = False
         self._command, self._environment, self._say = command, environment, say
         self._port = free_port()
         self._process: asyncio.subprocess.Process | None = None
         self._session: aiohttp.ClientSession | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._is_healthy = asyncio.Event()
-
-    @property
-    def is_healthy(self) -> bool:
-        return self._is_healthy.is_set()
 
     async def start(self, window: float) -> None:
         """Start it and wait for a good ping. Raises WorldError, with the log's last lines, if `window` seconds pass."""
@@ -73,7 +67,7 @@ class Program:
             reason = f"ended with code {code}" if code is not None else f"did not answer /ping within {window:g} s"
             await self.stop()
             raise WorldError(f"{self.label} {reason}, before it was healthy; its log ends:\n{self.last_lines()}")
-        self._is_healthy.set()
+        self.is_healthy = True
         self._watch = asyncio.create_task(self._keep(window))
 
     async def _spawn(self) -> None:
@@ -110,30 +104,17 @@ class Program:
         return False
 
     async def _keep(self, window: float) -> None:
-        """Look after a container in service: one that ends, or is silent for long, is started again."""
-        pause = 0.5
+        """Start it again whenever it ends."""
         while True:
             assert self._process is not None
-            ended = asyncio.create_task(self._process.wait())
-            last = time.monotonic()
-            while not ended.done():
-                await asyncio.wait({ended}, timeout=LOOK_SECONDS)
-                if not ended.done() and await self._ping():
-                    last, pause = time.monotonic(), 0.5
-                    self._is_healthy.set()
-                elif not ended.done() and time.monotonic() - last > SILENT_SECONDS:
-                    self._say(f"{self.label} has not answered /ping for {SILENT_SECONDS:g} s and is killed")
-                    self._kill(signal.SIGKILL)
-            self._is_healthy.clear()
-            self._kill(signal.SIGKILL)  # children that it left
+            code = await self._process.wait()
+            self.is_healthy = False
             self.restarts += 1
-            self._say(f"{self.label} ended with code {ended.result()} and is started again; its log: {self.log}")
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            self._kill(signal.SIGKILL)  # children that it left
+            self._say(f"{self.label} ended with code {code} and is started again; its log: {self.log}")
+            await asyncio.sleep(RESTART_SECONDS)
             await self._spawn()
-            if await self._is_pinged(window):
-                self._is_healthy.set()
-                self._say(f"{self.label} is healthy again")
+            self.is_healthy = await self._is_pinged(window)
 
     def _kill(self, number: signal.Signals) -> None:
         """A signal for the process with all its children, which are its group."""
@@ -167,7 +148,7 @@ class Program:
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL 30 s later."""
-        self._is_healthy.clear()
+        self.is_healthy = False
         if self._watch:
             self._watch.cancel()
         if self._process and self._process.returncode is None:
@@ -190,9 +171,3 @@ class Program:
 
 def lower(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -31,14 +31,6 @@ def too_large(most: int) -> Refusal:
     return Refusal(413, "", f"HTTP content length exceeded {most} bytes.")
 
 
-def throttled(message: str) -> Refusal:
-    return Refusal(429, "ThrottlingException", message)
-
-
-def not_ready(message: str) -> Refusal:
-    return Refusal(429, "ModelNotReadyException", message)
-
-
 def unavailable(message: str) -> Refusal:
     return Refusal(503, "ServiceUnavailable", message)
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -17,50 +17,41 @@ from deploy.file.endpoint import EndpointFile
 from deploy.local.asynchronous import Queue
 from deploy.local.control import Control
 from deploy.local.endpoint import Endpoint
-from deploy.local.model_data import ModelData, remove
-from deploy.local.objects import Objects
 from deploy.local.place import Place
 from deploy.local.runtime import Runtime
+from deploy.local.storage import Storage, remove
 
 
 async def rehearse(
-    paths: list[Path],
-    port: int,
-    objects: Callable[[str | None], Objects],
-    images: Mapping[str, list[str]],
-    say: Callable[[str], None],
+    paths: Sequence[Path], port: int, images: Mapping[str, list[str]], say: Callable[[str], None]
 ) -> list[str]:
     """Host what the files declare until a signal ends it, and give the summary. Raises DeployError."""
-    files = {path: checked(path) for path in paths}
     names: dict[str, Path] = {}
+    files = {path: checked(path) for path in paths}
     for path, one in files.items():
         if one.file.function:
-            raise UserError(
-                f"{path}: Lambda functions are not rehearsed here; docs/image.md runs one by Lambda's emulator"
-            )
+            raise UserError(f"{path}: Lambda functions are not rehearsed; docs/image.md runs one by Lambda's emulator")
         if (first := names.setdefault(one.file.name, path)) != path:
             raise UserError(f"{path} and {first} both name the endpoint {one.file.name}; rename one of them")
     work = Path(tempfile.mkdtemp(prefix="ncf-deploy-local-"))
     try:
-        return await Rehearsal(files, work, port, objects, images, say).run()
+        endpoints = {path: Endpoint(one, _place(one, work, images, say)) for path, one in files.items()}
+        return await Rehearsal(endpoints, port, say).run()
     finally:
         remove(work)
 
 
+def _place(one: Checked, work: Path, images: Mapping[str, list[str]], say: Callable[[str], None]) -> Place:
+    region = one.file.region or os.environ.get("AWS_REGION") or "us-east-1"
+    return Place(one.file.name, region, work, Storage(region, one.loaded.folder), say, images)
+
+
 class Rehearsal:
-    def __init__(
-        self, files: dict[Path, Checked], work: Path, port: int, objects: Callable[[str | None], Objects],
-        images: Mapping[str, list[str]], say: Callable[[str], None],
-    ) -> None:  # fmt: skip
-        self._files, self._port, self._say = files, port, say
-        self._by_path: dict[Path, Endpoint] = {}
-        for path, one in files.items():
-            place = Place(work, objects(one.file.region), say, images)
-            region = one.file.region or os.environ.get("AWS_REGION") or "us-east-1"
-            self._by_path[path] = Endpoint(one, region, ModelData(one.loaded.folder, place.objects), place)
-            for words in not_rehearsed(one.file):
-                say(f"{one.file.name}: {words}")
-        self.endpoints = {endpoint.name: endpoint for endpoint in self._by_path.values()}
+    """Endpoints by the path of their files, behind one port."""
+
+    def __init__(self, by_path: dict[Path, Endpoint], port: int, say: Callable[[str], None]) -> None:
+        self._by_path, self._port, self._say = by_path, port, say
+        self.endpoints = {endpoint.name: endpoint for endpoint in by_path.values()}
         self._queues: dict[str, Queue] = {}
         self._updates: set[asyncio.Task[None]] = set()
         self._ends = asyncio.Event()
@@ -72,6 +63,8 @@ class Rehearsal:
             loop.add_signal_handler(number, self._ends.set)
         loop.add_signal_handler(signal.SIGHUP, self._update_all)
         for name, endpoint in self.endpoints.items():
+            for words in not_rehearsed(endpoint.live.file):
+                self._say(f"{name}: {words}")
             if endpoint.live.file.asynchronous:
                 self._queues[name] = Queue(endpoint, endpoint.live.file.asynchronous)
         application = web.Application()
