@@ -21,6 +21,7 @@ from deploy.local.refusals import Refusal, invalid
 
 LOOK_SECONDS = 0.2  # between two looks at the alarms of an update
 ANSWER_SECONDS = 60.0  # for a container's answer
+SETTLE_SECONDS = 5.0  # for the copies that are under way at the end
 MOST_COPIES = 32  # under way to a shadow at a time
 
 
@@ -114,6 +115,11 @@ class Endpoint:
     def _is(self, status: str, reason: str = "") -> None:
         self.status, self.reason, self.changed = status, reason, time.time()
         self.place.say(f"{self.name}: {status}{f': {reason}' if reason else ''}")
+
+    async def settle(self) -> None:
+        """Wait for the shadow's answers that are under way."""
+        if self._copies:
+            await asyncio.wait(self._copies, timeout=SETTLE_SECONDS)
 
     async def stop(self) -> None:
         for task in self._copies:

@@ -15,7 +15,7 @@ from deploy.file.hosting import Container, Variant
 from deploy.local.api import Request
 from deploy.local.figures import Figures
 from deploy.local.multi_model import Models
-from deploy.local.place import Place, own_program, safe_ports, variables
+from deploy.local.place import Place, own_program, variables
 from deploy.local.program import Gone, Program, Reply
 from deploy.local.refusals import Refusal, invalid, model_error, unavailable
 
@@ -54,9 +54,8 @@ class Hosted:
     async def start(self) -> None:
         """All containers, healthy. Raises DeployError. A serverless variant waits for its first request."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        ports = safe_ports() if self.variant.containers else ""
         for number, container in enumerate(self.variant.all_containers, 1):
-            self._programs.append(await self._prepared(container, number, ports))
+            self._programs.append(await self._prepared(container, number))
         if not self.is_on_demand:
             await self._start_all()
 
@@ -70,7 +69,7 @@ class Hosted:
                 await self._stop_all()
                 raise failure
 
-    async def _prepared(self, container: Container, number: int, ports: str) -> Program:
+    async def _prepared(self, container: Container, number: int) -> Program:
         """A container's process, not started yet, with its model unpacked."""
         name = container.name or ("primary" if self.variant.container else f"container-{number}")
         own = self._place.command(container.image)
@@ -91,8 +90,8 @@ class Hosted:
         environment = {"SERVE_MODEL_REPOSITORY": str(root), **variables(container.environment)}
         if container.models:
             environment |= {"SAGEMAKER_MULTI_MODEL": "true", "SERVE_MULTI_MODEL_ROOT": str(root)}
-        if ports:
-            environment["SAGEMAKER_SAFE_PORT_RANGE"] = ports
+        if self.variant.containers:
+            environment["SAGEMAKER_SAFE_PORT_RANGE"] = next(self._place.ports)
         log = self._place.work / f"{self.label}-{name}.log".replace("/", "-")
         program = Program(f"{self.label}/{name}", own or own_program("serve"), environment, log, self._place.say)
         if container.models:

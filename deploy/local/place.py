@@ -7,7 +7,7 @@ import random
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class Place:
     storage: Storage
     say: Callable[[str], None]
     images: Mapping[str, list[str]]
+    ports: Iterator[str]
 
     def command(self, image: str | None) -> list[str] | None:
         """The program that the user gave for an image."""
@@ -63,11 +64,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def safe_ports() -> str:
-    """A range of free ports below those that the kernel gives to clients. Raises WorldError."""
-    for first in random.sample(range(20_000, 32_000, SAFE_PORTS), 100):
+def safe_ports() -> Iterator[str]:
+    """Ranges of free ports, each once, below those that the kernel gives to clients. Raises WorldError."""
+    for first in random.sample(range(20_000, 32_000, SAFE_PORTS), 600):
         if all(_is_free(port) for port in range(first, first + SAFE_PORTS)):
-            return f"{first}-{first + SAFE_PORTS - 1}"
+            yield f"{first}-{first + SAFE_PORTS - 1}"
     raise WorldError(f"there are no {SAFE_PORTS} free ports in a row between 20000 and 32000; end some servers")
 
 

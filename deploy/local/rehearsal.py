@@ -11,13 +11,13 @@ from pathlib import Path
 
 from aiohttp import web
 
-from deploy.checked import Checked, checked
+from deploy.checked import checked
 from deploy.errors import DeployError, UserError
 from deploy.file.endpoint import EndpointFile
 from deploy.local.asynchronous import Queue
 from deploy.local.control import Control
 from deploy.local.endpoint import Endpoint
-from deploy.local.place import Place
+from deploy.local.place import Place, safe_ports
 from deploy.local.runtime import Runtime
 from deploy.local.storage import Storage, remove
 
@@ -35,15 +35,14 @@ async def rehearse(
             raise UserError(f"{path} and {first} both name the endpoint {one.file.name}; rename one of them")
     work = Path(tempfile.mkdtemp(prefix="ncf-deploy-local-"))
     try:
-        endpoints = {path: Endpoint(one, _place(one, work, images, say)) for path, one in files.items()}
+        ports, endpoints = safe_ports(), {}
+        for path, one in files.items():
+            region = one.file.region or os.environ.get("AWS_REGION") or "us-east-1"
+            storage = Storage(region, one.loaded.folder)
+            endpoints[path] = Endpoint(one, Place(one.file.name, region, work, storage, say, images, ports))
         return await Rehearsal(endpoints, port, say).run()
     finally:
         remove(work)
-
-
-def _place(one: Checked, work: Path, images: Mapping[str, list[str]], say: Callable[[str], None]) -> Place:
-    region = one.file.region or os.environ.get("AWS_REGION") or "us-east-1"
-    return Place(one.file.name, region, work, Storage(region, one.loaded.folder), say, images)
 
 
 class Rehearsal:
@@ -86,6 +85,7 @@ class Rehearsal:
                 f"  kill -HUP {os.getpid()}   updates from the changed file;   Ctrl-C ends it and prints a summary"
             )
             await ends
+            await asyncio.gather(*(endpoint.settle() for endpoint in self.endpoints.values()))
             return self.summary()
         finally:
             for task in self._updates:
