@@ -192,6 +192,8 @@ class Endpoint:
         if file.name != self.name:
             raise UserError(f"the file now names the endpoint {file.name}; an update keeps the name, {self.name}")
         same_files = checked.uploads == self.live.uploads
+        if same_files and file == self.live.file:
+            return
         if same_files and _without_weights(file) == _without_weights(self.live.file):
             weights = {variant.name: variant.weight for variant in file.all_variants}
             if weights != self.live.weights:
