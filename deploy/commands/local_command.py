@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import shutil
 from pathlib import Path
 
 import click
@@ -41,4 +42,6 @@ def _commands(images: tuple[str, ...]) -> dict[str, list[str]]:
         if not image or not command.strip():
             raise UserError(f"--image is {one}; it is IMAGE=COMMAND, such as my-preparation:v3='python prepare.py'")
         found[image] = shlex.split(command)
+        if shutil.which(found[image][0]) is None:
+            raise UserError(f"--image {image}: there is no program {found[image][0]}; give its path")
     return found

@@ -115,6 +115,7 @@ class Program:
             await asyncio.sleep(RESTART_SECONDS)
             await self._spawn()
             self.is_healthy = await self._is_pinged(window)
+            self._say(f"{self.label} is {'healthy again' if self.is_healthy else 'not healthy'}")
 
     def _kill(self, number: signal.Signals) -> None:
         """A signal for the process with all its children, which are its group."""

@@ -9,6 +9,8 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+LOADED: set[str] = set()
+
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -17,8 +19,26 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.answer(500 if os.environ.get("NEVER_HEALTHY") else 200, b"")
 
+    def do_DELETE(self) -> None:
+        known = self.path.rpartition("/")[2] in LOADED
+        LOADED.discard(self.path.rpartition("/")[2])
+        self.answer(200 if known else 404, b"")
+
+    def load(self, name: str) -> None:
+        """As many models as ROOM says are in memory at a time."""
+        status = 409 if name in LOADED else 507 if len(LOADED) >= int(os.environ["ROOM"]) else 200
+        if status == 200:
+            LOADED.add(name)
+        self.answer(status, b"")
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path == "/models":
+            self.load(json.loads(body)["model_name"])
+            return
+        if self.path.startswith("/models/") and self.path.split("/")[2] not in LOADED:
+            self.answer(404, b"")
+            return
         try:
             wanted = json.loads(body).get("make", {})
         except (ValueError, AttributeError):
