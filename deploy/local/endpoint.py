@@ -13,6 +13,7 @@ from deploy.errors import DeployError, UserError
 from deploy.file.endpoint import EndpointFile, Update
 from deploy.file.hosting import Variant
 from deploy.local.api import Request
+from deploy.local.capture import Captured
 from deploy.local.figures import Comparison
 from deploy.local.hosted import Hosted
 from deploy.local.place import Place
@@ -35,6 +36,7 @@ class Fleet:
     variants: dict[str, Hosted]
     weights: dict[str, float]
     shadow: Hosted | None = None
+    captured: Captured | None = None
     comparison: Comparison = field(default_factory=Comparison)
 
     @property
@@ -98,7 +100,9 @@ class Endpoint:
 
         variants = {variant.name: hosted(variant) for variant in file.all_variants}
         weights = {variant.name: variant.weight for variant in file.all_variants}
-        fleet = Fleet(number, file, checked.uploads, variants, weights, hosted(file.shadow) if file.shadow else None)
+        shadow = hosted(file.shadow) if file.shadow else None
+        captured = Captured(self.place, file.capture) if file.capture else None
+        fleet = Fleet(number, file, checked.uploads, variants, weights, shadow, captured)
         self.fleets.append(fleet)
         return fleet
 
@@ -117,9 +121,12 @@ class Endpoint:
         self.place.say(f"{self.name}: {status}{f': {reason}' if reason else ''}")
 
     async def settle(self) -> None:
-        """Wait for the shadow's answers that are under way."""
+        """Wait for the shadow's answers that are under way, and write what is captured."""
         if self._copies:
             await asyncio.wait(self._copies, timeout=SETTLE_SECONDS)
+        for fleet in self.fleets:
+            if fleet.captured:
+                await fleet.captured.close()
 
     async def stop(self) -> None:
         for task in self._copies:
@@ -139,6 +146,8 @@ class Endpoint:
         reply = None
         try:
             reply = await hosted.answer(request, ANSWER_SECONDS)
+            if fleet.captured:
+                await fleet.captured.add(hosted.variant.name, request, reply)
             return hosted, reply
         finally:
             self._copy(fleet, request, reply)
@@ -163,6 +172,8 @@ class Endpoint:
             return  # it is counted
         if reply:
             fleet.comparison.add(reply.body, shadow.body)
+        if fleet.captured:
+            await fleet.captured.add(fleet.shadow.variant.name, request, shadow)
 
     def require_rest(self) -> None:
         if self.status != "InService":

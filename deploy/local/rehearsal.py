@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,12 +15,33 @@ from aiohttp import web
 from deploy.checked import checked
 from deploy.errors import DeployError, UserError
 from deploy.file.endpoint import EndpointFile
+from deploy.file.jobs import TrainJob, TransformJob
+from deploy.file.load import Loaded
 from deploy.local.asynchronous import Queue
 from deploy.local.control import Control
 from deploy.local.endpoint import Endpoint
 from deploy.local.place import Place, safe_ports
 from deploy.local.runtime import Runtime
 from deploy.local.storage import Storage, remove
+from deploy.local.training import train
+from deploy.local.transform import transform
+
+
+async def rehearse_job(
+    loaded: Loaded[TrainJob] | Loaded[TransformJob], images: Mapping[str, list[str]], say: Callable[[str], None]
+) -> list[str]:
+    """Run a job to its end; the lines that tell of it. Raises DeployError."""
+    job = loaded.content
+    region = job.region or os.environ.get("AWS_REGION") or "us-east-1"
+    work = Path(tempfile.mkdtemp(prefix="ncf-deploy-local-"))
+    place = Place(job.name, region, work, Storage(region, loaded.folder), say, images, safe_ports())
+    say("This is a rehearsal and no platform for production.")
+    try:
+        if isinstance(job, TransformJob):
+            return await transform(job, place)
+        return await train(job, f"{job.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}", place)
+    finally:
+        remove(work)
 
 
 async def rehearse(
@@ -134,6 +156,8 @@ def summary(endpoint: Endpoint, queue: Queue | None) -> list[str]:
         if fleet.shadow:
             lines.append(f"  version {fleet.number}, shadow {fleet.shadow.variant.name}: {fleet.shadow.figures}")
             lines.append(f"    {fleet.comparison}")
+        if fleet.captured:
+            lines.append(f"  version {fleet.number}: {fleet.captured.written} requests captured")
     if queue:
         lines.append(f"  asynchronous: {queue.done} answered, {queue.failed} failed, {queue.backlog} waiting")
     return lines + [f"  {event}" for event in endpoint.past]
@@ -147,7 +171,6 @@ def not_rehearsed(file: EndpointFile) -> Iterator[str]:
         "network_isolation": file.network_isolation,
         "kms_key": file.kms_key,
         "metrics": file.metrics,
-        "capture": file.capture,
         "topics of asynchronous": file.asynchronous
         and (file.asynchronous.success_topic or file.asynchronous.error_topic),
         "alarms that rollback names": file.update and file.update.rollback and file.update.rollback.alarms,

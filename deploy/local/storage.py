@@ -52,6 +52,11 @@ class Storage:
         with in_words():
             self._s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType=content_type)
 
+    def upload(self, uri: str, file: Path) -> None:
+        bucket, key = split(uri)
+        with in_words():
+            self._s3.upload_file(str(file), bucket, key)
+
     def listed(self, prefix: str) -> Iterator[str]:
         """The URIs of all objects that begin so, in order."""
         bucket, key = split(prefix)
