@@ -85,8 +85,8 @@ class Storage:
 
 
 def remove(folder: Path) -> None:
-    """A folder that this process made, with the parts that nobody may write."""
-    for part in [folder, *folder.rglob("*")]:
+    """A folder that this process made, with the parts that nobody may write; none is fine."""
+    for part in [folder, *folder.rglob("*")] if folder.exists() else ():
         if part.is_dir() and not part.is_symlink():
             part.chmod(part.stat().st_mode | OWNER_WRITES)
     shutil.rmtree(folder, ignore_errors=True)

@@ -8,52 +8,42 @@ import os
 import signal
 import sys
 import tarfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from deploy.errors import UserError, WorldError
 from deploy.file.jobs import TrainJob
 from deploy.local.place import Place, own_program, variables
 from deploy.local.program import FOLLOWS
-from deploy.local.storage import writing
+from deploy.local.storage import remove, writing
 
 KILL_SECONDS = 120.0  # between SIGTERM and SIGKILL
+USERS_FAULT = 2  # the exit code of `train` for it
 REASON = 1024  # bytes of output/failure that SageMaker shows
 
 
 async def train(job: TrainJob, name: str, place: Place) -> list[str]:
-    """Run it; where the model is. Raises DeployError."""
+    """Run it; where the model is. SIGHUP is the interruption of a spot instance. Raises DeployError."""
     base = place.work / "ml"
     await asyncio.to_thread(_lay_out, job, base, place)
     command = place.command(job.image) or own_program("train")
-    environment = {
-        **os.environ, **variables(job.environment), "SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_NAME": name,
-    }  # fmt: skip
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", FOLLOWS, *command, env=environment, start_new_session=True
-    )
-    late = False
-    try:
-        await asyncio.wait_for(process.wait(), job.max_seconds)
-    except (asyncio.TimeoutError, asyncio.CancelledError) as stopped:
-        late = isinstance(stopped, asyncio.TimeoutError)
-        place.say(f"{name} gets SIGTERM, and SIGKILL {KILL_SECONDS:g} s later")
-        process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), KILL_SECONDS)
-        except asyncio.TimeoutError:
-            os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-        if not late:
-            raise
+    mine = {**variables(job.environment), "SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_NAME": name}
+    end, code = time.monotonic() + job.max_seconds, None
+    while code is None and (left := end - time.monotonic()) > 0:
+        for made in (base / "model", base / "output"):  # of an interrupted attempt the checkpoints alone are left
+            remove(made)
+            (made / "data" if made.name == "output" else made).mkdir(parents=True)
+        code = await _attempt([sys.executable, "-c", FOLLOWS, *command], {**os.environ, **mine}, left, name, place)
     if job.checkpoints:
-        await asyncio.to_thread(_up, base / "checkpoints", f"{job.checkpoints.rstrip('/')}/{job.name}", place)
-    failure = base / "output" / "failure"
-    if process.returncode and not late:
+        await asyncio.to_thread(_up, base / "checkpoints", f"{job.checkpoints.rstrip('/')}/{name}", place)
+    if code:
+        failure = base / "output" / "failure"
         reason = (
             failure.read_bytes()[:REASON].decode(errors="replace") if failure.exists() else "its last lines say why"
         )
-        raise WorldError(f"{name} failed with exit code {process.returncode}: {reason}")
-    lines = [f"{name} was stopped after max_seconds, {job.max_seconds}"] if late else []
+        raise (UserError if code == USERS_FAULT else WorldError)(f"{name} failed with exit code {code}: {reason}")
+    lines = [f"{name} was stopped after max_seconds, {job.max_seconds}"] if code is None else []
     for folder, archive in ((base / "model", "model.tar.gz"), (base / "output" / "data", "output.tar.gz")):
         if any(folder.iterdir()):
             uri = f"{job.output.rstrip('/')}/{name}/output/{archive}"
@@ -62,9 +52,29 @@ async def train(job: TrainJob, name: str, place: Place) -> list[str]:
     return lines
 
 
+async def _attempt(command: list[str], environment: dict[str, str], left: float, name: str, place: Place) -> int | None:
+    """The exit code of `train`; None if it was interrupted, or its time was up."""
+    process = await asyncio.create_subprocess_exec(*command, env=environment, start_new_session=True)
+    stops = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stops.set)
+    ended, stopped = asyncio.create_task(process.wait()), asyncio.create_task(stops.wait())
+    try:
+        await asyncio.wait({ended, stopped}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        return ended.result() if ended.done() else None
+    finally:  # also at Ctrl-C
+        stopped.cancel()
+        if not ended.done():
+            place.say(f"{name} gets SIGTERM, and SIGKILL {KILL_SECONDS:g} s later")
+            process.send_signal(signal.SIGTERM)
+            await asyncio.wait({ended}, timeout=KILL_SECONDS)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await ended
+
+
 def _lay_out(job: TrainJob, base: Path, place: Place) -> None:
-    """All that a job finds: its configuration, its channels as files, and its checkpoints."""
-    for folder in ("input/config", "input/data", "model", "output/data"):
+    """All that a job finds: its configuration, its channels as files, and a folder for checkpoints."""
+    for folder in ("input/config", "input/data"):
         (base / folder).mkdir(parents=True)
     channels = {
         name: {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None",
@@ -82,7 +92,7 @@ def _lay_out(job: TrainJob, base: Path, place: Place) -> None:
         if not _down(channel.from_, base / "input" / "data" / name, place):
             raise UserError(f"channel {name}: there is no object under {channel.from_}; `aws s3 cp` puts data there")
     if job.checkpoints:
-        _down(f"{job.checkpoints.rstrip('/')}/{job.name}/", base / "checkpoints", place)
+        (base / "checkpoints").mkdir()
 
 
 def _down(prefix: str, folder: Path, place: Place) -> int:
