@@ -72,24 +72,13 @@ def _headers(operation: str) -> dict[str, str]:
     }
 
 
-def event(payload: bytes, headers: Mapping[str, str]) -> bytes:
-    """A frame of AWS's event stream: lengths, headers of text, payload, and two sums."""
-    named = b"".join(
+def event(kind: str, name: str, content_type: str, payload: bytes) -> bytes:
+    """A frame of AWS's event stream: lengths, headers of text, payload, and two sums. `kind`: event or exception."""
+    about = {":message-type": kind, f":{kind}-type": name, ":content-type": content_type}
+    headers = b"".join(
         struct.pack("!B", len(name)) + name.encode() + struct.pack("!BH", 7, len(value)) + value.encode()
-        for name, value in headers.items()
+        for name, value in about.items()
     )
-    prelude = struct.pack("!II", 16 + len(named) + len(payload), len(named))
-    message = prelude + struct.pack("!I", binascii.crc32(prelude)) + named + payload
+    prelude = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
+    message = prelude + struct.pack("!I", binascii.crc32(prelude)) + headers + payload
     return message + struct.pack("!I", binascii.crc32(message))
-
-
-def payload_part(part: bytes) -> bytes:
-    about = {":message-type": "event", ":event-type": "PayloadPart", ":content-type": "application/octet-stream"}
-    return event(part, about)
-
-
-def stream_error(body: bytes) -> bytes:
-    about = {
-        ":message-type": "exception", ":exception-type": "ModelStreamError", ":content-type": "application/json",
-    }  # fmt: skip
-    return event(body, about)

@@ -108,8 +108,8 @@ class Hosted:
 
     async def answer(self, request: Request, seconds: float) -> Reply:
         """The last container's answer. Raises Refusal for anything but 2xx, and counts it."""
-        began = time.monotonic()
         async with self._place_for_one():
+            began = time.monotonic()
             reply = Reply(0, {}, b"")
             for program in self._chosen(request):
                 reply = await self._ask(program, request, max(seconds - (time.monotonic() - began), 0.001), began)
@@ -141,16 +141,15 @@ class Hosted:
     @asynccontextmanager
     async def stream(self, request: Request, seconds: float) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer of the one container as it comes. Raises Refusal before it has begun, Gone later."""
-        began = time.monotonic()
         async with self._place_for_one():
+            began = time.monotonic()
             *others, program = self._chosen(request)
             if others or self._models:
                 raise invalid("Response streaming is for endpoints of one container and one model.")
             status = 0
             try:
-                async with program.open(
-                    "POST", "/invocations", request.body, request.to_container(), seconds
-                ) as answer:
+                headers = request.to_container()
+                async with program.open("POST", "/invocations", request.body, headers, seconds) as answer:
                     status = answer.status
                     if not 200 <= status < 300:
                         raise self._error(program, status, await answer.read())

@@ -21,6 +21,7 @@ PING_SECONDS = 2.0  # a ping must be answered within (docs/hosting.md has the co
 KILL_SECONDS = 30.0  # between SIGTERM and SIGKILL
 RESTART_SECONDS = 1.0  # before a container that died is started again; AWS publishes no figure
 LOG_LINES = 12
+OUR_VARIABLES = ("SERVE_", "SAGEMAKER_", "AWS_")  # of this shell, and no matter of a container's
 # A program that gets SIGTERM when this process dies, so that nothing is left running if it is killed.
 FOLLOWS = "import ctypes,os,sys;ctypes.CDLL(None).prctl(1,15);os.execvp(sys.argv[1],sys.argv[1:])"
 
@@ -60,37 +61,31 @@ class Program:
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None),
         )
-        await self._spawn()
-        if not await self._is_pinged(window):
-            assert self._process is not None
-            code = self._process.returncode
-            reason = f"ended with code {code}" if code is not None else f"did not answer /ping within {window:g} s"
+        try:
+            process = await self._spawn()
+            self.is_healthy = await self._is_pinged(process, window)
+            if not self.is_healthy:
+                code, late = process.returncode, f"did not answer /ping within {window:g} s"
+                reason = late if code is None else f"ended with code {code}"
+                raise WorldError(f"{self.label} {reason}, before it was healthy; its log ends:\n{self.last_lines()}")
+        except BaseException:  # also if its start is cancelled
             await self.stop()
-            raise WorldError(f"{self.label} {reason}, before it was healthy; its log ends:\n{self.last_lines()}")
-        self.is_healthy = True
+            raise
         self._watch = asyncio.create_task(self._keep(window))
 
-    async def _spawn(self) -> None:
-        environment = {
-            **{
-                name: value
-                for name, value in os.environ.items()
-                if not name.startswith(("SERVE_", "SAGEMAKER_", "AWS_"))
-            },
-            "SERVE_BIND_ADDRESS": "127.0.0.1",
-            **self._environment,
-            "SAGEMAKER_BIND_TO_PORT": str(self._port),
-        }
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
+        mine = {"SERVE_BIND_ADDRESS": "127.0.0.1", **self._environment, "SAGEMAKER_BIND_TO_PORT": str(self._port)}
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", FOLLOWS, *self._command, env=environment, stdout=log, stderr=log,
+                sys.executable, "-c", FOLLOWS, *self._command, env={**kept, **mine}, stdout=log, stderr=log,
                 stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
+        return self._process
 
-    async def _is_pinged(self, window: float) -> bool:
-        assert self._process is not None
+    async def _is_pinged(self, process: asyncio.subprocess.Process, window: float) -> bool:
         end = time.monotonic() + window
-        while time.monotonic() < end and self._process.returncode is None:
+        while time.monotonic() < end and process.returncode is None:
             if await self._ping():
                 return True
             await asyncio.sleep(0.1)
@@ -110,18 +105,17 @@ class Program:
             code = await self._process.wait()
             self.is_healthy = False
             self.restarts += 1
-            self._kill(signal.SIGKILL)  # children that it left
+            self._kill()  # children that it left
             self._say(f"{self.label} ended with code {code} and is started again; its log: {self.log}")
             await asyncio.sleep(RESTART_SECONDS)
-            await self._spawn()
-            self.is_healthy = await self._is_pinged(window)
+            self.is_healthy = await self._is_pinged(await self._spawn(), window)
             self._say(f"{self.label} is {'healthy again' if self.is_healthy else 'not healthy'}")
 
-    def _kill(self, number: signal.Signals) -> None:
-        """A signal for the process with all its children, which are its group."""
+    def _kill(self) -> None:
+        """The process with all its children, which are its group."""
         assert self._process is not None
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     @asynccontextmanager
     async def open(
@@ -158,10 +152,10 @@ class Program:
                 await asyncio.wait_for(self._process.wait(), KILL_SECONDS)
             except asyncio.TimeoutError:
                 self._say(f"{self.label} had not ended {KILL_SECONDS:g} s after SIGTERM and is killed")
-                self._kill(signal.SIGKILL)
-                await self._process.wait()
         if self._process:
-            self._kill(signal.SIGKILL)
+            self._kill()
+            await self._process.wait()
+            self._process = None
         if self._session:
             await self._session.close()
 

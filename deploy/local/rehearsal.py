@@ -99,13 +99,12 @@ class Rehearsal:
             await asyncio.wait({creation, ends}, return_when=asyncio.FIRST_COMPLETED)
             if not creation.done():
                 creation.cancel()
+                await asyncio.wait({creation})
                 return self.summary()
             await creation
             self._say(f"Ready at http://127.0.0.1:{self._port}. This is a rehearsal and no platform for production.")
             self._say(f"  boto3.client('sagemaker-runtime', endpoint_url='http://127.0.0.1:{self._port}', …)")
-            self._say(
-                f"  kill -HUP {os.getpid()}   updates from the changed file;   Ctrl-C ends it and prints a summary"
-            )
+            self._say(f"  kill -HUP {os.getpid()} updates from the changed file; Ctrl-C ends it and prints a summary")
             await ends
             await asyncio.gather(*(endpoint.settle() for endpoint in self.endpoints.values()))
             return self.summary()
@@ -124,7 +123,13 @@ class Rehearsal:
             raise UserError(f"port {self._port} is taken; end its program, or add --port {self._port + 1}") from error
 
     async def _create(self) -> None:
-        await asyncio.gather(*(endpoint.create() for endpoint in self.endpoints.values()))
+        tasks = [asyncio.create_task(endpoint.create()) for endpoint in self.endpoints.values()]
+        try:
+            await asyncio.gather(*tasks)
+        finally:  # if one fails, the others are given up
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     def _update_all(self) -> None:
         for path, endpoint in self._by_path.items():
@@ -165,14 +170,14 @@ def summary(endpoint: Endpoint, queue: Queue | None) -> list[str]:
 
 def not_rehearsed(file: EndpointFile) -> Iterator[str]:
     """What of a file means nothing here."""
+    queue = file.asynchronous
     left_out = {
         "scaling": any(hosted.scaling for hosted in file.everything_hosted),
         "vpc": file.vpc,
         "network_isolation": file.network_isolation,
         "kms_key": file.kms_key,
         "metrics": file.metrics,
-        "topics of asynchronous": file.asynchronous
-        and (file.asynchronous.success_topic or file.asynchronous.error_topic),
+        "topics of asynchronous": queue and (queue.success_topic or queue.error_topic),
         "alarms that rollback names": file.update and file.update.rollback and file.update.rollback.alarms,
     }
     if those := [name for name, is_given in left_out.items() if is_given]:

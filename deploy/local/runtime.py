@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
+import aiohttp
 from aiohttp import web
 
 from deploy.client.transports import INLINE_BYTES, LONGEST_STREAM, MAX_BYTES
-from deploy.local.api import ANSWER_HEADERS, Request, members, payload_part, stream_error
+from deploy.local.api import ANSWER_HEADERS, Request, event, members
 from deploy.local.asynchronous import Queue
 from deploy.local.endpoint import Endpoint
-from deploy.local.program import Gone, Reply, lower
+from deploy.local.program import Reply, lower
 from deploy.local.refusals import ACCOUNT, Refusal, invalid, too_large
 
 MAX_SERVERLESS_BYTES = 4 << 20
@@ -63,11 +66,12 @@ class Runtime:
             await response.prepare(request)
             try:
                 async for part in answer.content.iter_any():
-                    await response.write(payload_part(part))
-            except (Gone, OSError, TimeoutError) as error:
+                    await response.write(event("event", "PayloadPart", "application/octet-stream", part))
+            except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
                 failure = {"Message": f"The model's stream broke: {error}", "ErrorCode": "ModelStreamBroken"}
-                await response.write(stream_error(json.dumps(failure).encode()))
-            await response.write_eof()
+                with suppress(OSError):  # the caller may have gone
+                    body = json.dumps(failure).encode()
+                    await response.write(event("exception", "ModelStreamError", "application/json", body))
             return response
 
     async def queue(self, request: web.Request) -> web.StreamResponse:

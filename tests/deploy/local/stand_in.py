@@ -50,12 +50,13 @@ class Handler(BaseHTTPRequestHandler):
         if wanted.get("parts"):
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Connection", "close")
+            self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             for number in range(wanted["parts"]):
-                self.wfile.write(b"data: %d\n\n" % number)
-                self.wfile.flush()
+                self.wfile.write(b"9\r\ndata: %d\n\n\r\n" % number)
                 time.sleep(0.05)
+            if not wanted.get("breaks"):
+                self.wfile.write(b"0\r\n\r\n")
             self.close_connection = True
             return
         if "text" in wanted:  # as the next container of a chain shall get it

@@ -14,7 +14,10 @@ from deploy.local import program
 from deploy.local.figures import Comparison, Figures
 from deploy.local.program import Gone, Program
 from deploy.local.storage import writing
-from tests.deploy.local.support import STAND_IN
+from tests.deploy.local.support import FILE, STAND_IN, Local
+from tests.deploy.support import written
+from tests.support.eventually import eventually
+from tests.support.serving import children_of
 
 
 def stand_in(folder: Path, **environment: str) -> tuple[Program, list[str]]:
@@ -75,3 +78,12 @@ def test_figures_and_lists() -> None:
     both.add(b'{"recommendations": [{"item_id": "a"}, {"item_id": "b"}]}', b'{"recommendations": [{"item_id": "b"}]}')
     both.add(b"no list", b"{}")
     assert str(both) == "2 lists compared: 1 equal, 75.0 % of the items in both"
+
+
+def test_containers_do_not_outlive_a_rehearsal_that_is_killed(tmp_path: Path) -> None:
+    with Local(written(tmp_path, FILE)) as local:
+        local.ready()
+        (container,) = children_of(local.process.pid).values()
+        local.process.kill()
+        local.process.wait()
+    eventually(lambda: not Path(f"/proc/{container}").exists())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EventStreamError
 
 from deploy.client import NcfClient
 from deploy.rules.service_model import compare
@@ -114,6 +114,9 @@ def test_a_stream_comes_in_parts(local: Local) -> None:
     assert (answer["ContentType"], answer["InvokedProductionVariant"]) == ("text/event-stream", "AllTraffic")
     assert b"".join(parts) == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
     assert len(parts) > 1
+    broken = local.runtime.invoke_endpoint_with_response_stream(EndpointName="shop", Body=make(parts=2, breaks=True))
+    with pytest.raises(EventStreamError, match=r"ModelStreamError.*The model's stream broke"):
+        list(broken["Body"])
     failed = refused(local, "invoke_endpoint_with_response_stream", Body=make(status=400))
     assert (failed["Error"]["Code"], failed["OriginalStatusCode"]) == ("ModelError", 400)
 
