@@ -9,10 +9,13 @@ export DOCKER_BUILDKIT := 1
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q
 THREE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: demo serve test test-quick test-sanitized test-image test-bench lint image image-gpu bench bench-quick bench-report bench-tools bench-clients bench-topk bench-train clean
+.PHONY: demo demo-endpoint serve test test-quick test-sanitized test-image test-bench lint image image-gpu bench bench-quick bench-report bench-tools bench-clients bench-topk bench-train clean
 
 demo: .venv/ready  ## set up, train two models, serve them, ask both, print the answers, stop
 	$(BIN)/python scripts/demo.py
+
+demo-endpoint: .venv/ready-deploy  ## rehearse SageMaker endpoints here: variants, a shadow, shifted weights, a rollback
+	$(BIN)/python scripts/demo_endpoint.py
 
 serve: .venv/ready  ## as `make demo`, but serve until Ctrl-C
 	$(BIN)/python scripts/demo.py --keep-running
@@ -101,6 +104,10 @@ NATIVE := $(wildcard serve/triton/backends/pytorch/native/*)
 	@echo "installing what requirements.txt names; the first time this downloads for a minute or more"
 	$(BIN)/pip install --quiet --requirement requirements.txt --editable .
 	$(BIN)/python -m serve.triton.runtime
+	touch $@
+
+.venv/ready-deploy: .venv/ready requirements-deploy.txt
+	$(BIN)/pip install --quiet -r requirements-deploy.txt
 	touch $@
 
 .venv/ready-dev: .venv/ready requirements-dev.txt requirements-deploy.txt requirements-tune.txt

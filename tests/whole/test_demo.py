@@ -83,6 +83,18 @@ def test_a_second_run_uses_what_is_there_and_ends_by_itself(copy: Path) -> None:
     assert "serve has stopped with exit code 0" in text
 
 
+def test_the_endpoints_of_the_demo_shift_compare_and_roll_back(copy: Path) -> None:
+    command = [sys.executable, str(copy / "scripts" / "demo_endpoint.py"), "--port", str(free_port())]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    text = ended.stdout + ended.stderr
+    assert ended.returncode == 0, text
+    assert "weights shifted from Champion 9, Challenger 1 to Champion 1, Challenger 1" in text
+    assert re.search(r"version 1, shadow Shadow: \d+ requests, 0 × 4xx, 0 × 5xx", text)
+    assert "lists compared: " in text
+    assert "version 2 was rolled back to version 1: AllTraffic answered 100.0 % with 5xx" in text
+    assert "20 requests, by who answered: {'AllTraffic': 20}" in text
+
+
 def test_sigterm_while_serve_starts_stops_it(copy: Path) -> None:
     with running_demo(copy) as (running, port):
         eventually(lambda: listens(port))

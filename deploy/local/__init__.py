@@ -1,0 +1,1 @@
+"""`ncf-deploy local`: SageMaker's behaviour on this machine, for a rehearsal; no platform for production."""

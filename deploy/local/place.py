@@ -1,0 +1,77 @@
+"""What all parts of one endpoint share on this machine, and what a container gets from it."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.errors import UserError, WorldError
+from deploy.file.base import Environment, Secret
+from deploy.local.storage import Storage
+
+SAFE_PORTS = 20  # that a container among several may open besides its own
+
+
+@dataclass(frozen=True)
+class Place:
+    """`images` has the commands that stand for images; every other image is the `serve` of this environment."""
+
+    endpoint: str
+    region: str
+    work: Path
+    storage: Storage
+    say: Callable[[str], None]
+    images: Mapping[str, list[str]]
+    ports: Iterator[str]
+
+    def command(self, image: str | None) -> list[str] | None:
+        """The program that the user gave for an image."""
+        return next((c for i, c in self.images.items() if image and (image == i or image.endswith(f"/{i}"))), None)
+
+
+def own_program(name: str) -> list[str]:
+    """A console script of this environment: `serve` or `train`. Raises UserError."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise UserError(f"the program {name} is not in this environment; pip install 'ncf-triton[deploy]'")
+    return [found]
+
+
+def variables(environment: Environment) -> dict[str, str]:
+    """A container's variables; a secret's value is that of this shell's variable of the same name. Raises UserError."""
+    found = {}
+    for name, value in environment.items():
+        if isinstance(value, Secret):
+            if name not in os.environ:
+                raise UserError(
+                    f"{name} is in Secrets Manager, which is not asked here; export {name}=… before the start"
+                )
+            value = os.environ[name]
+        found[name] = value
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def safe_ports() -> Iterator[str]:
+    """Ranges of free ports, each once, below those that the kernel gives to clients. Raises WorldError."""
+    for first in random.sample(range(20_000, 32_000, SAFE_PORTS), 600):
+        if all(_is_free(port) for port in range(first, first + SAFE_PORTS)):
+            yield f"{first}-{first + SAFE_PORTS - 1}"
+    raise WorldError(f"there are no {SAFE_PORTS} free ports in a row between 20000 and 32000; end some servers")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0

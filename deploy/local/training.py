@@ -1,0 +1,123 @@
+"""A training job: SageMaker's folders under a temporary one, the `train` verb, and the model back into S3."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tarfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from deploy.errors import UserError, WorldError
+from deploy.file.jobs import TrainJob
+from deploy.local.place import Place, own_program, variables
+from deploy.local.program import FOLLOWS
+from deploy.local.storage import remove, writing
+
+KILL_SECONDS = 120.0  # between SIGTERM and SIGKILL
+USERS_FAULT = 2  # the exit code of `train` for it
+REASON = 1024  # bytes of output/failure that SageMaker shows
+
+
+async def train(job: TrainJob, name: str, place: Place) -> list[str]:
+    """Run it; where the model is. SIGHUP is the interruption of a spot instance. Raises DeployError."""
+    base = place.work / "ml"
+    await asyncio.to_thread(_lay_out, job, base, place)
+    command = place.command(job.image) or own_program("train")
+    mine = {**variables(job.environment), "SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_NAME": name}
+    end, code = time.monotonic() + job.max_seconds, None
+    while code is None and (left := end - time.monotonic()) > 0:
+        for made in (base / "model", base / "output"):  # of an interrupted attempt the checkpoints alone are left
+            remove(made)
+            (made / "data" if made.name == "output" else made).mkdir(parents=True)
+        code = await _attempt([sys.executable, "-c", FOLLOWS, *command], {**os.environ, **mine}, left, name, place)
+    if job.checkpoints:
+        await asyncio.to_thread(_up, base / "checkpoints", f"{job.checkpoints.rstrip('/')}/{name}", place)
+    if code:
+        failure = base / "output" / "failure"
+        reason = (
+            failure.read_bytes()[:REASON].decode(errors="replace") if failure.exists() else "its last lines say why"
+        )
+        raise (UserError if code == USERS_FAULT else WorldError)(f"{name} failed with exit code {code}: {reason}")
+    lines = [f"{name} was stopped after max_seconds, {job.max_seconds}"] if code is None else []
+    for folder, archive in ((base / "model", "model.tar.gz"), (base / "output" / "data", "output.tar.gz")):
+        if any(folder.iterdir()):
+            uri = f"{job.output.rstrip('/')}/{name}/output/{archive}"
+            await asyncio.to_thread(_pack, folder, base / archive, uri, place)
+            lines.append(uri)
+    return lines
+
+
+async def _attempt(command: list[str], environment: dict[str, str], left: float, name: str, place: Place) -> int | None:
+    """The exit code of `train`; None if it was interrupted, or its time was up."""
+    process = await asyncio.create_subprocess_exec(*command, env=environment, start_new_session=True)
+    stops = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stops.set)
+    ended, stopped = asyncio.create_task(process.wait()), asyncio.create_task(stops.wait())
+    try:
+        await asyncio.wait({ended, stopped}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        return ended.result() if ended.done() else None
+    finally:  # also at Ctrl-C
+        stopped.cancel()
+        if not ended.done():
+            place.say(f"{name} gets SIGTERM, and SIGKILL {KILL_SECONDS:g} s later")
+            process.send_signal(signal.SIGTERM)
+            await asyncio.wait({ended}, timeout=KILL_SECONDS)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await ended
+
+
+def _lay_out(job: TrainJob, base: Path, place: Place) -> None:
+    """All that a job finds: its configuration, its channels as files, and a folder for checkpoints."""
+    for folder in ("input/config", "input/data"):
+        (base / folder).mkdir(parents=True)
+    channels = {
+        name: {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None",
+               **({"ContentType": channel.content_type} if channel.content_type else {})}
+        for name, channel in job.channels.items()
+    }  # fmt: skip
+    host = {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "lo"}
+    for file, content in (
+        ("hyperparameters", job.hyperparameters),
+        ("inputdataconfig", channels),
+        ("resourceconfig", host),
+    ):
+        (base / "input" / "config" / f"{file}.json").write_text(json.dumps(content))
+    for name, channel in job.channels.items():
+        if not _down(channel.from_, base / "input" / "data" / name, place):
+            raise UserError(f"channel {name}: there is no object under {channel.from_}; `aws s3 cp` puts data there")
+    if job.checkpoints:
+        (base / "checkpoints").mkdir()
+
+
+def _down(prefix: str, folder: Path, place: Place) -> int:
+    """Every object under a prefix as a file below a folder; how many."""
+    folder.mkdir()
+    count = 0
+    for uri in place.storage.listed(prefix):
+        below = uri.removeprefix(prefix if prefix.endswith("/") else prefix.rpartition("/")[0]).lstrip("/")
+        target = folder / below
+        if uri.endswith("/") or ".." in target.parts:
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        place.storage.download(uri, target)
+        count += 1
+    return count
+
+
+def _up(folder: Path, prefix: str, place: Place) -> None:
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            place.storage.upload(f"{prefix}/{file.relative_to(folder).as_posix()}", file)
+
+
+def _pack(folder: Path, archive: Path, uri: str, place: Place) -> None:
+    with writing(archive), tarfile.open(archive, "w:gz") as packed:
+        for part in sorted(folder.iterdir()):
+            packed.add(part, part.name)
+    place.storage.upload(uri, archive)

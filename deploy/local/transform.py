@@ -1,0 +1,133 @@
+"""A batch transform: all objects under a prefix, cut into bodies, answered by a container, and put together again."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+
+from deploy.errors import UserError, WorldError
+from deploy.file.hosting import IMAGE_CUDA, Container, Instances, Variant
+from deploy.file.jobs import TransformJob
+from deploy.local.api import Request
+from deploy.local.hosted import Hosted
+from deploy.local.place import Place
+from deploy.local.refusals import Refusal
+
+MEGABYTE = 1 << 20
+DEFAULT_SECONDS, DEFAULT_RETRIES = 600, 3  # ModelClientConfig
+STRATEGIES = {"multi_record": "MULTI_RECORD", "single_record": "SINGLE_RECORD"}
+
+
+async def transform(job: TransformJob, place: Place) -> list[str]:
+    """Run it; the summary, in lines. Raises DeployError."""
+    if job.model_name:
+        raise UserError(
+            f"model_name {job.model_name} is in SageMaker, which is not asked here; give image, model and role"
+        )
+    if job.output.input_filter or job.output.output_filter:
+        raise UserError("input_filter and output_filter are not rehearsed; leave them out here")
+    variables = {
+        **job.environment,
+        "SAGEMAKER_BATCH": "true",
+        "SAGEMAKER_BATCH_STRATEGY": STRATEGIES[job.strategy],
+        "SAGEMAKER_MAX_PAYLOAD_IN_MB": str(job.max_payload_mb),
+        "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": str(job.max_concurrent or 1),
+    }
+    container = Container(image=job.image, model=job.model, environment=variables, cuda=IMAGE_CUDA)
+    instances = Instances(type=job.instances.type, count=1)
+    hosted = Hosted(Variant(name="transform", weight=1, container=container, instances=instances), place, job.name)
+    sources = await asyncio.to_thread(lambda: list(place.storage.listed(job.input.from_)))
+    if not sources:
+        raise UserError(f"there is no object under {job.input.from_}; `aws s3 cp` puts requests there")
+    try:
+        await hosted.start()
+        for source in sources:
+            below = source.removeprefix(job.input.from_).lstrip("/") or source.rpartition("/")[2]
+            target = f"{job.output.to.rstrip('/')}/{below}.out"
+            content = await _answered(job, hosted, await asyncio.to_thread(_read, job, place, source))
+            await asyncio.to_thread(place.storage.put, target, content, job.output.accept or job.input.content_type)
+            place.say(f"{source} is answered in {target}")
+    finally:
+        await hosted.stop()
+    return [f"{job.name}: {len(sources)} objects, {hosted.figures}", job.output.to]
+
+
+def _read(job: TransformJob, place: Place, source: str) -> bytes:
+    path = place.work / "input"
+    place.storage.download(source, path)
+    content = path.read_bytes()
+    try:
+        return gzip.decompress(content) if job.input.compression == "gzip" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{source} is no gzip file: {error}; write compression: none") from error
+
+
+def bodies(job: TransformJob, content: bytes) -> Iterator[bytes]:
+    """Requests of whole lines, none larger than `max_payload_mb`. Raises UserError for a line that is."""
+    most = job.max_payload_mb * MEGABYTE or len(content) + 1
+    lines = content.splitlines(keepends=True) if job.input.split == "line" else [content]
+    body = b""
+    for number, line in enumerate(lines, 1):
+        if len(line) > most:
+            raise UserError(
+                f"record {number} has {len(line):,} bytes; raise max_payload_mb, which is {job.max_payload_mb}"
+            )
+        if body and (job.strategy == "single_record" or len(body) + len(line) > most):
+            yield body
+            body = b""
+        body += line
+    if body:
+        yield body
+
+
+async def _answered(job: TransformJob, hosted: Hosted, content: bytes) -> bytes:
+    places = asyncio.Semaphore(job.max_concurrent or 1)
+    content_type = job.input.content_type
+    members = {"ContentType": content_type, "Accept": job.output.accept or content_type}
+
+    async def answer(body: bytes) -> bytes:
+        async with places:
+            return await _ask(job, hosted, Request(body, members))
+
+    asked = list(bodies(job, content))
+    answers = await asyncio.gather(*map(answer, asked))
+    if job.input.split == "none":
+        return b"".join(answers)
+    if job.output.join_input:
+        answers = [_joined(content_type, body, reply) for body, reply in zip(asked, answers, strict=True)]
+    return b"".join(reply if reply.endswith(b"\n") else reply + b"\n" for reply in answers)
+
+
+async def _ask(job: TransformJob, hosted: Hosted, request: Request) -> bytes:
+    """An answer, of one attempt among several if the container answers 5xx or not at all. Raises WorldError."""
+    left = DEFAULT_RETRIES if job.retries is None else job.retries
+    while True:
+        try:
+            return (await hosted.answer(request, job.timeout_seconds or DEFAULT_SECONDS)).body
+        except Refusal as error:
+            if not left or 400 <= error.members.get("OriginalStatusCode", 500) < 500:
+                raise WorldError(f"{job.name} failed: {error}") from error
+            left -= 1
+            await asyncio.sleep(1)
+
+
+def _joined(content_type: str, body: bytes, reply: bytes) -> bytes:
+    """Each record with its answer: in JSON as SageMakerOutput, in CSV behind it. Raises WorldError."""
+    records, answers = body.splitlines(), reply.splitlines()
+    if len(records) != len(answers):
+        raise WorldError(
+            f"{len(records)} records got {len(answers)} answers, so they cannot be joined; join_input: false"
+        )
+    pairs = zip(records, answers, strict=True)
+    if "json" not in content_type:
+        return b"\n".join(record + b"," + answer for record, answer in pairs)
+    try:
+        return b"\n".join(
+            json.dumps({**json.loads(record), "SageMakerOutput": json.loads(answer)}).encode()
+            for record, answer in pairs
+        )
+    except (ValueError, TypeError) as error:
+        raise WorldError(f"a record or its answer is no JSON object, so they cannot be joined: {error}") from error
