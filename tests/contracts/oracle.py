@@ -106,10 +106,11 @@ class Allowed:
 
 @dataclass(frozen=True)
 class Pair:
-    """The ports of the native endpoint and of ours, both serving the same."""
+    """The ports of the native endpoint and of ours, both serving the same; `log` is ours."""
 
     native: int
     ours: int
+    log: Path
 
 
 def bodies(subject: str, differs: str, by_name: Mapping[str, bytes], path: str = "/invocations") -> list[Request]:
@@ -190,7 +191,8 @@ def assert_alike(pair: Pair, requests: Iterable[Request], allowed: Mapping[str, 
             complaint = complain(native, ours, allowed[request.differs] if request.differs else None)
             if complaint:
                 found.append(f"{request.name}: {complaint}\n  native {shown(native)}\n  ours   {shown(ours)}")
-    assert not found, f"{len(found)} requests are not answered as they should be\n" + "\n".join(found)
+    wrong = f"{len(found)} requests are not answered as they should be\n" + "\n".join(found)
+    assert not found, f"{wrong}\n{pair.log.read_text()[-4000:]}"
 
 
 def complain(native: Reply, ours: Reply, row: Allowed | None) -> str:

@@ -274,7 +274,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pair]]
         for server in (each for both in servers.values() for each in both):
             stack.callback(server.process.terminate)
             server.wait_until_ready()
-        yield {model: Pair(native.port, ours.port) for model, (native, ours) in servers.items()}
+        yield {model: Pair(native.port, ours.port, ours.log) for model, (native, ours) in servers.items()}
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)

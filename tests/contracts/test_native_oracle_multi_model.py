@@ -107,7 +107,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
         for server in servers:
             stack.callback(server.process.terminate)
             server.wait_until_ready()
-        yield Endpoints(Pair(servers[0].port, servers[1].port), root)
+        yield Endpoints(Pair(servers[0].port, servers[1].port, servers[1].log), root)
 
 
 def test_c064_c071_before_anything_is_loaded(both: Endpoints) -> None:
