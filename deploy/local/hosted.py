@@ -17,7 +17,7 @@ from deploy.local.figures import Figures
 from deploy.local.multi_model import Models
 from deploy.local.place import Place, own_program, variables
 from deploy.local.program import Gone, Program, Reply
-from deploy.local.refusals import Refusal, invalid, model_error, unavailable
+from deploy.local.refusals import Refusal, invalid, model_error
 
 PING_WINDOW = 480.0  # from the start of a container to its first good ping
 SERVERLESS_WINDOW = 180.0
@@ -170,7 +170,8 @@ class Hosted:
                     f"TargetContainerHostname {wanted or 'is missing; it'} must name a container of the endpoint."
                 )
         if down := [one.label for one in chosen if not one.is_healthy]:
-            raise unavailable(f"{', '.join(down)} does not answer /ping and is being started again.")
+            message = f"{', '.join(down)} does not answer /ping and is being started again."
+            raise Refusal(503, "ServiceUnavailable", message)
         return chosen
 
     @asynccontextmanager
@@ -201,7 +202,7 @@ class Hosted:
             try:
                 await self._start_all()
             except DeployError as error:
-                raise unavailable(str(error)) from error
+                raise Refusal(503, "ServiceUnavailable", str(error)) from error
 
     async def _cool(self) -> None:
         await asyncio.sleep(SERVERLESS_IDLE)

@@ -164,7 +164,7 @@ def summary(endpoint: Endpoint, queue: Queue | None) -> list[str]:
         if fleet.captured:
             lines.append(f"  version {fleet.number}: {fleet.captured.written} requests captured")
     if queue:
-        lines.append(f"  asynchronous: {queue.done} answered, {queue.failed} failed, {queue.backlog} waiting")
+        lines.append(f"  asynchronous: {queue.done} answered, {queue.failed} failed, {queue.jobs.qsize()} waiting")
     return lines + [f"  {event}" for event in endpoint.past]
 
 

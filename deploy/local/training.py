@@ -12,11 +12,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from deploy.aws.objects import writing
 from deploy.errors import UserError, WorldError
 from deploy.file.jobs import TrainJob
 from deploy.local.place import Place, own_program, variables
 from deploy.local.program import FOLLOWS
-from deploy.local.storage import remove, writing
+from deploy.local.storage import remove
 
 KILL_SECONDS = 120.0  # between SIGTERM and SIGKILL
 USERS_FAULT = 2  # the exit code of `train` for it

@@ -56,9 +56,7 @@ async def transform(job: TransformJob, place: Place) -> list[str]:
 
 
 def _read(job: TransformJob, place: Place, source: str) -> bytes:
-    path = place.work / "input"
-    place.storage.download(source, path)
-    content = path.read_bytes()
+    content = place.storage.get(source)
     try:
         return gzip.decompress(content) if job.input.compression == "gzip" else content
     except (OSError, EOFError, zlib.error) as error:
