@@ -126,9 +126,6 @@ class Hosted:
                 reply = await program.ask("POST", "/invocations", request.body, request.to_container(), seconds)
         except Gone as error:
             reply = Reply(0, {}, str(error).encode())
-        except Refusal as error:
-            self.figures.count(error.status, time.monotonic() - began)
-            raise
         if not 200 <= reply.status < 300:
             self.figures.count(reply.status, time.monotonic() - began)
             raise self._error(program, reply.status, reply.body)

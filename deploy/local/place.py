@@ -37,8 +37,7 @@ class Place:
 
 def own_program(name: str) -> list[str]:
     """A console script of this environment: `serve` or `train`. Raises UserError."""
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
+    found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if found is None:
         raise UserError(f"the program {name} is not in this environment; pip install 'ncf-triton[deploy]'")
     return [found]

@@ -40,9 +40,7 @@ async def train(job: TrainJob, name: str, place: Place) -> list[str]:
         await asyncio.to_thread(_up, base / "checkpoints", f"{job.checkpoints.rstrip('/')}/{name}", place)
     if code:
         failure = base / "output" / "failure"
-        reason = (
-            failure.read_bytes()[:REASON].decode(errors="replace") if failure.exists() else "its last lines say why"
-        )
+        reason = failure.read_bytes()[:REASON].decode(errors="replace") if failure.exists() else "see its last lines"
         raise (UserError if code == USERS_FAULT else WorldError)(f"{name} failed with exit code {code}: {reason}")
     lines = [f"{name} was stopped after max_seconds, {job.max_seconds}"] if code is None else []
     for folder, archive in ((base / "model", "model.tar.gz"), (base / "output" / "data", "output.tar.gz")):
