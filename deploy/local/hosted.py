@@ -31,7 +31,7 @@ class Hosted:
         self.variant, self.label, self.figures = variant, label, Figures()
         self.cold_starts = 0
         self._place = place
-        self._folder = place.work / label.replace("/", "-")
+        self._folder = place.work / label.replace("/", "_")
         self._programs: list[Program] = []
         self._models: dict[Program, Models] = {}
         self._under_way = 0
@@ -92,7 +92,7 @@ class Hosted:
             environment |= {"SAGEMAKER_MULTI_MODEL": "true", "SERVE_MULTI_MODEL_ROOT": str(root)}
         if self.variant.containers:
             environment["SAGEMAKER_SAFE_PORT_RANGE"] = next(self._place.ports)
-        log = self._place.work / f"{self.label}-{name}.log".replace("/", "-")
+        log = self._place.work / f"{self.label}/{name}.log".replace("/", "_")
         program = Program(f"{self.label}/{name}", own or own_program("serve"), environment, log, self._place.say)
         if container.models:
             self._models[program] = Models(container.models, container.cache_models, self._place.storage, root)
