@@ -137,7 +137,7 @@ class Hosted:
 
     @asynccontextmanager
     async def stream(self, request: Request, seconds: float) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer of the one container as it comes. Raises Refusal before it has begun, Gone later."""
+        """The answer of the one container as it comes. Raises Refusal."""
         async with self._place_for_one():
             began = time.monotonic()
             *others, program = self._chosen(request)
@@ -151,6 +151,8 @@ class Hosted:
                     if not 200 <= status < 300:
                         raise self._error(program, status, await answer.read())
                     yield answer
+            except Gone as error:
+                raise self._error(program, 0, str(error).encode()) from error
             finally:
                 self.figures.count(status, time.monotonic() - began)
 
