@@ -58,9 +58,8 @@ def variables(environment: Environment) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Not one of those that the kernel gives to clients, which could take it before the container does."""
+    return next(port for port in random.sample(range(10_000, 20_000), 1000) if _is_free(port))
 
 
 def safe_ports() -> Iterator[str]:

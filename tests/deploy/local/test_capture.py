@@ -19,9 +19,8 @@ def test_requests_and_answers_are_captured_in_sagemaker_s_form(tmp_path: Path, s
     with Local(path, AWS_ENDPOINT_URL=s3_url) as local:
         local.ready()
         for body, content_type in ((b"{}", "application/json"), (b"a,b", "text/csv"), (b"\xff", "image/png")):
-            local.runtime.invoke_endpoint(
-                EndpointName="shop", Body=body, ContentType=content_type, InferenceId=content_type
-            )
+            parameters = {"ContentType": content_type, "InferenceId": content_type}
+            local.runtime.invoke_endpoint(EndpointName="shop", Body=body, **parameters)["Body"].read()
         assert "version 1: 3 requests captured" in local.stop()
     (found,) = s3.list_objects_v2(Bucket="my-bucket", Prefix="kept/")["Contents"]
     assert re.fullmatch(NAME, found["Key"])
@@ -41,6 +40,6 @@ def test_a_bucket_that_is_not_there_loses_no_request(tmp_path: Path, s3_url: str
     path = written(tmp_path, FILE + "capture: {to: s3://no-such-bucket/captured}\n")
     with Local(path, AWS_ENDPOINT_URL=s3_url) as local:
         local.ready()
-        local.runtime.invoke_endpoint(EndpointName="shop", Body=b"{}")
+        local.runtime.invoke_endpoint(EndpointName="shop", Body=b"{}")["Body"].read()
         local.stop()
         assert "1 captured requests are lost: the bucket no-such-bucket does not exist" in local.log.read_text()

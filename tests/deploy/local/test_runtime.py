@@ -117,6 +117,7 @@ def test_a_stream_comes_in_parts(local: Local) -> None:
     broken = local.runtime.invoke_endpoint_with_response_stream(EndpointName="shop", Body=make(parts=2, breaks=True))
     with pytest.raises(EventStreamError, match=r"ModelStreamError.*The model's stream broke"):
         list(broken["Body"])
+    broken["Body"].close()
     dead = refused(local, "invoke_endpoint_with_response_stream", Body=make(die=True))
     assert (dead["Error"]["Code"], dead["OriginalStatusCode"]) == ("ModelError", 0)
     local.says("is healthy again")

@@ -133,7 +133,7 @@ def test_a_shadow_gets_copies_and_its_lists_are_compared(tmp_path: Path) -> None
         assert [one["VariantName"] for one in local.describe()["ShadowProductionVariants"]] == ["Shadow"]
         for _ in range(4):
             body = json.dumps({"make": {"text": answer("a", "b")}}).encode()
-            local.runtime.invoke_endpoint(EndpointName="shop", Body=body)
+            local.runtime.invoke_endpoint(EndpointName="shop", Body=body)["Body"].read()
         ask(local, b'{"make": {"status": 500}}')
         summary = local.stop()
     assert "version 1, AllTraffic, weight 1: 5 requests, 0 × 4xx, 1 × 5xx" in summary
