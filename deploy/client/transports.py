@@ -18,7 +18,8 @@ from deploy.client.results import AskError, refusal
 
 JSON = "application/json"
 LONGEST_STREAM = 480.0  # seconds; SageMaker's limit for a response stream
-MAX_BYTES = 25 << 20  # of a request to an endpoint (Model Hosting FAQs); a serverless one takes 4 MB
+MAX_BYTES = 25 << 20  # of a request to an endpoint (Model Hosting FAQs)
+MAX_SERVERLESS_BYTES = 4 << 20  # of one to a serverless endpoint
 MAX_ASYNC_BYTES = 1 << 30  # of an asynchronous request
 INLINE_BYTES = 128_000  # of an asynchronous request; a larger body goes through S3
 NOT_READY = ("ModelNotReadyException", "ThrottlingException", "TooManyRequestsException", "Throttling")

@@ -11,10 +11,10 @@ import click
 
 from deploy.aws.logs import endpoint_group, lines
 from deploy.client import AskError, NcfClient
+from deploy.client.transports import MAX_SERVERLESS_BYTES
 from deploy.commands.options import endpoint_only, the_file, with_aws
 from deploy.errors import UserError, WorldError
 
-MAX_SERVERLESS_BYTES = 4 << 20
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 

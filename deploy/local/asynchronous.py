@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from deploy.client.transports import MAX_ASYNC_BYTES
+from deploy.client.transports import JSON, MAX_ASYNC_BYTES
 from deploy.errors import DeployError
 from deploy.file.endpoint import Asynchronous
 from deploy.local.api import Request
@@ -36,14 +35,10 @@ class Queue:
 
     def __init__(self, endpoint: Endpoint, wanted: Asynchronous) -> None:
         self.done = self.failed = 0
-        self._endpoint, self._wanted = endpoint, wanted
-        self._jobs: asyncio.Queue[Job] = asyncio.Queue()
+        self._endpoint, self._wanted, self._storage = endpoint, wanted, endpoint.place.storage
+        self.jobs: asyncio.Queue[Job] = asyncio.Queue()
         count = wanted.max_concurrent_per_instance or CONCURRENT
         self._workers = [asyncio.create_task(self._work()) for _ in range(count)]
-
-    @property
-    def backlog(self) -> int:
-        return self._jobs.qsize()
 
     def stop(self) -> None:
         for worker in self._workers:
@@ -63,12 +58,12 @@ class Queue:
             request,
             time.monotonic() + float(request.get("RequestTTLSeconds") or DEFAULT_TTL),
         )
-        await self._jobs.put(job)
+        await self.jobs.put(job)
         return job
 
     async def _work(self) -> None:
         while True:
-            job = await self._jobs.get()
+            job = await self.jobs.get()
             try:
                 await self._answer(job)
                 self.done += 1
@@ -76,27 +71,21 @@ class Queue:
                 self.failed += 1
                 self._endpoint.place.say(f"{self._endpoint.name}: asynchronous request {job.identity} failed: {error}")
                 if job.failure:
-                    reason = {"failureReason": str(error), "inferenceId": job.identity}
-                    await self._put(job.failure, json.dumps(reason).encode(), "application/json")
+                    reason = json.dumps({"failureReason": str(error), "inferenceId": job.identity}).encode()
+                    with suppress(DeployError):  # of the bucket, which the first error tells of
+                        await asyncio.to_thread(self._storage.put, job.failure, reason, JSON)
 
     async def _answer(self, job: Job) -> None:
         if time.monotonic() > job.expires:
             raise invalid("The request waited in the queue for longer than RequestTTLSeconds.")
         request = job.request
         if location := request.get("InputLocation"):
-            request = replace(request, body=await self._get(location))
+            content = await asyncio.to_thread(self._storage.get, location)
+            if len(content) > MAX_ASYNC_BYTES:
+                raise too_large(MAX_ASYNC_BYTES)
+            request = replace(request, body=content)
         _, hosted = self._endpoint.chosen(request)
         seconds = float(request.get("InvocationTimeoutSeconds") or DEFAULT_SECONDS)
         reply = await hosted.answer(request, seconds)
         content_type = reply.headers.get("content-type", "application/octet-stream")
-        await self._put(job.output, reply.body, content_type)
-
-    async def _get(self, uri: str) -> bytes:
-        with tempfile.NamedTemporaryFile(dir=self._endpoint.place.work) as file:
-            await asyncio.to_thread(self._endpoint.place.storage.download, uri, Path(file.name))
-            if Path(file.name).stat().st_size > MAX_ASYNC_BYTES:
-                raise too_large(MAX_ASYNC_BYTES)
-            return Path(file.name).read_bytes()
-
-    async def _put(self, uri: str, content: bytes, content_type: str) -> None:
-        await asyncio.to_thread(self._endpoint.place.storage.put, uri, content, content_type)
+        await asyncio.to_thread(self._storage.put, job.output, reply.body, content_type)

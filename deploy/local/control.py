@@ -36,16 +36,13 @@ class Control:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         name = request.headers.get("X-Amz-Target", "").removeprefix(TARGET)
         if name not in self._operations:
-            those = ", ".join(self._operations)
-            raise _invalid(
-                f"{name or 'This'} is not rehearsed; {those} are. To update, change the file and send SIGHUP."
-            )
+            those = f"{', '.join(self._operations)} are"
+            raise _invalid(f"{name or 'This'} is not rehearsed; {those}. To update, change the file and send SIGHUP.")
         try:
             wanted = json.loads(await body(request, MAX_BYTES) or b"{}")
         except ValueError:
             raise _invalid("The body is no JSON.") from None
-        shape = f"{name}Input"
-        for wrong in compare(shape, wanted):
+        for wrong in compare(f"{name}Input", wanted):
             raise _invalid(f"Value '{wrong.value}' at '{wrong.where}' failed to satisfy constraint: {wrong.message}")
         try:
             answer = self._operations[name](wanted)
@@ -62,12 +59,11 @@ class Control:
     def describe(self, wanted: dict[str, Any]) -> dict[str, Any]:
         endpoint = self._endpoint(wanted)
         live = endpoint.live
+        weight = live.file.shadow.percent / 100 if live.file.shadow else 0
         return _summary(endpoint) | given(
             EndpointConfigName=f"{endpoint.name}-{live.number}"[-63:].lstrip("-"),
             ProductionVariants=[_variant(one, live.weights[name]) for name, one in live.variants.items()],
-            ShadowProductionVariants=[_variant(live.shadow, live.file.shadow.percent / 100)]
-            if live.shadow and live.file.shadow
-            else None,
+            ShadowProductionVariants=[_variant(live.shadow, weight)] if live.shadow else None,
             FailureReason=endpoint.reason[:1024],
         )
 
@@ -100,16 +96,11 @@ def _summary(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _variant(hosted: Hosted, weight: float) -> dict[str, Any]:
-    serverless = hosted.variant.serverless
-    if serverless:
-        capacity: dict[str, Any] = {
-            "MemorySizeInMB": serverless.memory_mb,
-            "MaxConcurrency": serverless.max_concurrency,
-        }
-        counts: dict[str, Any] = {"CurrentServerlessConfig": capacity}
-    else:
-        counts = {"CurrentInstanceCount": 1, "DesiredInstanceCount": 1}
-    return {"VariantName": hosted.variant.name, "CurrentWeight": weight, "DesiredWeight": weight, **counts}
+    about = {"VariantName": hosted.variant.name, "CurrentWeight": weight, "DesiredWeight": weight}
+    if serverless := hosted.variant.serverless:
+        capacity = {"MemorySizeInMB": serverless.memory_mb, "MaxConcurrency": serverless.max_concurrency}
+        return {**about, "CurrentServerlessConfig": capacity}
+    return {**about, "CurrentInstanceCount": 1, "DesiredInstanceCount": 1}
 
 
 def _invalid(message: str) -> Refusal:

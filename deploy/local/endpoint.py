@@ -186,10 +186,8 @@ class Endpoint:
             raise UserError(f"endpoint {self.name} has no variant {', '.join(unknown)}")
         if not any((self.live.weights | weights).values()):
             raise UserError("all weights would be 0, so no variant would get requests")
-        before = ", ".join(f"{name} {weight:g}" for name, weight in self.live.weights.items())
-        self.live.weights |= weights
-        after = ", ".join(f"{name} {weight:g}" for name, weight in self.live.weights.items())
-        self._note(f"weights shifted from {before} to {after}")
+        before, self.live.weights = self.live.weights, self.live.weights | weights
+        self._note(f"weights shifted from {_listed(before)} to {_listed(self.live.weights)}")
 
     def _note(self, text: str) -> None:
         self.past.append(text)
@@ -256,6 +254,10 @@ def steps(update: Update | None) -> Iterator[int]:
     else:
         yield from range(percent, 100, percent)
     yield 100
+
+
+def _listed(weights: dict[str, float]) -> str:
+    return ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
 
 
 def _without_weights(file: EndpointFile) -> EndpointFile:

@@ -17,7 +17,7 @@ from deploy.local.figures import Figures
 from deploy.local.multi_model import Models
 from deploy.local.place import Place, own_program, variables
 from deploy.local.program import Gone, Program, Reply
-from deploy.local.refusals import Refusal, invalid, model_error, unavailable
+from deploy.local.refusals import Refusal, invalid, model_error
 
 PING_WINDOW = 480.0  # from the start of a container to its first good ping
 SERVERLESS_WINDOW = 180.0
@@ -31,7 +31,7 @@ class Hosted:
         self.variant, self.label, self.figures = variant, label, Figures()
         self.cold_starts = 0
         self._place = place
-        self._folder = place.work / label.replace("/", "-")
+        self._folder = place.work / label.replace("/", "_")
         self._programs: list[Program] = []
         self._models: dict[Program, Models] = {}
         self._under_way = 0
@@ -92,7 +92,7 @@ class Hosted:
             environment |= {"SAGEMAKER_MULTI_MODEL": "true", "SERVE_MULTI_MODEL_ROOT": str(root)}
         if self.variant.containers:
             environment["SAGEMAKER_SAFE_PORT_RANGE"] = next(self._place.ports)
-        log = self._place.work / f"{self.label}-{name}.log".replace("/", "-")
+        log = self._place.work / f"{self.label}/{name}.log".replace("/", "_")
         program = Program(f"{self.label}/{name}", own or own_program("serve"), environment, log, self._place.say)
         if container.models:
             self._models[program] = Models(container.models, container.cache_models, self._place.storage, root)
@@ -126,9 +126,6 @@ class Hosted:
                 reply = await program.ask("POST", "/invocations", request.body, request.to_container(), seconds)
         except Gone as error:
             reply = Reply(0, {}, str(error).encode())
-        except Refusal as error:
-            self.figures.count(error.status, time.monotonic() - began)
-            raise
         if not 200 <= reply.status < 300:
             self.figures.count(reply.status, time.monotonic() - began)
             raise self._error(program, reply.status, reply.body)
@@ -140,7 +137,7 @@ class Hosted:
 
     @asynccontextmanager
     async def stream(self, request: Request, seconds: float) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer of the one container as it comes. Raises Refusal before it has begun, Gone later."""
+        """The answer of the one container as it comes. Raises Refusal."""
         async with self._place_for_one():
             began = time.monotonic()
             *others, program = self._chosen(request)
@@ -154,6 +151,8 @@ class Hosted:
                     if not 200 <= status < 300:
                         raise self._error(program, status, await answer.read())
                     yield answer
+            except Gone as error:
+                raise self._error(program, 0, str(error).encode()) from error
             finally:
                 self.figures.count(status, time.monotonic() - began)
 
@@ -170,7 +169,8 @@ class Hosted:
                     f"TargetContainerHostname {wanted or 'is missing; it'} must name a container of the endpoint."
                 )
         if down := [one.label for one in chosen if not one.is_healthy]:
-            raise unavailable(f"{', '.join(down)} does not answer /ping and is being started again.")
+            message = f"{', '.join(down)} does not answer /ping and is being started again."
+            raise Refusal(503, "ServiceUnavailable", message)
         return chosen
 
     @asynccontextmanager
@@ -201,7 +201,7 @@ class Hosted:
             try:
                 await self._start_all()
             except DeployError as error:
-                raise unavailable(str(error)) from error
+                raise Refusal(503, "ServiceUnavailable", str(error)) from error
 
     async def _cool(self) -> None:
         await asyncio.sleep(SERVERLESS_IDLE)

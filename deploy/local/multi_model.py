@@ -8,14 +8,15 @@ import json
 from collections import OrderedDict
 from pathlib import Path
 
+from deploy.aws.objects import Missing
 from deploy.errors import UserError, WorldError
 from deploy.local.api import Request
 from deploy.local.program import Program, Reply
 from deploy.local.refusals import Refusal, invalid
-from deploy.local.storage import Missing, Storage, remove
+from deploy.local.storage import Storage, remove
 
 LOAD_SECONDS = 360.0  # that SageMaker gives a load or an unload; the caller waits for its 60 s only
-NO_MEMORY = 507
+NOT_LOADED, NO_MEMORY = 404, 507
 
 
 class Models:
@@ -24,7 +25,6 @@ class Models:
     def __init__(self, prefix: str, keeps: bool, storage: Storage, root: Path) -> None:
         self.loads = self.unloads = 0
         self._prefix, self._keeps, self._storage, self._root = prefix, keeps, storage, root
-        self._restarts = 0
         self._loads: OrderedDict[str, asyncio.Task[Reply]] = OrderedDict()  # the least recently asked first
 
     async def answer(self, program: Program, request: Request, seconds: float) -> Reply:
@@ -33,16 +33,15 @@ class Models:
             raise invalid("Target model header is required for multi-model endpoints.")
         if ".." in target.split("/"):
             raise invalid(f"TargetModel {target} leads out of {self._prefix}")
-        if program.restarts != self._restarts:  # it knows no model any more
-            self._restarts = program.restarts
-            self._loads.clear()
-        for _ in range(1 + len(self._loads)):
+        for _ in range(2 + len(self._loads)):
             loaded = await self._loaded(program, target, seconds)
             if loaded.status not in (200, 409):
                 return loaded
             headers = request.to_container()
             reply = await program.ask("POST", f"/models/{identity(target)}/invoke", request.body, headers, seconds)
-            if reply.status != NO_MEMORY or not await self._make_room(program, target):
+            if reply.status == NOT_LOADED:  # the container was started again, or another request has made room
+                self._loads.pop(target, None)
+            elif reply.status != NO_MEMORY or not await self._make_room(program, target):
                 break
         if not self._keeps:
             await self._unload(program, target)

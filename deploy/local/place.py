@@ -37,8 +37,7 @@ class Place:
 
 def own_program(name: str) -> list[str]:
     """A console script of this environment: `serve` or `train`. Raises UserError."""
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
+    found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if found is None:
         raise UserError(f"the program {name} is not in this environment; pip install 'ncf-triton[deploy]'")
     return [found]
@@ -59,9 +58,8 @@ def variables(environment: Environment) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Not one of those that the kernel gives to clients, which could take it before the container does."""
+    return next(port for port in random.sample(range(10_000, 20_000), 1000) if _is_free(port))
 
 
 def safe_ports() -> Iterator[str]:

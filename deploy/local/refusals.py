@@ -31,10 +31,6 @@ def too_large(most: int) -> Refusal:
     return Refusal(413, "", f"HTTP content length exceeded {most} bytes.")
 
 
-def unavailable(message: str) -> Refusal:
-    return Refusal(503, "ServiceUnavailable", message)
-
-
 def model_error(endpoint: str, region: str, container: str, status: int, body: bytes, log: object) -> Refusal:
     """What a caller gets if the container answers 4xx or 5xx; `status` is 0 if it did not answer."""
     original = body.decode(errors="replace")[:MAX_MESSAGE]

@@ -32,8 +32,8 @@ async def rehearse_job(
 ) -> list[str]:
     """Run a job to its end; the lines that tell of it. Raises DeployError."""
     job = loaded.content
-    region = job.region or os.environ.get("AWS_REGION") or "us-east-1"
     work = Path(tempfile.mkdtemp(prefix="ncf-deploy-local-"))
+    region = _region(job.region)
     place = Place(job.name, region, work, Storage(region, loaded.folder), say, images, safe_ports())
     say("This is a rehearsal and no platform for production.")
     try:
@@ -42,6 +42,10 @@ async def rehearse_job(
         return await train(job, f"{job.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}", place)
     finally:
         remove(work)
+
+
+def _region(given: str | None) -> str:
+    return given or os.environ.get("AWS_REGION") or "us-east-1"
 
 
 async def rehearse(
@@ -59,7 +63,7 @@ async def rehearse(
     try:
         ports, endpoints = safe_ports(), {}
         for path, one in files.items():
-            region = one.file.region or os.environ.get("AWS_REGION") or "us-east-1"
+            region = _region(one.file.region)
             storage = Storage(region, one.loaded.folder)
             endpoints[path] = Endpoint(one, Place(one.file.name, region, work, storage, say, images, ports))
         return await Rehearsal(endpoints, port, say).run()
@@ -94,7 +98,10 @@ class Rehearsal:
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=5)
         await runner.setup()
         try:
-            await self._listen(runner)
+            try:
+                await web.TCPSite(runner, "127.0.0.1", self._port).start()
+            except OSError as error:
+                raise UserError(f"port {self._port} is taken; end its program, or give another --port") from error
             creation, ends = asyncio.create_task(self._create()), asyncio.create_task(self._ends.wait())
             await asyncio.wait({creation, ends}, return_when=asyncio.FIRST_COMPLETED)
             if not creation.done():
@@ -115,12 +122,6 @@ class Rehearsal:
                 queue.stop()
             await runner.cleanup()
             await asyncio.gather(*(endpoint.stop() for endpoint in self.endpoints.values()))
-
-    async def _listen(self, runner: web.AppRunner) -> None:
-        try:
-            await web.TCPSite(runner, "127.0.0.1", self._port).start()
-        except OSError as error:
-            raise UserError(f"port {self._port} is taken; end its program, or add --port {self._port + 1}") from error
 
     async def _create(self) -> None:
         tasks = [asyncio.create_task(endpoint.create()) for endpoint in self.endpoints.values()]
@@ -164,7 +165,7 @@ def summary(endpoint: Endpoint, queue: Queue | None) -> list[str]:
         if fleet.captured:
             lines.append(f"  version {fleet.number}: {fleet.captured.written} requests captured")
     if queue:
-        lines.append(f"  asynchronous: {queue.done} answered, {queue.failed} failed, {queue.backlog} waiting")
+        lines.append(f"  asynchronous: {queue.done} answered, {queue.failed} failed, {queue.jobs.qsize()} waiting")
     return lines + [f"  {event}" for event in endpoint.past]
 
 

@@ -10,14 +10,13 @@ from contextlib import suppress
 import aiohttp
 from aiohttp import web
 
-from deploy.client.transports import INLINE_BYTES, LONGEST_STREAM, MAX_BYTES
+from deploy.client.transports import INLINE_BYTES, LONGEST_STREAM, MAX_BYTES, MAX_SERVERLESS_BYTES
 from deploy.local.api import ANSWER_HEADERS, Request, event, members
 from deploy.local.asynchronous import Queue
 from deploy.local.endpoint import Endpoint
 from deploy.local.program import Reply, lower
 from deploy.local.refusals import ACCOUNT, Refusal, invalid, too_large
 
-MAX_SERVERLESS_BYTES = 4 << 20
 VARIANT = "x-Amzn-Invoked-Production-Variant"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -12,11 +12,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from deploy.aws.objects import writing
 from deploy.errors import UserError, WorldError
 from deploy.file.jobs import TrainJob
 from deploy.local.place import Place, own_program, variables
 from deploy.local.program import FOLLOWS
-from deploy.local.storage import remove, writing
+from deploy.local.storage import remove
 
 KILL_SECONDS = 120.0  # between SIGTERM and SIGKILL
 USERS_FAULT = 2  # the exit code of `train` for it
@@ -39,9 +40,7 @@ async def train(job: TrainJob, name: str, place: Place) -> list[str]:
         await asyncio.to_thread(_up, base / "checkpoints", f"{job.checkpoints.rstrip('/')}/{name}", place)
     if code:
         failure = base / "output" / "failure"
-        reason = (
-            failure.read_bytes()[:REASON].decode(errors="replace") if failure.exists() else "its last lines say why"
-        )
+        reason = failure.read_bytes()[:REASON].decode(errors="replace") if failure.exists() else "see its last lines"
         raise (UserError if code == USERS_FAULT else WorldError)(f"{name} failed with exit code {code}: {reason}")
     lines = [f"{name} was stopped after max_seconds, {job.max_seconds}"] if code is None else []
     for folder, archive in ((base / "model", "model.tar.gz"), (base / "output" / "data", "output.tar.gz")):

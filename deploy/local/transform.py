@@ -18,24 +18,18 @@ from deploy.local.refusals import Refusal
 
 MEGABYTE = 1 << 20
 DEFAULT_SECONDS, DEFAULT_RETRIES = 600, 3  # ModelClientConfig
-STRATEGIES = {"multi_record": "MULTI_RECORD", "single_record": "SINGLE_RECORD"}
 
 
 async def transform(job: TransformJob, place: Place) -> list[str]:
     """Run it; the summary, in lines. Raises DeployError."""
     if job.model_name:
-        raise UserError(
-            f"model_name {job.model_name} is in SageMaker, which is not asked here; give image, model and role"
-        )
+        raise UserError(f"{job.model_name} is a model in SageMaker; for a rehearsal give image, model and role")
     if job.output.input_filter or job.output.output_filter:
         raise UserError("input_filter and output_filter are not rehearsed; leave them out here")
-    variables = {
-        **job.environment,
-        "SAGEMAKER_BATCH": "true",
-        "SAGEMAKER_BATCH_STRATEGY": STRATEGIES[job.strategy],
-        "SAGEMAKER_MAX_PAYLOAD_IN_MB": str(job.max_payload_mb),
-        "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": str(job.max_concurrent or 1),
-    }
+    variables = {**job.environment, "SAGEMAKER_BATCH": "true", "SAGEMAKER_BATCH_STRATEGY": job.strategy.upper()}
+    variables["SAGEMAKER_MAX_PAYLOAD_IN_MB"] = str(job.max_payload_mb)
+    if job.max_concurrent:
+        variables["SAGEMAKER_MAX_CONCURRENT_TRANSFORMS"] = str(job.max_concurrent)
     container = Container(image=job.image, model=job.model, environment=variables, cuda=IMAGE_CUDA)
     instances = Instances(type=job.instances.type, count=1)
     hosted = Hosted(Variant(name="transform", weight=1, container=container, instances=instances), place, job.name)
@@ -56,9 +50,7 @@ async def transform(job: TransformJob, place: Place) -> list[str]:
 
 
 def _read(job: TransformJob, place: Place, source: str) -> bytes:
-    path = place.work / "input"
-    place.storage.download(source, path)
-    content = path.read_bytes()
+    content = place.storage.get(source)
     try:
         return gzip.decompress(content) if job.input.compression == "gzip" else content
     except (OSError, EOFError, zlib.error) as error:

@@ -51,6 +51,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
+            self.send_header("Connection", "close")
             self.end_headers()
             for number in range(wanted["parts"]):
                 self.wfile.write(b"9\r\ndata: %d\n\n\r\n" % number)

@@ -13,9 +13,9 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from deploy.local.place import free_port
 from tests.deploy.support import IMAGE
 from tests.support.eventually import eventually
-from tests.support.serving import free_port
 
 COMMAND = Path(sys.executable).parent / "ncf-deploy"
 STAND_IN = f"{sys.executable} {Path(__file__).with_name('stand_in.py')}"

@@ -11,19 +11,18 @@ from typing import Any
 from tests.deploy.local.support import FILE, Local
 from tests.deploy.support import written
 
-NAME = r"captured/shop/AllTraffic/\d{4}/\d\d/\d\d/\d\d/\d\d-\d\d-\d{3}-[0-9a-f-]{36}\.jsonl"
+NAME = r"kept/shop/AllTraffic/\d{4}/\d\d/\d\d/\d\d/\d\d-\d\d-\d{3}-[0-9a-f-]{36}\.jsonl"
 
 
 def test_requests_and_answers_are_captured_in_sagemaker_s_form(tmp_path: Path, s3_url: str, s3: Any) -> None:
-    path = written(tmp_path, FILE + "capture: {to: s3://my-bucket/captured}\n")
+    path = written(tmp_path, FILE + "capture: {to: s3://my-bucket/kept}\n")
     with Local(path, AWS_ENDPOINT_URL=s3_url) as local:
         local.ready()
         for body, content_type in ((b"{}", "application/json"), (b"a,b", "text/csv"), (b"\xff", "image/png")):
-            local.runtime.invoke_endpoint(
-                EndpointName="shop", Body=body, ContentType=content_type, InferenceId=content_type
-            )
+            parameters = {"ContentType": content_type, "InferenceId": content_type}
+            local.runtime.invoke_endpoint(EndpointName="shop", Body=body, **parameters)["Body"].read()
         assert "version 1: 3 requests captured" in local.stop()
-    (found,) = s3.list_objects_v2(Bucket="my-bucket", Prefix="captured/")["Contents"]
+    (found,) = s3.list_objects_v2(Bucket="my-bucket", Prefix="kept/")["Contents"]
     assert re.fullmatch(NAME, found["Key"])
     text = s3.get_object(Bucket="my-bucket", Key=found["Key"])["Body"].read()
     records = [json.loads(line) for line in text.splitlines()]
@@ -41,6 +40,6 @@ def test_a_bucket_that_is_not_there_loses_no_request(tmp_path: Path, s3_url: str
     path = written(tmp_path, FILE + "capture: {to: s3://no-such-bucket/captured}\n")
     with Local(path, AWS_ENDPOINT_URL=s3_url) as local:
         local.ready()
-        local.runtime.invoke_endpoint(EndpointName="shop", Body=b"{}")
+        local.runtime.invoke_endpoint(EndpointName="shop", Body=b"{}")["Body"].read()
         local.stop()
         assert "1 captured requests are lost: the bucket no-such-bucket does not exist" in local.log.read_text()

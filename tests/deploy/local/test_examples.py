@@ -80,7 +80,7 @@ def test_variants(local: Local) -> None:
 
 def test_shadow(local: Local) -> None:
     for _ in range(20):
-        local.runtime.invoke_endpoint(EndpointName="food-shadow", Body=ASK)
+        assert len(items(local.runtime.invoke_endpoint(EndpointName="food-shadow", Body=ASK))) == 2
 
 
 def test_containers_that_the_caller_chooses(local: Local) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from deploy.aws.objects import writing
 from deploy.errors import WorldError
 from deploy.local import program
 from deploy.local.figures import Comparison, Figures
 from deploy.local.program import Gone, Program
-from deploy.local.storage import writing
 from tests.deploy.local.support import FILE, STAND_IN, Local
 from tests.deploy.support import written
 from tests.support.eventually import eventually

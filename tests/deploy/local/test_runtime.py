@@ -117,6 +117,10 @@ def test_a_stream_comes_in_parts(local: Local) -> None:
     broken = local.runtime.invoke_endpoint_with_response_stream(EndpointName="shop", Body=make(parts=2, breaks=True))
     with pytest.raises(EventStreamError, match=r"ModelStreamError.*The model's stream broke"):
         list(broken["Body"])
+    broken["Body"].close()
+    dead = refused(local, "invoke_endpoint_with_response_stream", Body=make(die=True))
+    assert (dead["Error"]["Code"], dead["OriginalStatusCode"]) == ("ModelError", 0)
+    local.says("is healthy again")
     failed = refused(local, "invoke_endpoint_with_response_stream", Body=make(status=400))
     assert (failed["Error"]["Code"], failed["OriginalStatusCode"]) == ("ModelError", 400)
 
@@ -157,7 +161,7 @@ def test_a_container_that_dies_is_started_again(local: Local) -> None:
     local.says("shop/1/AllTraffic/primary ended with code 3 and is started again")
 
     def answers() -> bool:
-        with suppress(local.runtime.exceptions.ServiceUnavailable):
+        with suppress(local.runtime.exceptions.ServiceUnavailable, local.runtime.exceptions.ModelError):
             return bool(told(local))
         return False
 
