@@ -91,6 +91,15 @@ def triton_ports(settings: Settings, public: PublicPorts) -> tuple[int, int, int
         return next(free), public.grpc or next(free), next(free)
 
 
+def is_free(port: int) -> bool:
+    """Whether a process could listen on a port of the loopback interface now."""
+    try:
+        _listening(LOOPBACK, port).close()
+    except OSError:
+        return False
+    return True
+
+
 def _free(settings: Settings, held: ExitStack, *taken: int) -> Iterator[int]:
     """Free ports: those of the safe range in order, or any if there is none.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from serve.models.hosted import Hosted
 from serve.settings import Settings
 from serve.supervisor.child import spawn
-from serve.supervisor.ports import LOOPBACK, PublicPorts, triton_ports
+from serve.supervisor.ports import LOOPBACK, PublicPorts, is_free, triton_ports
 from serve.supervisor.scratch import clear_shared_memory, free_shared_memory
 from serve.triton.address import ADDRESS_FILE, TritonAddress
 from serve.triton.arguments import grpc_host, triton_arguments
@@ -27,10 +27,10 @@ INPUT_SIZE = "--http-max-input-size"
 GUNICORNS_OWN = ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY")
 
 
-@dataclass(frozen=True)
+@dataclass
 class TritonStarter:
     """Starts tritonserver: `instances` is the least number of its Python backend's processes, `prefix` the beginning
-    of the names of their shared memory."""
+    of the names of their shared memory. `own` are the ports of the last start."""
 
     settings: Settings
     runtime: TritonRuntime
@@ -39,13 +39,14 @@ class TritonStarter:
     scratch: Path
     prefix: str
     instances: int
+    own: tuple[int, int, int] = (0, 0, 0)
 
     def __call__(self) -> subprocess.Popen[bytes]:
         """Raises PortError."""
         clear_shared_memory(self.prefix)
         # New ports for every start, because a port that was free before may be taken now.
-        own = triton_ports(self.settings, self.ports)
-        address = TritonAddress(LOOPBACK, *own, secrets.token_hex(16), grpc_host(self.settings))
+        self.own = triton_ports(self.settings, self.ports)
+        address = TritonAddress(LOOPBACK, *self.own, secrets.token_hex(16), grpc_host(self.settings))
         address.write(self.scratch / ADDRESS_FILE)
         arguments = triton_arguments(
             self.settings,
@@ -61,6 +62,10 @@ class TritonStarter:
         if self.runtime.knows(INPUT_SIZE):  # newer releases limit the size of a body, which `serve` has limited already
             arguments.insert(0, f"{INPUT_SIZE}={max(2**26, self.settings.max_body_bytes)}")
         return spawn([str(self.runtime.program), *self.runtime.arguments, *arguments], self.runtime.environment)
+
+    def lost_a_port(self) -> bool:
+        """Whether another process has taken a port before tritonserver, which has ended, could open it."""
+        return not all(is_free(port) for port in self.own)
 
 
 def start_gunicorn(settings: Settings, public: socket.socket, scratch: Path) -> subprocess.Popen[bytes]:

@@ -104,7 +104,7 @@ class Supervisor:
         self.children.append(triton)
         gunicorn = Child("gunicorn", lambda: start_gunicorn(self.settings, public, scratch))
         self.children.insert(0, gunicorn)
-        self._watch(triton, gunicorn, TritonAdmin(triton_address), models, tallies, began)
+        self._watch(triton, starter, gunicorn, TritonAdmin(triton_address), models, tallies, began)
         log.info("stopping: no new connections are accepted, requests in flight are finished")
         end_connecting(public)
 
@@ -137,16 +137,19 @@ class Supervisor:
         return State({child.name: child.restarts for child in self.children}, served.recommenders, len(served.failed))
 
     def _watch(
-        self, triton: Child, gunicorn: Child, admin: TritonAdmin, models: Hosted, tallies: TallyFolder, began: float
-    ) -> None:
+        self, triton: Child, starter: TritonStarter, gunicorn: Child, admin: TritonAdmin, models: Hosted,
+        tallies: TallyFolder, began: float,
+    ) -> None:  # fmt: skip
         """Until a signal comes: start again the process that died or hangs, and log when the models are ready.
+
+        A first start that fails is not tried again, unless it failed because another process took a port.
 
         Raises StartError.
         """
         watcher: threading.Thread | None = None
         health: TritonStart | TritonHealth = TritonStart(triton)
         while not self.stopping:
-            if triton.check(may_restart=watcher is not None):
+            if triton.process.poll() is not None and triton.check(watcher is not None or starter.lost_a_port()):
                 models.pause()
                 health, began = TritonStart(triton), time.monotonic()
             gunicorn.check(may_restart=True)

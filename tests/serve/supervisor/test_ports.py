@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serve.supervisor.ports import LOOPBACK, PortError, PublicPorts, end_connecting, public_ports, triton_ports
+from serve.supervisor.ports import LOOPBACK, PortError, PublicPorts, end_connecting, is_free, public_ports, triton_ports
 from tests.serve.test_settings import OPEN, read
 from tests.support.serving import free_port
 
@@ -82,3 +82,14 @@ def test_a_connection_that_waits_is_still_accepted_and_no_other_can_begin() -> N
                 assert accepted.recv(8) == b"question"
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address, timeout=60)
+
+
+def test_a_port_is_free_unless_another_process_listens_or_is_connected_there() -> None:
+    with socket.socket() as listening:
+        listening.bind((LOOPBACK, 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        assert not is_free(port)
+        with socket.create_connection((LOOPBACK, port)) as connected:
+            assert not is_free(connected.getsockname()[1])
+    assert is_free(port)
