@@ -29,8 +29,9 @@ ROUNDS = 20  # of the bare product of one block, before the rankings and after
 @click.option("--items", default=100_000, show_default=True)
 @click.option("--factors", default=64, show_default=True)
 @click.option("--k", default=10, show_default=True)
-def main(users: int, items: int, factors: int, k: int) -> None:
-    """Write the k best items of every user of a GMF with random weights into a Parquet file."""
+@click.option("--parts", default=1, show_default=True, help="Rank only the first of so many parts of the users.")
+def main(users: int, items: int, factors: int, k: int, parts: int) -> None:
+    """Write the k best items of the users of a GMF with random weights into a Parquet file."""
     torch.manual_seed(0)
     with TemporaryDirectory(prefix="ncf-everybody-") as scratch:
         model = build_model("gmf", users, items, factors).eval()
@@ -39,18 +40,25 @@ def main(users: int, items: int, factors: int, k: int) -> None:
         ids = text_ids("u", users), text_ids("i", items)
         ranker = Ranker(Run(Path(scratch), config, *ids, random_seen(users, items), model, held_out=""))
         memory = peak_mb()
-        product = bare_product(users, items, factors)
+        ranked = users // parts
+        product = bare_product(ranked, items, factors)
         output = Path(scratch) / "recommendations.parquet"
         with Progress(transient=True) as progress:
-            task = progress.add_task("recommending", total=users)
+            task = progress.add_task("recommending", total=ranked)
             began = time.perf_counter()
             recommend_everybody(
-                ranker, output, None, k, Conditions(), (1, 1), lambda done, total: progress.update(task, completed=done)
+                ranker,
+                output,
+                None,
+                k,
+                Conditions(),
+                (1, parts),
+                lambda done, total: progress.update(task, completed=done),
             )
             took = time.perf_counter() - began
-        product = (product + bare_product(users, items, factors)) / 2
+        product = (product + bare_product(ranked, items, factors)) / 2
         click.echo(
-            f"{users:,} users, {items:,} items, {factors} factors: {took:.0f} s, the bare product {product:.0f} s, "
+            f"{ranked:,} of {users:,} users, {items:,} items, {factors} factors: {took:.0f} s, the bare product {product:.0f} s, "
             f"{product / took:.2f} of it; most memory {peak_mb():,.0f} MB, {memory:,.0f} MB of it before the first "
             f"ranking; {output.stat().st_size / 1e6:,.0f} MB written"
         )
