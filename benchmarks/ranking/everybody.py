@@ -47,19 +47,14 @@ def main(users: int, items: int, factors: int, k: int, parts: int) -> None:
             task = progress.add_task("recommending", total=ranked)
             began = time.perf_counter()
             recommend_everybody(
-                ranker,
-                output,
-                None,
-                k,
-                Conditions(),
-                (1, parts),
-                lambda done, total: progress.update(task, completed=done),
-            )
+                ranker, output, None, k, Conditions(), (1, parts),
+                lambda done, _: progress.update(task, completed=done),
+            )  # fmt: skip
             took = time.perf_counter() - began
         product = (product + bare_product(ranked, items, factors)) / 2
         click.echo(
-            f"{ranked:,} of {users:,} users, {items:,} items, {factors} factors: {took:.0f} s, the bare product {product:.0f} s, "
-            f"{product / took:.2f} of it; most memory {peak_mb():,.0f} MB, {memory:,.0f} MB of it before the first "
+            f"{ranked:,} of {users:,} users, {items:,} items, {factors} factors: {took:.0f} s, "
+            f"the bare product {product:.0f} s, {product / took:.2f} of it; most memory {peak_mb():,.0f} MB, {memory:,.0f} MB of it before the first "
             f"ranking; {output.stat().st_size / 1e6:,.0f} MB written"
         )
 
