@@ -54,8 +54,9 @@ def main(users: int, items: int, factors: int, k: int, parts: int) -> None:
         product = (product + bare_product(ranked, items, factors)) / 2
         click.echo(
             f"{ranked:,} of {users:,} users, {items:,} items, {factors} factors: {took:.0f} s, "
-            f"the bare product {product:.0f} s, {product / took:.2f} of it; most memory {peak_mb():,.0f} MB, {memory:,.0f} MB of it before the first "
-            f"ranking; {output.stat().st_size / 1e6:,.0f} MB written"
+            f"the bare product {product:.0f} s, {product / took:.2f} of it; "
+            f"most memory {peak_mb():,.0f} MB, {memory:,.0f} MB of it before the first ranking; "
+            f"{output.stat().st_size / 1e6:,.0f} MB written"
         )
 
 
