@@ -177,9 +177,7 @@ def train_from_branches(plan: Plan, device: torch.device, watch: Watch) -> Train
     for name in ("gmf", "mlp"):
         branch = replace(config, model=name, pretrain=False)
         alone.append(plan.stage(branch, device, watch, name))
-        if (
-            alone[-1].stopped in CUT_SHORT
-        ):  # a later run must train this branch to its end, so the next stage is not saved
+        if alone[-1].stopped in CUT_SHORT:  # a later run must train it to its end, so the next stage is not saved
             watch = replace(watch, checkpoints=None)
         if alone[-1].stopped == INTERRUPTED:
             break

@@ -149,6 +149,7 @@ class Supervisor:
         watcher: threading.Thread | None = None
         health: TritonStart | TritonHealth = TritonStart(triton)
         while not self.stopping:
+            # `lost_a_port` opens the ports for a moment, so it is asked only when tritonserver has ended.
             if triton.process.poll() is not None and triton.check(watcher is not None or starter.lost_a_port()):
                 models.pause()
                 health, began = TritonStart(triton), time.monotonic()

@@ -66,11 +66,11 @@ class TritonAdmin:
         It opens its HTTP port, which the workers use, up to 20 ms after the gRPC port, so both are tried.
         """
         try:
-            live = self._call("is_server_live", client_timeout=seconds)
-            address = self._address()
+            address, client = self._connect()
+            live = bool(client.is_server_live(client_timeout=seconds))  # for which Triton wants no key
             socket.create_connection((address.host, address.http_port), seconds).close()
-            return bool(live)
-        except (InferenceServerException, Unavailable, OSError, ValueError):
+            return live
+        except (InferenceServerException, Unavailable, OSError):
             return False
 
     def index(self) -> list[ModelState]:
