@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 
-from ncf.job.cause import cause_of
+from ncf.job.cause import LOST, cause_of
 from ncf.job.hosts import Hosts
 from ncf.training.undisturbed import undisturbed
 
@@ -89,12 +89,16 @@ def free_port() -> int:
 
 
 def pass_on(torchrun: subprocess.Popen[str], lines: deque[str], quiet: Event) -> None:
-    """Copy the standard error of the processes to ours, unless `quiet` is set, and keep the last lines of it."""
+    """Copy the standard error of the processes to ours, and keep the last lines of it.
+
+    Once `quiet` is set only what `ncf` says is copied: at the end of the first process the others lose it, and torchrun
+    reports that with a traceback.
+    """
     assert torchrun.stderr is not None
     with torchrun.stderr as output:
         for line in output:
             lines.append(line.rstrip())
-            if not quiet.is_set():
+            if not quiet.is_set() or (line.startswith("ncf: ") and LOST not in line):
                 sys.stderr.write(line)
                 sys.stderr.flush()
 
@@ -103,16 +107,15 @@ def stop(torchrun: subprocess.Popen[str], hosts: Hosts, quiet: Event) -> int:
     """Stop the training; the first process writes the best epoch. Returns the exit code of torchrun.
 
     Only the first process gets a signal: if another process ended in the middle of a step, the first would fail before
-    it has written the epoch. The errors of the others, which then lose the first process, are not printed.
+    it has written the epoch.
     """
+    quiet.set()
     if hosts.rank == 0 and (first := first_process(torchrun.pid)) is not None:
         os.kill(first, signal.SIGINT)
         end = time.monotonic() + FIRST_SECONDS
         while torchrun.poll() is None and not is_gone(first) and time.monotonic() < end:
             time.sleep(0.05)
-        quiet.set()
     elif hosts.rank:
-        quiet.set()
         with suppress(subprocess.TimeoutExpired):
             return torchrun.wait(OTHERS_SECONDS)
     # SIGKILL, because at SIGTERM torchrun waits minutes for its other processes and hosts, which have no work left.

@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 import time
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE
+from threading import Event
 from typing import Any
 
 import pytest
@@ -17,7 +20,7 @@ from ncf.errors import InputError
 from ncf.job.cause import LaunchError, cause_of
 from ncf.job.hosts import Hosts, read_hosts
 from ncf.job.job import TrainingJob, processes_here
-from ncf.job.launch import children, environment, first_process, free_port, launch
+from ncf.job.launch import children, environment, first_process, free_port, launch, pass_on
 from ncf.job.settings import JobSettings
 from ncf.training.config import TrainConfig
 from tests.support.jobs import ROWS, Job, read_until, small_job, table
@@ -125,6 +128,22 @@ def test_c101_the_likeliest_cause_comes_first(lines: list[str], expected: str) -
     assert isinstance(found, InputError if "epochs" in expected else LaunchError)
 
 
+def test_c103_of_a_training_that_is_being_stopped_only_what_ncf_says_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    full = "ncf: cannot write result.json: No space left on device"
+    said = [LOST, full, "Traceback (most recent call last):", TORCHRUN.rstrip()]
+    quiet = Event()
+    for printed in (said, [full]):
+        lines: deque[str] = deque()
+        command = ["sh", "-c", 'printf "%s\\n" "$@" >&2', "sh", *said]
+        with subprocess.Popen(command, stderr=PIPE, text=True) as speaker:
+            pass_on(speaker, lines, quiet)
+        assert list(lines) == said
+        assert capsys.readouterr().err.splitlines() == printed
+        quiet.set()
+
+
 @pytest.mark.parametrize("current", HOSTS)
 def test_c101_a_host_that_does_not_come_is_waited_for_only_so_long(tmp_path: Path, current: str) -> None:
     began = time.monotonic()
@@ -145,6 +164,7 @@ def test_c103_sigterm_with_two_processes_leaves_the_best_epoch(tmp_path: Path) -
     assert time.monotonic() - began < 60  # of 120
     assert "INFO: 2 processes on each of localhost" in said
     assert "Traceback" not in said
+    assert "lost another process" not in said
     assert json.loads((job.run_directory / "result.json").read_text())["stopped"] == "interrupted"
     assert (job.base / "model" / "ncf_model" / "1" / "model.pt").exists()
     assert not (job.base / "output" / "failure").exists()
