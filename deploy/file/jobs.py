@@ -107,6 +107,7 @@ class TransformJob(Part):
             raise ValueError("give image, model and role, or model_name of a model that exists in SageMaker")
         if self.image and not (self.model and self.role):
             raise ValueError("with image, give model and role too")
-        if self.output.join_input and self.input.split == "none":
-            raise ValueError("join_input joins lines, so input.split must be line")
+        output = self.output
+        if self.input.split == "none" and (output.join_input or output.input_filter or output.output_filter):
+            raise ValueError("join_input, input_filter and output_filter work on lines, so input.split must be line")
         return self

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
+from deploy.aws.session import Aws, in_words
 from deploy.client.transports import JSON, MAX_ASYNC_BYTES
 from deploy.errors import DeployError
 from deploy.file.endpoint import Asynchronous
 from deploy.local.api import Request
 from deploy.local.endpoint import Endpoint
+from deploy.local.program import Reply
 from deploy.local.refusals import Refusal, invalid, too_large
 
 CONCURRENT = 4  # where the file names no max_concurrent_per_instance; AWS chooses by itself
@@ -31,7 +35,7 @@ class Job:
 
 
 class Queue:
-    """Notifications (`success_topic`, `error_topic`) are not sent here."""
+    """The requests that wait, and the tasks that answer them."""
 
     def __init__(self, endpoint: Endpoint, wanted: Asynchronous) -> None:
         self.done = self.failed = 0
@@ -65,8 +69,11 @@ class Queue:
         while True:
             job = await self.jobs.get()
             try:
-                await self._answer(job)
+                reply = await self._answer(job)
                 self.done += 1
+                where = {"contentType": reply.headers.get("content-type"), "outputLocation": job.output}
+                outcome: dict[str, Any] = {"invocationStatus": "Completed", "responseParameters": where}
+                topic = self._wanted.success_topic
             except (Refusal, DeployError) as error:
                 self.failed += 1
                 self._endpoint.place.say(f"{self._endpoint.name}: asynchronous request {job.identity} failed: {error}")
@@ -74,8 +81,28 @@ class Queue:
                     reason = json.dumps({"failureReason": str(error), "inferenceId": job.identity}).encode()
                     with suppress(DeployError):  # of the bucket, which the first error tells of
                         await asyncio.to_thread(self._storage.put, job.failure, reason, JSON)
+                outcome = {"invocationStatus": "Failed", "failureReason": str(error)}
+                topic = self._wanted.error_topic
+            try:
+                await self._notify(topic, job, **outcome)
+            except DeployError as error:
+                self._endpoint.place.say(f"{self._endpoint.name}: nobody is told of {job.identity}: {error}")
 
-    async def _answer(self, job: Job) -> None:
+    async def _notify(self, topic: str | None, job: Job, **outcome: Any) -> None:
+        """Publish SageMaker's message to a topic that the file names, if it is one of an emulator."""
+        if topic in (None, "create") or not (os.environ.get("AWS_ENDPOINT_URL_SNS") or os.environ.get("AWS_ENDPOINT_URL")):
+            return
+        place, source = self._endpoint.place, job.request.get("InputLocation")
+        message = {
+            **{"awsRegion": place.region, "eventName": "InferenceResult", "eventSource": "aws:sagemaker"},
+            **{"eventVersion": "1.0", "inferenceId": job.identity, **outcome},
+            "requestParameters": {"endpointName": place.endpoint, "inputLocation": source},
+        }
+        with in_words():
+            sns = Aws(place.region).client("sns")
+            await asyncio.to_thread(lambda: sns.publish(TopicArn=topic, Message=json.dumps(message)))
+
+    async def _answer(self, job: Job) -> Reply:
         if time.monotonic() > job.expires:
             raise invalid("The request waited in the queue for longer than RequestTTLSeconds.")
         request = job.request
@@ -89,3 +116,4 @@ class Queue:
         reply = await hosted.answer(request, seconds)
         content_type = reply.headers.get("content-type", "application/octet-stream")
         await asyncio.to_thread(self._storage.put, job.output, reply.body, content_type)
+        return reply

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
 
@@ -15,7 +16,7 @@ from deploy.file.hosting import Container, Variant
 from deploy.local.api import Request
 from deploy.local.figures import Figures
 from deploy.local.multi_model import Models
-from deploy.local.place import Place, own_program, variables
+from deploy.local.place import Place, Start, free_port, own_program, variables
 from deploy.local.program import Gone, Program, Reply
 from deploy.local.refusals import Refusal, invalid, model_error
 
@@ -72,31 +73,42 @@ class Hosted:
     async def _prepared(self, container: Container, number: int) -> Program:
         """A container's process, not started yet, with its model unpacked."""
         name = container.name or ("primary" if self.variant.container else f"container-{number}")
-        own = self._place.command(container.image)
+        is_ours = not self._place.docker and self._place.command(container.image) is None
         if container.from_registry:
             raise UserError(
                 f"{self.label}: packages of the registry are not rehearsed; write image and model in their place"
             )
-        if own is None and not (container.model or container.models):
+        if is_ours and not (container.model or container.models):
             raise UserError(
                 f"{self.label}: container {name} has no model that `serve` could serve; if its image is a program of "
                 f"yours, add --image {str(container.image).rpartition('/')[2]}='COMMAND' on $SAGEMAKER_BIND_TO_PORT"
             )
         root = self._folder / name / "model"
         if container.model:
-            await asyncio.to_thread(self._place.storage.unpack, container.model, root, own is None)
+            await asyncio.to_thread(self._place.storage.unpack, container.model, root, is_ours)
         else:
             root.mkdir(parents=True)
-        environment = {"SERVE_MODEL_REPOSITORY": str(root), **variables(container.environment)}
+        environment = variables(container.environment)
         if container.models:
-            environment |= {"SAGEMAKER_MULTI_MODEL": "true", "SERVE_MULTI_MODEL_ROOT": str(root)}
+            environment |= {"SAGEMAKER_MULTI_MODEL": "true"}
         if self.variant.containers:
             environment["SAGEMAKER_SAFE_PORT_RANGE"] = next(self._place.ports)
+        start = await asyncio.to_thread(self._start_of, container, root, environment)
         log = self._place.work / f"{self.label}/{name}.log".replace("/", "_")
-        program = Program(f"{self.label}/{name}", own or own_program("serve"), environment, log, self._place.say)
+        program = Program(f"{self.label}/{name}", start, log, self._place.say)
         if container.models:
             self._models[program] = Models(container.models, container.cache_models, self._place.storage, root)
         return program
+
+    def _start_of(self, container: Container, root: Path, environment: dict[str, str]) -> Start:
+        port = free_port()
+        environment = environment | {"SAGEMAKER_BIND_TO_PORT": str(port)}
+        if self._place.docker:
+            inside = root if container.models else "/opt/ml/model"
+            options = f"--volume={root}:{inside}:ro", f"--publish=127.0.0.1:{port}:{port}"
+            return self._place.container(container.image, "serve", environment, *options, port=port)
+        own = {"SERVE_BIND_ADDRESS": "127.0.0.1", "SERVE_MODEL_REPOSITORY": str(root), "SERVE_MULTI_MODEL_ROOT": str(root)}
+        return Start(self._place.command(container.image) or own_program("serve"), own | environment, port)
 
     async def stop(self) -> None:
         if self._idle:

@@ -6,10 +6,12 @@ import os
 import random
 import shutil
 import socket
+import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from deploy.errors import UserError, WorldError
 from deploy.file.base import Environment, Secret
@@ -18,9 +20,21 @@ from deploy.local.storage import Storage
 SAFE_PORTS = 20  # that a container among several may open besides its own
 
 
+class Start(NamedTuple):
+    """How a container is started; `removal` ends what is left of it when its process was killed."""
+
+    command: list[str]
+    environment: dict[str, str]
+    port: int = 0
+    removal: Sequence[str] = ()
+
+
 @dataclass(frozen=True)
 class Place:
-    """`images` has the commands that stand for images; every other image is the `serve` of this environment."""
+    """`images` has the commands that stand for images; every other image is the `serve` of this environment.
+
+    With `docker` an image is run, and `images` has the names under which they are on this machine.
+    """
 
     endpoint: str
     region: str
@@ -29,10 +43,30 @@ class Place:
     say: Callable[[str], None]
     images: Mapping[str, list[str]]
     ports: Iterator[str]
+    docker: bool = False
 
     def command(self, image: str | None) -> list[str] | None:
-        """The program that the user gave for an image."""
+        """What the user gave for an image."""
         return next((c for i, c in self.images.items() if image and (image == i or image.endswith(f"/{i}"))), None)
+
+    def container(self, image: str | None, verb: str, environment: dict[str, str], *options: str, port: int = 0) -> Start:
+        """`docker run` of an image that is on this machine. Raises DeployError."""
+        (own, *_) = self.command(image) or [str(image)]
+        try:
+            subprocess.run(["docker", "image", "inspect", own], check=True, capture_output=True, text=True)
+        except FileNotFoundError:
+            raise UserError("there is no program docker; install Docker, or leave out --docker") from None
+        except subprocess.CalledProcessError as error:
+            if "No such image" not in error.stderr:
+                raise WorldError(f"docker fails: {error.stderr.strip()}") from None
+            raise UserError(
+                f"the image {own} is not on this machine; docker pull {own}, or give the name of one that is: "
+                f"--image {str(image).rpartition('/')[2]}=NAME"
+            ) from None
+        name = f"ncf-deploy-local-{os.getpid()}-{port}"
+        variables = (f"--env={variable}" for variable in environment)  # their values are not for everybody's `ps`
+        command = ["docker", "run", "--rm", f"--name={name}", *variables, *options, own, verb]
+        return Start(command, environment, port, ["docker", "rm", "--force", name])
 
 
 def own_program(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""One container, as a process: started, pinged, asked, started again if it dies, and stopped as SageMaker does it."""
+"""One container: started, pinged, asked, started again if it dies, and stopped as SageMaker does it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import aiohttp
 
 from deploy.errors import WorldError
-from deploy.local.place import free_port
+from deploy.local.place import Start
 
 PING_SECONDS = 2.0  # a ping must be answered within (docs/hosting.md has the container's side of all this)
 KILL_SECONDS = 30.0  # between SIGTERM and SIGKILL
@@ -41,14 +41,11 @@ class Gone(Exception):
 class Program:
     """A container's process, on a port of its own of the loopback interface."""
 
-    def __init__(
-        self, label: str, command: list[str], environment: dict[str, str], log: Path, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, label: str, start: Start, log: Path, say: Callable[[str], None]) -> None:
         self.label, self.log = label, log
         self.restarts = 0
         self.is_healthy = False
-        self._command, self._environment, self._say = command, environment, say
-        self._port = free_port()
+        self._start, self._say = start, say
         self._process: asyncio.subprocess.Process | None = None
         self._session: aiohttp.ClientSession | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -56,7 +53,7 @@ class Program:
     async def start(self, window: float) -> None:
         """Start it and wait for a good ping. Raises WorldError, with the log's last lines, if `window` seconds pass."""
         self._session = aiohttp.ClientSession(
-            f"http://127.0.0.1:{self._port}",
+            f"http://127.0.0.1:{self._start.port}",
             connector=aiohttp.TCPConnector(limit=0),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None),
@@ -75,11 +72,10 @@ class Program:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
-        mine = {"SERVE_BIND_ADDRESS": "127.0.0.1", **self._environment, "SAGEMAKER_BIND_TO_PORT": str(self._port)}
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", FOLLOWS, *self._command, env={**kept, **mine}, stdout=log, stderr=log,
-                stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+                sys.executable, "-c", FOLLOWS, *self._start.command, env={**kept, **self._start.environment},
+                stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         return self._process
 
@@ -105,17 +101,15 @@ class Program:
             code = await self._process.wait()
             self.is_healthy = False
             self.restarts += 1
-            self._kill()  # children that it left
+            await self._kill()  # children that it left
             self._say(f"{self.label} ended with code {code} and is started again; its log: {self.log}")
             await asyncio.sleep(RESTART_SECONDS)
             self.is_healthy = await self._is_pinged(await self._spawn(), window)
             self._say(f"{self.label} is {'healthy again' if self.is_healthy else 'not healthy'}")
 
-    def _kill(self) -> None:
-        """The process with all its children, which are its group."""
+    async def _kill(self) -> None:
         assert self._process is not None
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        await kill(self._process, self._start.removal)
 
     @asynccontextmanager
     async def open(
@@ -153,8 +147,7 @@ class Program:
             except asyncio.TimeoutError:
                 self._say(f"{self.label} had not ended {KILL_SECONDS:g} s after SIGTERM and is killed")
         if self._process:
-            self._kill()
-            await self._process.wait()
+            await self._kill()
             self._process = None
         if self._session:
             await self._session.close()
@@ -162,6 +155,16 @@ class Program:
     def last_lines(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return "\n".join(f"    {line[:400]}" for line in lines[-LOG_LINES:]) or "    (it wrote nothing)"
+
+
+async def kill(process: asyncio.subprocess.Process, removal: Sequence[str]) -> None:
+    """The process with all its children, which are its group, and what only `removal` ends."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+    if removal:
+        nowhere = asyncio.subprocess.DEVNULL
+        await (await asyncio.create_subprocess_exec(*removal, stdout=nowhere, stderr=nowhere)).wait()
 
 
 def lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -26,15 +26,17 @@ from deploy.local.storage import Storage, remove
 from deploy.local.training import train
 from deploy.local.transform import transform
 
+Images = Mapping[str, list[str]]
+
 
 async def rehearse_job(
-    loaded: Loaded[TrainJob] | Loaded[TransformJob], images: Mapping[str, list[str]], say: Callable[[str], None]
+    loaded: Loaded[TrainJob] | Loaded[TransformJob], images: Images, docker: bool, say: Callable[[str], None]
 ) -> list[str]:
     """Run a job to its end; the lines that tell of it. Raises DeployError."""
     job = loaded.content
     work = Path(tempfile.mkdtemp(prefix="ncf-deploy-local-"))
     region = _region(job.region)
-    place = Place(job.name, region, work, Storage(region, loaded.folder), say, images, safe_ports())
+    place = Place(job.name, region, work, Storage(region, loaded.folder), say, images, safe_ports(), docker)
     say("This is a rehearsal and no platform for production.")
     try:
         if isinstance(job, TransformJob):
@@ -49,7 +51,7 @@ def _region(given: str | None) -> str:
 
 
 async def rehearse(
-    paths: Sequence[Path], port: int, images: Mapping[str, list[str]], say: Callable[[str], None]
+    paths: Sequence[Path], port: int, images: Images, docker: bool, say: Callable[[str], None]
 ) -> list[str]:
     """Host what the files declare until a signal ends it, and give the summary. Raises DeployError."""
     names: dict[str, Path] = {}
@@ -65,7 +67,7 @@ async def rehearse(
         for path, one in files.items():
             region = _region(one.file.region)
             storage = Storage(region, one.loaded.folder)
-            endpoints[path] = Endpoint(one, Place(one.file.name, region, work, storage, say, images, ports))
+            endpoints[path] = Endpoint(one, Place(one.file.name, region, work, storage, say, images, ports, docker))
         return await Rehearsal(endpoints, port, say).run()
     finally:
         remove(work)
@@ -178,7 +180,7 @@ def not_rehearsed(file: EndpointFile) -> Iterator[str]:
         "network_isolation": file.network_isolation,
         "kms_key": file.kms_key,
         "metrics": file.metrics,
-        "topics of asynchronous": queue and (queue.success_topic or queue.error_topic),
+        "topics that the stack creates": queue and "create" in (queue.success_topic, queue.error_topic),
         "alarms that rollback names": file.update and file.update.rollback and file.update.rollback.alarms,
     }
     if those := [name for name, is_given in left_out.items() if is_given]:

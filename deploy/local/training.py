@@ -9,14 +9,13 @@ import signal
 import sys
 import tarfile
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from deploy.aws.objects import writing
 from deploy.errors import UserError, WorldError
 from deploy.file.jobs import TrainJob
-from deploy.local.place import Place, own_program, variables
-from deploy.local.program import FOLLOWS
+from deploy.local.place import Place, Start, own_program, variables
+from deploy.local.program import FOLLOWS, kill
 from deploy.local.storage import remove
 
 KILL_SECONDS = 120.0  # between SIGTERM and SIGKILL
@@ -28,14 +27,17 @@ async def train(job: TrainJob, name: str, place: Place) -> list[str]:
     """Run it; where the model is. SIGHUP is the interruption of a spot instance. Raises DeployError."""
     base = place.work / "ml"
     await asyncio.to_thread(_lay_out, job, base, place)
-    command = place.command(job.image) or own_program("train")
-    mine = {**variables(job.environment), "SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_NAME": name}
+    mine = {**variables(job.environment), "TRAINING_JOB_NAME": name}
+    start = Start(place.command(job.image) or own_program("train"), mine | {"SAGEMAKER_BASE_DIR": str(base)})
+    if place.docker:
+        options = f"--volume={base}:/opt/ml", f"--user={os.getuid()}:{os.getgid()}"
+        start = place.container(job.image, "train", mine, *options)
     end, code = time.monotonic() + job.max_seconds, None
     while code is None and (left := end - time.monotonic()) > 0:
         for made in (base / "model", base / "output"):  # of an interrupted attempt the checkpoints alone are left
             remove(made)
             (made / "data" if made.name == "output" else made).mkdir(parents=True)
-        code = await _attempt([sys.executable, "-c", FOLLOWS, *command], {**os.environ, **mine}, left, name, place)
+        code = await _attempt(start, left, name, place)
     if job.checkpoints:
         await asyncio.to_thread(_up, base / "checkpoints", f"{job.checkpoints.rstrip('/')}/{name}", place)
     if code:
@@ -51,9 +53,11 @@ async def train(job: TrainJob, name: str, place: Place) -> list[str]:
     return lines
 
 
-async def _attempt(command: list[str], environment: dict[str, str], left: float, name: str, place: Place) -> int | None:
+async def _attempt(start: Start, left: float, name: str, place: Place) -> int | None:
     """The exit code of `train`; None if it was interrupted, or its time was up."""
-    process = await asyncio.create_subprocess_exec(*command, env=environment, start_new_session=True)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", FOLLOWS, *start.command, env={**os.environ, **start.environment}, start_new_session=True
+    )
     stops = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stops.set)
     ended, stopped = asyncio.create_task(process.wait()), asyncio.create_task(stops.wait())
@@ -66,9 +70,7 @@ async def _attempt(command: list[str], environment: dict[str, str], left: float,
             place.say(f"{name} gets SIGTERM, and SIGKILL {KILL_SECONDS:g} s later")
             process.send_signal(signal.SIGTERM)
             await asyncio.wait({ended}, timeout=KILL_SECONDS)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await ended
+            await kill(process, start.removal)
 
 
 def _lay_out(job: TrainJob, base: Path, place: Place) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
 
 from deploy.errors import UserError, WorldError
 from deploy.file.hosting import IMAGE_CUDA, Container, Instances, Variant
 from deploy.file.jobs import TransformJob
+from deploy.file.records import Filter, filtered, joined
 from deploy.local.api import Request
 from deploy.local.hosted import Hosted
 from deploy.local.place import Place
@@ -24,8 +24,6 @@ async def transform(job: TransformJob, place: Place) -> list[str]:
     """Run it; the summary, in lines. Raises DeployError."""
     if job.model_name:
         raise UserError(f"{job.model_name} is a model in SageMaker; for a rehearsal give image, model and role")
-    if job.output.input_filter or job.output.output_filter:
-        raise UserError("input_filter and output_filter are not rehearsed; leave them out here")
     variables = {**job.environment, "SAGEMAKER_BATCH": "true", "SAGEMAKER_BATCH_STRATEGY": job.strategy.upper()}
     variables["SAGEMAKER_MAX_PAYLOAD_IN_MB"] = str(job.max_payload_mb)
     if job.max_concurrent:
@@ -77,20 +75,21 @@ def bodies(job: TransformJob, content: bytes) -> Iterator[bytes]:
 
 async def _answered(job: TransformJob, hosted: Hosted, content: bytes) -> bytes:
     places = asyncio.Semaphore(job.max_concurrent or 1)
-    content_type = job.input.content_type
-    members = {"ContentType": content_type, "Accept": job.output.accept or content_type}
+    content_type, output = job.input.content_type, job.output
+    members = {"ContentType": content_type, "Accept": output.accept or content_type}
 
     async def answer(body: bytes) -> bytes:
         async with places:
             return await _ask(job, hosted, Request(body, members))
 
-    asked = list(bodies(job, content))
-    answers = await asyncio.gather(*map(answer, asked))
+    sent = filtered(content_type, content, Filter("input_filter", output.input_filter))
+    answers = await asyncio.gather(*map(answer, bodies(job, sent)))
     if job.input.split == "none":
         return b"".join(answers)
-    if job.output.join_input:
-        answers = [_joined(content_type, body, reply) for body, reply in zip(asked, answers, strict=True)]
-    return b"".join(reply if reply.endswith(b"\n") else reply + b"\n" for reply in answers)
+    lines = b"".join(reply if reply.endswith(b"\n") else reply + b"\n" for reply in answers)
+    if output.join_input:
+        lines = joined(content_type, content, lines)
+    return filtered(content_type, lines, Filter("output_filter", output.output_filter))
 
 
 async def _ask(job: TransformJob, hosted: Hosted, request: Request) -> bytes:
@@ -104,22 +103,3 @@ async def _ask(job: TransformJob, hosted: Hosted, request: Request) -> bytes:
                 raise WorldError(f"{job.name} failed: {error}") from error
             left -= 1
             await asyncio.sleep(1)
-
-
-def _joined(content_type: str, body: bytes, reply: bytes) -> bytes:
-    """Each record with its answer: in JSON as SageMakerOutput, in CSV behind it. Raises WorldError."""
-    records, answers = body.splitlines(), reply.splitlines()
-    if len(records) != len(answers):
-        raise WorldError(
-            f"{len(records)} records got {len(answers)} answers, so they cannot be joined; join_input: false"
-        )
-    pairs = zip(records, answers, strict=True)
-    if "json" not in content_type:
-        return b"\n".join(record + b"," + answer for record, answer in pairs)
-    try:
-        return b"\n".join(
-            json.dumps({**json.loads(record), "SageMakerOutput": json.loads(answer)}).encode()
-            for record, answer in pairs
-        )
-    except (ValueError, TypeError) as error:
-        raise WorldError(f"a record or its answer is no JSON object, so they cannot be joined: {error}") from error

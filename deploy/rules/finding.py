@@ -46,6 +46,7 @@ ENVIRONMENT = _api("ContainerDefinition")
 ENDPOINT_CONFIG = _api("CreateEndpointConfig")
 HOSTING_IMAGES = _guide("Custom Inference Code with Hosting Services", "your-algorithms-inference-code")
 TRANSFORM = _api("CreateTransformJob")
+FILTERS = _guide("Associate Prediction Results with Input Records", "batch-transform-data-processing")
 TRAINING = _api("CreateTrainingJob")
 LAMBDA = Page("Lambda quotas", "https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html")
 LAMBDA_IMAGES = Page(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from deploy.errors import UserError
 from deploy.file.images import ecr_image
 from deploy.file.jobs import TrainJob, TransformJob
+from deploy.file.records import Filter
 from deploy.rules import finding
 from deploy.rules.finding import Finding
 
@@ -44,6 +46,11 @@ def transform(job: TransformJob) -> Iterator[Finding]:
         )
     if job.retries is not None and not 0 <= job.retries <= 3:
         yield Finding(("retries",), f"retries is {job.retries}; it is 0 to 3", finding.TRANSFORM)
+    for name in ("input_filter", "output_filter"):
+        try:
+            Filter(name, getattr(job.output, name))
+        except UserError as error:
+            yield Finding(("output", name), str(error), finding.FILTERS)
 
 
 def _image(image: str, region: str | None) -> Iterator[Finding]:

@@ -95,9 +95,11 @@ class Local:
         return dict(self.sagemaker.describe_endpoint(EndpointName=name))
 
 
-def ended(*files: Path, arguments: tuple[str, ...] = (), **environment: str) -> subprocess.CompletedProcess[str]:
+def ended(
+    *files: Path, arguments: tuple[str, ...] = (), images: dict[str, str] | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """`ncf-deploy local` expected to end by itself."""
-    local = Local(*files, **environment)
+    local = Local(*files, images=images, **environment)
     return subprocess.run(
         [*local.command, *arguments], env=local.environment, capture_output=True, text=True, timeout=120, check=False
     )

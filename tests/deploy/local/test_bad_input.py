@@ -80,3 +80,8 @@ def test_a_program_that_cannot_be_started(tmp_path: Path) -> None:
 def test_a_secret_that_this_shell_does_not_have(tmp_path: Path) -> None:
     text = FILE.replace(f"{OURS}}}", f"{OURS}, environment: {{MY_KEY: {{secret: shop/key}}}}}}")
     fails(2, "MY_KEY is in Secrets Manager, which is not asked here; export MY_KEY=…", written(tmp_path, text))
+
+
+def test_docker_that_is_not_there(tmp_path: Path) -> None:
+    words = "there is no program docker; install Docker, or leave out --docker"
+    fails(2, words, written(tmp_path, FILE), arguments=("--docker",), PATH="/nowhere")

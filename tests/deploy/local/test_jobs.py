@@ -66,6 +66,17 @@ def test_a_transform_cuts_its_input_as_the_job_says(tmp_path: Path, s3_url: str,
     assert (told["SAGEMAKER_MAX_PAYLOAD_IN_MB"], told["SAGEMAKER_MAX_CONCURRENT_TRANSFORMS"]) == ("20", "4")
 
 
+def test_a_transform_filters_and_joins(tmp_path: Path, s3_url: str, s3: Any) -> None:
+    put(s3, "filtered/a.jsonl", b'{"id": 7, "ask": {"x": 1}}\n{"id": 8, "ask": {"x": 2}}\n')
+    filters = "input_filter: $.ask\n  output_filter: $['id', 'SageMakerOutput']\n  join_input: true"
+    text = STAND_IN.replace("my-bucket/users/", "my-bucket/filtered/").replace("multi_record ", "single_record ")
+    run(tmp_path, text.replace("join_input: false", filters), s3_url)
+    answers = lines(s3, "recommended/a.jsonl.out")
+    assert [answer["id"] for answer in answers] == [7, 8]
+    assert [answer["SageMakerOutput"]["body"] for answer in answers] == ['{"x": 1}\n', '{"x": 2}\n']
+    assert all(answer.keys() == {"id", "SageMakerOutput"} for answer in answers)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "code", "words"),
     [
@@ -73,7 +84,8 @@ def test_a_transform_cuts_its_input_as_the_job_says(tmp_path: Path, s3_url: str,
         ("users/", "large/", 2, "record 1 has 20,971,521 bytes; raise max_payload_mb, which is 20"),
         ("users/", "failing/", 1, "everybody failed: Received client error (400) from primary"),
         ("split: line", "split: line\n  compression: gzip", 2, "is no gzip file"),
-        ("join_input: false ", 'input_filter: "$.a" ', 2, "input_filter and output_filter are not rehearsed"),
+        ("join_input: false ", 'input_filter: "$.a" ', 2, "input_filter $.a selects nothing of the record {}"),
+        ("join_input: false ", 'output_filter: "$.a" ', 2, "output_filter $.a selects nothing of the record"),
     ],
 )
 def test_a_transform_that_cannot_be_done(

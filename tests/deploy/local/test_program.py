@@ -13,6 +13,7 @@ from deploy.aws.objects import writing
 from deploy.errors import WorldError
 from deploy.local import program
 from deploy.local.figures import Comparison, Figures
+from deploy.local.place import Start, free_port
 from deploy.local.program import Gone, Program
 from tests.deploy.local.support import FILE, STAND_IN, Local
 from tests.deploy.support import written
@@ -22,7 +23,9 @@ from tests.support.serving import children_of
 
 def stand_in(folder: Path, **environment: str) -> tuple[Program, list[str]]:
     said: list[str] = []
-    return Program("shop/primary", shlex.split(STAND_IN), environment, folder / "log", said.append), said
+    port = free_port()
+    start = Start(shlex.split(STAND_IN), {**environment, "SAGEMAKER_BIND_TO_PORT": str(port)}, port)
+    return Program("shop/primary", start, folder / "log", said.append), said
 
 
 def test_a_container_that_is_not_healthy_in_its_window(tmp_path: Path) -> None:
