@@ -51,6 +51,25 @@ class Objects:
         with in_words():
             self._s3.upload_file(str(file), bucket, key)
 
+    def download_all(self, prefix: str, folder: Path) -> int:
+        """Every object under a prefix as a file below a new folder; how many there are."""
+        folder.mkdir()
+        count = 0
+        for uri in self.listed(prefix):
+            below = uri.removeprefix(prefix if prefix.endswith("/") else prefix.rpartition("/")[0]).lstrip("/")
+            target = folder / below
+            if uri.endswith("/") or ".." in target.parts:
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.download(uri, target)
+            count += 1
+        return count
+
+    def upload_all(self, prefix: str, folder: Path) -> None:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                self.upload(f"{prefix}/{file.relative_to(folder).as_posix()}", file)
+
     def listed(self, prefix: str) -> Iterator[str]:
         """The URIs of all objects that begin so, in order."""
         bucket, key = split(prefix)

@@ -1,8 +1,9 @@
-"""A model archive on this machine: whether SageMaker can unpack it, and the key that its content gives it in S3."""
+"""A model archive on this machine: whether SageMaker can unpack it, its key in S3 by its content, and its unpacking."""
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ from deploy.errors import UserError, brief
 
 CHUNK = 1 << 20
 MAX_MEMBERS = 100_000
+OWNER_WRITES, ANYBODY_WRITES = 0o200, 0o222
 
 
 def uploads_of(models: list[str], folder: Path, uploads: str | None) -> dict[str, str]:
@@ -74,3 +76,20 @@ def _leaves(path: PurePosixPath) -> bool:
         if depth < 0:
             return True
     return path.is_absolute()
+
+
+def unpack(path: Path, to: Path) -> None:
+    """A checked archive into a folder that nobody may write then, as on an endpoint. Raises OSError."""
+    with tarfile.open(path, "r:gz") as packed:
+        packed.extractall(to, filter="data")
+    for part in [to, *to.rglob("*")]:
+        if not part.is_symlink():
+            part.chmod(part.stat().st_mode & ~ANYBODY_WRITES)
+
+
+def remove(folder: Path) -> None:
+    """A folder that this process made, with the parts that nobody may write; none is fine."""
+    for part in [folder, *folder.rglob("*")] if folder.exists() else ():
+        if part.is_dir() and not part.is_symlink():
+            part.chmod(part.stat().st_mode | OWNER_WRITES)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jsonpath
 
 from deploy.errors import UserError, WorldError, brief
+from deploy.file.jobs import TransformJob
 
 ANSWER, RECORD = "SageMakerOutput", "SageMakerInput"
+MEGABYTE = 1 << 20
 
 
 class Filter:
@@ -24,7 +27,7 @@ class Filter:
         self._said = f"{field} {expression}"
         self.is_all = expression in (None, "$")
         try:
-            self._path = jsonpath.compile(expression or "$")
+            self._path = jsonpath.compile("$" if expression is None else expression)
         except jsonpath.JSONPathError as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{self._said} is no JSONPath: {reason}; it is such as $.features or $[1:]") from error
@@ -34,11 +37,29 @@ class Filter:
         found = [*self._path.finditer(record)]
         if not found:
             raise UserError(f"{self._said} selects nothing of the record {brief(json.dumps(record))}")
-        if self._path.singular_query():
+        if isinstance(self._path, jsonpath.JSONPath) and self._path.singular_query():
             return found[0].obj
         if isinstance(found[0].parts[-1], str):
             return {match.parts[-1]: match.obj for match in found}
         return [match.obj for match in found]
+
+
+def bodies(job: TransformJob, content: bytes) -> Iterator[bytes]:
+    """Requests of whole lines, none larger than `max_payload_mb`. Raises UserError for a line that is."""
+    most = job.max_payload_mb * MEGABYTE or len(content) + 1
+    lines = content.splitlines(keepends=True) if job.input.split == "line" else [content]
+    body = b""
+    for number, line in enumerate(lines, 1):
+        if len(line) > most:
+            raise UserError(
+                f"record {number} has {len(line):,} bytes; raise max_payload_mb, which is {job.max_payload_mb}"
+            )
+        if body and (job.strategy == "single_record" or len(body) + len(line) > most):
+            yield body
+            body = b""
+        body += line
+    if body:
+        yield body
 
 
 def filtered(content_type: str, lines: bytes, wanted: Filter) -> bytes:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from deploy.aws.session import Aws, in_words
+from deploy.aws.notifications import notify
 from deploy.client.transports import JSON, MAX_ASYNC_BYTES
 from deploy.errors import DeployError
 from deploy.file.endpoint import Asynchronous
@@ -84,23 +83,11 @@ class Queue:
                 outcome = {"invocationStatus": "Failed", "failureReason": str(error)}
                 topic = self._wanted.error_topic
             try:
-                await self._notify(topic, job, **outcome)
+                if topic not in (None, "create"):
+                    about = (self._endpoint.name, job.request.get("InputLocation"), job.identity)
+                    await asyncio.to_thread(notify, self._endpoint.place.region, topic, *about, outcome)
             except DeployError as error:
                 self._endpoint.place.say(f"{self._endpoint.name}: nobody is told of {job.identity}: {error}")
-
-    async def _notify(self, topic: str | None, job: Job, **outcome: Any) -> None:
-        """Publish SageMaker's message to a topic that the file names, if it is one of an emulator."""
-        if topic in (None, "create") or not (os.environ.get("AWS_ENDPOINT_URL_SNS") or os.environ.get("AWS_ENDPOINT_URL")):
-            return
-        place, source = self._endpoint.place, job.request.get("InputLocation")
-        message = {
-            **{"awsRegion": place.region, "eventName": "InferenceResult", "eventSource": "aws:sagemaker"},
-            **{"eventVersion": "1.0", "inferenceId": job.identity, **outcome},
-            "requestParameters": {"endpointName": place.endpoint, "inputLocation": source},
-        }
-        with in_words():
-            sns = Aws(place.region).client("sns")
-            await asyncio.to_thread(lambda: sns.publish(TopicArn=topic, Message=json.dumps(message)))
 
     async def _answer(self, job: Job) -> Reply:
         if time.monotonic() > job.expires:

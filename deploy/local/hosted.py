@@ -106,8 +106,12 @@ class Hosted:
         if self._place.docker:
             inside = root if container.models else "/opt/ml/model"
             options = f"--volume={root}:{inside}:ro", f"--publish=127.0.0.1:{port}:{port}"
-            return self._place.container(container.image, "serve", environment, *options, port=port)
-        own = {"SERVE_BIND_ADDRESS": "127.0.0.1", "SERVE_MODEL_REPOSITORY": str(root), "SERVE_MULTI_MODEL_ROOT": str(root)}
+            return self._place.container(container.image, "serve", environment, port, *options)
+        own = {
+            "SERVE_BIND_ADDRESS": "127.0.0.1",
+            "SERVE_MODEL_REPOSITORY": str(root),
+            "SERVE_MULTI_MODEL_ROOT": str(root),
+        }
         return Start(self._place.command(container.image) or own_program("serve"), own | environment, port)
 
     async def stop(self) -> None:

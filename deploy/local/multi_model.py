@@ -10,10 +10,11 @@ from pathlib import Path
 
 from deploy.aws.objects import Missing
 from deploy.errors import UserError, WorldError
+from deploy.file.archive import remove
 from deploy.local.api import Request
 from deploy.local.program import Program, Reply
 from deploy.local.refusals import Refusal, invalid
-from deploy.local.storage import Storage, remove
+from deploy.local.storage import Storage
 
 LOAD_SECONDS = 360.0  # that SageMaker gives a load or an unload; the caller waits for its 60 s only
 NOT_LOADED, NO_MEMORY = 404, 507

@@ -49,7 +49,7 @@ class Place:
         """What the user gave for an image."""
         return next((c for i, c in self.images.items() if image and (image == i or image.endswith(f"/{i}"))), None)
 
-    def container(self, image: str | None, verb: str, environment: dict[str, str], *options: str, port: int = 0) -> Start:
+    def container(self, image: str | None, verb: str, environment: dict[str, str], port: int, *options: str) -> Start:
         """`docker run` of an image that is on this machine. Raises DeployError."""
         (own, *_) = self.command(image) or [str(image)]
         try:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from deploy.checked import checked
 from deploy.errors import DeployError, UserError
+from deploy.file.archive import remove
 from deploy.file.endpoint import EndpointFile
 from deploy.file.jobs import TrainJob, TransformJob
 from deploy.file.load import Loaded
@@ -22,7 +23,7 @@ from deploy.local.control import Control
 from deploy.local.endpoint import Endpoint
 from deploy.local.place import Place, safe_ports
 from deploy.local.runtime import Runtime
-from deploy.local.storage import Storage, remove
+from deploy.local.storage import Storage
 from deploy.local.training import train
 from deploy.local.transform import transform
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tarfile
 import tempfile
 from pathlib import Path
 
 from deploy.aws.objects import Objects, writing
 from deploy.errors import UserError
 from deploy.file import archive
-
-OWNER_WRITES, ANYBODY_WRITES = 0o200, 0o222
 
 
 class Storage(Objects):
@@ -34,16 +30,5 @@ class Storage(Objects):
                 archive.check(path, is_of_triton)
             except UserError as error:
                 raise UserError(str(error).replace(str(path), model)) from error
-            with writing(to), tarfile.open(path, "r:gz") as packed:
-                packed.extractall(to, filter="data")
-        for part in [to, *to.rglob("*")]:
-            if not part.is_symlink():
-                part.chmod(part.stat().st_mode & ~ANYBODY_WRITES)
-
-
-def remove(folder: Path) -> None:
-    """A folder that this process made, with the parts that nobody may write; none is fine."""
-    for part in [folder, *folder.rglob("*")] if folder.exists() else ():
-        if part.is_dir() and not part.is_symlink():
-            part.chmod(part.stat().st_mode | OWNER_WRITES)
-    shutil.rmtree(folder, ignore_errors=True)
+            with writing(to):
+                archive.unpack(path, to)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from deploy.aws.objects import writing
 from deploy.errors import UserError, WorldError
+from deploy.file.archive import remove
 from deploy.file.jobs import TrainJob
 from deploy.local.place import Place, Start, own_program, variables
 from deploy.local.program import FOLLOWS, kill
-from deploy.local.storage import remove
 
 KILL_SECONDS = 120.0  # between SIGTERM and SIGKILL
 USERS_FAULT = 2  # the exit code of `train` for it
@@ -31,7 +31,7 @@ async def train(job: TrainJob, name: str, place: Place) -> list[str]:
     start = Start(place.command(job.image) or own_program("train"), mine | {"SAGEMAKER_BASE_DIR": str(base)})
     if place.docker:
         options = f"--volume={base}:/opt/ml", f"--user={os.getuid()}:{os.getgid()}"
-        start = place.container(job.image, "train", mine, *options)
+        start = place.container(job.image, "train", mine, 0, *options)
     end, code = time.monotonic() + job.max_seconds, None
     while code is None and (left := end - time.monotonic()) > 0:
         for made in (base / "model", base / "output"):  # of an interrupted attempt the checkpoints alone are left
@@ -39,7 +39,7 @@ async def train(job: TrainJob, name: str, place: Place) -> list[str]:
             (made / "data" if made.name == "output" else made).mkdir(parents=True)
         code = await _attempt(start, left, name, place)
     if job.checkpoints:
-        await asyncio.to_thread(_up, base / "checkpoints", f"{job.checkpoints.rstrip('/')}/{name}", place)
+        await asyncio.to_thread(place.storage.upload_all, f"{job.checkpoints.rstrip('/')}/{name}", base / "checkpoints")
     if code:
         failure = base / "output" / "failure"
         reason = failure.read_bytes()[:REASON].decode(errors="replace") if failure.exists() else "see its last lines"
@@ -90,31 +90,10 @@ def _lay_out(job: TrainJob, base: Path, place: Place) -> None:
     ):
         (base / "input" / "config" / f"{file}.json").write_text(json.dumps(content))
     for name, channel in job.channels.items():
-        if not _down(channel.from_, base / "input" / "data" / name, place):
+        if not place.storage.download_all(channel.from_, base / "input" / "data" / name):
             raise UserError(f"channel {name}: there is no object under {channel.from_}; `aws s3 cp` puts data there")
     if job.checkpoints:
         (base / "checkpoints").mkdir()
-
-
-def _down(prefix: str, folder: Path, place: Place) -> int:
-    """Every object under a prefix as a file below a folder; how many."""
-    folder.mkdir()
-    count = 0
-    for uri in place.storage.listed(prefix):
-        below = uri.removeprefix(prefix if prefix.endswith("/") else prefix.rpartition("/")[0]).lstrip("/")
-        target = folder / below
-        if uri.endswith("/") or ".." in target.parts:
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        place.storage.download(uri, target)
-        count += 1
-    return count
-
-
-def _up(folder: Path, prefix: str, place: Place) -> None:
-    for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            place.storage.upload(f"{prefix}/{file.relative_to(folder).as_posix()}", file)
 
 
 def _pack(folder: Path, archive: Path, uri: str, place: Place) -> None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from collections.abc import Iterator
 
 from deploy.errors import UserError, WorldError
 from deploy.file.hosting import IMAGE_CUDA, Container, Instances, Variant
 from deploy.file.jobs import TransformJob
-from deploy.file.records import Filter, filtered, joined
+from deploy.file.records import Filter, bodies, filtered, joined
 from deploy.local.api import Request
 from deploy.local.hosted import Hosted
 from deploy.local.place import Place
 from deploy.local.refusals import Refusal
 
-MEGABYTE = 1 << 20
 DEFAULT_SECONDS, DEFAULT_RETRIES = 600, 3  # ModelClientConfig
 
 
@@ -53,24 +51,6 @@ def _read(job: TransformJob, place: Place, source: str) -> bytes:
         return gzip.decompress(content) if job.input.compression == "gzip" else content
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{source} is no gzip file: {error}; write compression: none") from error
-
-
-def bodies(job: TransformJob, content: bytes) -> Iterator[bytes]:
-    """Requests of whole lines, none larger than `max_payload_mb`. Raises UserError for a line that is."""
-    most = job.max_payload_mb * MEGABYTE or len(content) + 1
-    lines = content.splitlines(keepends=True) if job.input.split == "line" else [content]
-    body = b""
-    for number, line in enumerate(lines, 1):
-        if len(line) > most:
-            raise UserError(
-                f"record {number} has {len(line):,} bytes; raise max_payload_mb, which is {job.max_payload_mb}"
-            )
-        if body and (job.strategy == "single_record" or len(body) + len(line) > most):
-            yield body
-            body = b""
-        body += line
-    if body:
-        yield body
 
 
 async def _answered(job: TransformJob, hosted: Hosted, content: bytes) -> bytes:

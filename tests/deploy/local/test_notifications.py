@@ -29,9 +29,7 @@ def test_success_and_failure_are_published(tmp_path: Path, s3_url: str, topic: t
     arn, queue = topic
     places = "input: s3://my-bucket/in, output: s3://my-bucket/out"
     text = f"{FILE}asynchronous: {{{places}, success_topic: '{arn}', error_topic: '{arn}'}}\n"
-    sqs = boto3.client(
-        "sqs", region_name=REGION, endpoint_url=s3_url, aws_access_key_id="x", aws_secret_access_key="x"
-    )
+    sqs = boto3.client("sqs", region_name=REGION, endpoint_url=s3_url, aws_access_key_id="x", aws_secret_access_key="x")
     messages: dict[str, Any] = {}
 
     def received() -> bool:
