@@ -44,7 +44,7 @@ def run(command: str, folder: Path, text: str, *options: str) -> Result:
         ("transform", TRANSFORM + "retries: 4\n", "retries is 4; it is 0 to 3"),
         ("transform", TRANSFORM + "model_name: m\n", "give image, model and role, or model_name"),
         ("transform", TRANSFORM.replace("role:", "# "), "with image, give model and role too"),
-        ("transform", TRANSFORM.replace("split: line", "split: none").replace("false", "true"), "joins lines"),
+        ("transform", TRANSFORM.replace("split: line", "split: none").replace("false", "true"), "work on lines"),
     ],
 )
 def test_a_job_that_aws_would_refuse_is_refused(command: str, text: str, expected: str, tmp_path: Path) -> None:

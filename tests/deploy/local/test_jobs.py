@@ -84,7 +84,7 @@ def test_a_transform_filters_and_joins(tmp_path: Path, s3_url: str, s3: Any) -> 
         ("users/", "large/", 2, "record 1 has 20,971,521 bytes; raise max_payload_mb, which is 20"),
         ("users/", "failing/", 1, "everybody failed: Received client error (400) from primary"),
         ("split: line", "split: line\n  compression: gzip", 2, "is no gzip file"),
-        ("join_input: false ", 'input_filter: "$.a" ', 2, "input_filter $.a selects nothing of the record {}"),
+        ("join_input: false ", 'input_filter: "$.a" ', 2, "input_filter $.a selects nothing of the record {"),
         ("join_input: false ", 'output_filter: "$.a" ', 2, "output_filter $.a selects nothing of the record"),
     ],
 )
