@@ -107,11 +107,8 @@ class Hosted:
             inside = root if container.models else "/opt/ml/model"
             options = f"--volume={root}:{inside}:ro", f"--publish=127.0.0.1:{port}:{port}"
             return self._place.container(container.image, "serve", environment, port, *options)
-        own = {
-            "SERVE_BIND_ADDRESS": "127.0.0.1",
-            "SERVE_MODEL_REPOSITORY": str(root),
-            "SERVE_MULTI_MODEL_ROOT": str(root),
-        }
+        folder = "SERVE_MULTI_MODEL_ROOT" if container.models else "SERVE_MODEL_REPOSITORY"
+        own = {"SERVE_BIND_ADDRESS": "127.0.0.1", folder: str(root)}
         return Start(self._place.command(container.image) or own_program("serve"), own | environment, port)
 
     async def stop(self) -> None:
