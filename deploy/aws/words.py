@@ -14,6 +14,7 @@ NOUNS = {
     "AWS::IAM::Role": "the role of the containers",
     "AWS::SNS::Topic": "a topic",
     "AWS::CloudWatch::Alarm": "an alarm",
+    "AWS::CloudWatch::Dashboard": "the dashboard",
     "AWS::ApplicationAutoScaling::ScalableTarget": "the range of scaling",
     "AWS::ApplicationAutoScaling::ScalingPolicy": "a scaling policy",
     "AWS::Lambda::Function": "the function",

@@ -100,14 +100,15 @@ class EndpointFile(Hosted):
     update: Update | None = None
     capture: Capture | None = None
     metrics: Metrics | None = None
+    dashboard: bool = False
     function: LambdaFunction | None = Field(None, alias="lambda")
 
     @model_validator(mode="after")
     def _is_whole(self) -> EndpointFile:
         own = [name for name in Hosted.model_fields if name in self.model_fields_set]
         if self.function:
-            others = {*own, "variants", "shadow", "asynchronous", "update", "capture", "metrics", "network_isolation"}
-            if both := sorted(others & self.model_fields_set):
+            alone = {"variants", "shadow", "asynchronous", "update", "capture", "metrics", "dashboard"}
+            if both := sorted({*own, *alone, "network_isolation"} & self.model_fields_set):
                 raise ValueError(f"a Lambda function has no {', '.join(both)}; leave it out, or leave out lambda")
         elif self.variants and own:
             raise ValueError(f"with variants, {', '.join(own)} belongs into each of them")

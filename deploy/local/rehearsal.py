@@ -181,6 +181,7 @@ def not_rehearsed(file: EndpointFile) -> Iterator[str]:
         "network_isolation": file.network_isolation,
         "kms_key": file.kms_key,
         "metrics": file.metrics,
+        "dashboard": file.dashboard,
         "topics that the stack creates": queue and "create" in (queue.success_topic, queue.error_topic),
         "alarms that rollback names": file.update and file.update.rollback and file.update.rollback.alarms,
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploy.file.endpoint import EndpointFile
+from deploy.template.dashboard import dashboard
 from deploy.template.function import function_resources
 from deploy.template.hosting import endpoint_config, model
 from deploy.template.role import sagemaker_role
@@ -37,6 +38,7 @@ def template(file: EndpointFile, uploads: Mapping[str, str]) -> dict[str, Any]:
     resources |= topics | alarms
     resources["EndpointConfig"] = endpoint_config(file, topics)
     resources["Endpoint"] = _endpoint(file, list(alarms))
+    resources |= dashboard(file, list(alarms))
     for variant in file.all_variants:
         resources |= scaling_resources(file, variant)
     outputs: dict[str, Any] = {"EndpointName": {"Value": file.name}}

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 EXAMPLES = Path(__file__).parents[3] / "examples" / "deploy"
 # Endpoints of one container and one model, and what of their files is not rehearsed.
 PLAIN = {
-    "single": "", "several-recommenders": "", "gpu": "", "scaling": "scaling", "observed": "metrics",
+    "single": "", "several-recommenders": "", "gpu": "", "scaling": "scaling", "observed": "metrics, dashboard",
     "private": "vpc, network_isolation, kms_key", "rolling": "", "update": "alarms that rollback names",
 }  # fmt: skip
 OTHERS = ("variants", "shadow", "containers-direct", "containers-serial", "multi-model", "asynchronous", "serverless")
