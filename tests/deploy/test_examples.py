@@ -39,6 +39,15 @@ def test_an_example_gives_a_template_without_a_fault(example: Path, linter: Modu
         assert linter.problems(linter.render(example, tmp_path)) == []
 
 
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_has_a_section_and_a_row_in_the_table_of_tools(example: Path) -> None:
+    sections, table = (ROOT / "docs" / "deploy.md").read_text().split("## Beside other tools")
+    assert f"](../examples/deploy/{example.name})" in sections
+    (row, *_) = [line for line in table.splitlines() if f"](../examples/deploy/{example.name})" in line]
+    assert len(row.split(" | ")) == 7
+    assert all(cell.strip(" |").startswith(("yes", "partly", "no", "kept")) for cell in row.split(" | ")[1:])
+
+
 def test_the_linter_finds_faults(linter: ModuleType, tmp_path: Path) -> None:
     template = linter.render(ROOT / "examples" / "deploy" / "single.yaml", tmp_path)
     assert any("E3030" in fault for fault in linter.problems(template.replace("ml.c6i.xlarge", "ml.c6i.huge")))
