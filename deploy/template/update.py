@@ -37,10 +37,12 @@ def rollback_alarms(file: EndpointFile) -> dict[str, dict[str, Any]]:
     if rollback is None:
         return {}
     alarms = {}
+    # An asynchronous endpoint has no Invocations, and an alarm without values would never ring.
+    requests = "InvocationsProcessed" if file.asynchronous else "Invocations"
     for variant in file.all_variants:
         about = dimensions(file.name, variant.name)
         if rollback.errors_percent is not None:
-            counts = [_sum("errors", "Invocation5XXErrors", about), _sum("invocations", "Invocations", about)]
+            counts = [_sum("errors", "Invocation5XXErrors", about), _sum("invocations", requests, about)]
             share = {"Id": "share", "Expression": "100 * errors / invocations", "ReturnData": True}
             alarms[f"Errors{identifier(variant.name)}"] = alarm(
                 file, Metrics=[share, *counts], Threshold=rollback.errors_percent

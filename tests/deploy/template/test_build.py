@@ -120,6 +120,14 @@ def test_an_update_goes_back_by_alarms_of_the_stack_and_of_the_user(tmp_path: Pa
     assert rolling["RollingUpdatePolicy"]["MaximumBatchSize"] == {"Type": "CAPACITY_PERCENT", "Value": 20}
 
 
+@pytest.mark.parametrize(("more", "metric"), [("", "Invocations"), (ASYNC, "InvocationsProcessed")])
+def test_the_share_of_errors_is_of_a_metric_that_the_endpoint_has(more: str, metric: str, tmp_path: Path) -> None:
+    update = "update: {strategy: all_at_once, rollback: {errors_percent: 1}}\n"
+    alarm = resources(tmp_path, SINGLE + more + update)["ErrorsAllTraffic"]
+    names = {one["Id"]: one["MetricStat"]["Metric"]["MetricName"] for one in alarm["Metrics"] if "MetricStat" in one}
+    assert names == {"errors": "Invocation5XXErrors", "invocations": metric}
+
+
 def test_a_key_encrypts_disks_where_sagemaker_takes_one(tmp_path: Path) -> None:
     with_key = SINGLE + "kms_key: alias/mine\ncapture: {to: s3://my-bucket/c}\n"
     assert resources(tmp_path, with_key)["EndpointConfig"]["KmsKeyId"] == "alias/mine"
