@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from deploy.aws.session import Aws
 from deploy.aws.stack import MAX_TEMPLATE_BYTES
 from deploy.checked import checked
 from deploy.errors import UserError
@@ -139,3 +140,13 @@ def test_ten_variants_with_all_their_alarms_fit_into_a_template(tmp_path: Path) 
     update = "update: {strategy: canary, percent: 10, wait_seconds: 60, rollback: {errors_percent: 1}}\n"
     made = check(tmp_path, f"name: food\nvariants:\n{variants}{update}dashboard: true\n").template
     assert len(json.dumps(made, separators=(",", ":"))) <= MAX_TEMPLATE_BYTES
+
+
+def test_cloudformation_makes_json_of_the_body(aws: Aws, tmp_path: Path) -> None:
+    text = SINGLE.replace("ml.c6i.xlarge", "ml.m5.xlarge") + "dashboard: true\n"  # moto refuses c6i
+    made = json.dumps(check(tmp_path, text).template)
+    aws.client("cloudformation").create_stack(StackName="ncf-food", TemplateBody=made, Capabilities=["CAPABILITY_IAM"])
+    board = json.loads(aws.client("cloudwatch").get_dashboard(DashboardName="food-eu-central-1")["DashboardBody"])
+    graphs = [widget["properties"] for widget in board["widgets"] if widget["type"] == "metric"]
+    assert {graph["region"] for graph in graphs} == {"eu-central-1"}
+    assert graphs[1]["metrics"][0][:4] == ["AWS/SageMaker", "ModelLatency", "EndpointName", "food"]
