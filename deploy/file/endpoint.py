@@ -11,6 +11,8 @@ from deploy.file.hosting import Hosted, Shadow, Variant
 
 Topic = Annotated[str, Field(pattern=r"^(create|arn:aws[a-z-]*:sns:.+)$")]
 ONLY_VARIANT = "AllTraffic"
+# SageMaker's limits of an asynchronous request; the usual ones of `serve` are 25 MB and 60 s.
+ASYNCHRONOUS = {"SERVE_MAX_BODY_BYTES": str(1 << 30), "SERVE_TIMEOUT_SECONDS": "3600"}
 
 
 class Asynchronous(Part):
@@ -117,6 +119,10 @@ class EndpointFile(Hosted):
         needs = next((at for at in self.local_models()), None)
         if needs and not self.uploads:
             raise ValueError(f"model {needs} is a file here, so uploads is needed: s3://BUCKET/PREFIX for its upload")
+        if self.asynchronous:
+            for container in (one for hosted in self.everything_hosted for one in hosted.all_containers):
+                for name, value in ASYNCHRONOUS.items():
+                    container.environment.setdefault(name, value)
         return self
 
     @property

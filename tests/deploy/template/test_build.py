@@ -78,6 +78,8 @@ def test_an_asynchronous_endpoint_starts_from_zero_by_its_backlog(tmp_path: Path
         "SuccessTopic": {"Ref": "SuccessTopic"},
         "IncludeInferenceResponseIn": ["SUCCESS_NOTIFICATION_TOPIC"],
     }
+    limits = {"SERVE_MAX_BODY_BYTES": "1073741824", "SERVE_TIMEOUT_SECONDS": "3600"}
+    assert made["ModelAllTraffic"]["PrimaryContainer"]["Environment"].items() >= limits.items()
     assert made["CapacityAllTraffic"]["MinCapacity"] == 0
     assert made["BacklogAllTraffic"]["MetricName"] == "HasBacklogWithoutCapacity"
     assert made["BacklogAllTraffic"]["AlarmActions"] == [{"Ref": "FromZeroAllTraffic"}]
