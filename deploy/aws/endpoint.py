@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -71,3 +72,34 @@ def require_changeable(aws: Aws, file: EndpointFile) -> None:
                 f"variant {variant.name} scales, and its instance type changes from {has} to {variant.instances.type}; "
                 "SageMaker refuses that while it scales: apply without scaling, change the type, then add scaling again"
             )
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What answers the requests to a variant. `instances` is 0 if it is serverless; `besides` is what else they do."""
+
+    variant: str
+    instances: int
+    besides: tuple[str, ...] = ()
+
+
+def fleet(aws: Aws, name: str, variant: str = "") -> Fleet:
+    """The instances of a variant, or of the only one. Raises UserError if it answers no requests at the moment."""
+    found = describe(aws, name)
+    if found is None:
+        raise UserError(f"there is no endpoint {name} in {aws.region}; make it with `ncf-deploy apply`")
+    if (status := found["EndpointStatus"]) != "InService":
+        raise UserError(f"the endpoint {name} is {status}; wait until it is InService (`ncf-deploy status`)")
+    if found.get("AsyncInferenceConfig"):
+        raise UserError(f"the endpoint {name} is asynchronous: nobody waits for its answers, and it scales by its backlog")
+    variants = {one["VariantName"]: one for one in found.get("ProductionVariants", [])}
+    chosen = variants.get(variant or next(iter(variants), ""))
+    if chosen is None or (not variant and len(variants) > 1):
+        raise UserError(f"{name} has the variants {', '.join(variants)}; choose one of them with --variant")
+    count = chosen.get("CurrentInstanceCount", 0)
+    if not count and not chosen.get("CurrentServerlessConfig"):
+        raise UserError(f"variant {chosen['VariantName']} of {name} has no instance; wait until one is there")
+    capture = found.get("DataCaptureConfig", {})
+    besides = ["they are captured in S3"] if capture.get("EnableCapture") else []
+    besides += ["the shadow gets copies"] if found.get("ShadowProductionVariants") else []
+    return Fleet(chosen["VariantName"], 0 if chosen.get("CurrentServerlessConfig") else count, tuple(besides))

@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -166,8 +167,10 @@ class Endpoint:
     def ask(self, ask: Ask) -> Answer:
         _require_size(ask.body, MAX_BYTES, "send JSON Lines in several requests, or use an asynchronous endpoint")
         answer = self._call("invoke_endpoint", Body=ask.body, **_parameters(ask))
+        with self._failures():  # the connection can break within the body, too
+            body = answer["Body"].read()
         return Answer(
-            answer["Body"].read(),
+            body,
             answer.get("ContentType", ""),
             answer.get("InvokedProductionVariant", ""),
             answer.get("CustomAttributes", ""),
@@ -207,8 +210,13 @@ class Endpoint:
         return Pending(answer["InferenceId"], answer["OutputLocation"], answer.get("FailureLocation", ""), s3)
 
     def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        try:
+        with self._failures():
             return dict(getattr(self._runtime, operation)(EndpointName=self._name, **parameters))
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
         except exceptions.ClientError as error:
             raise _in_words(error) from error
         except exceptions.ReadTimeoutError as error:

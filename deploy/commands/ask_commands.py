@@ -12,8 +12,8 @@ import click
 from deploy.aws.logs import endpoint_group, lines
 from deploy.client import AskError, NcfClient
 from deploy.client.transports import MAX_SERVERLESS_BYTES
-from deploy.commands.options import endpoint_only, the_file, with_aws
-from deploy.errors import UserError, WorldError
+from deploy.commands.options import body_of, endpoint_only, failure, targets, the_file, with_aws
+from deploy.errors import UserError
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -23,9 +23,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 @click.option("--data", required=True, help="The body; @FILE reads it from a file, @- from standard input.")
 @click.option("--content-type", default="application/json", show_default=True)
 @click.option("--accept", default="", help="The format of the answer.")
-@click.option("--target-model", default="", help="The archive, on a multi-model endpoint.")
-@click.option("--container", default="", help="The container, on an endpoint with invocation direct.")
-@click.option("--variant", default="", help="The variant; by default the weights choose.")
+@targets
 @click.option("--url", help="Ask `serve` at this URL instead of the endpoint.")
 def invoke(
     path: Path,
@@ -50,7 +48,7 @@ def invoke(
         target_variant=variant,
         requests_prefix=queued.input if queued else None,
     )
-    body = _body(data)
+    body = body_of(data)
     if file and any(variant.serverless for variant in file.all_variants) and len(body) > MAX_SERVERLESS_BYTES:
         raise UserError(f"the body has {len(body):,} bytes, and a serverless endpoint takes 4 MB; send it in parts")
     try:
@@ -61,23 +59,12 @@ def invoke(
         else:
             answer = client.invoke(body, content_type, accept=accept)
     except AskError as error:
-        log = f"\n    log: {error.log}" if error.log else ""
-        kind = UserError if 400 <= error.status < 500 and not error.is_passing else WorldError
-        raise kind(f"{error}{log}") from error
+        raise failure(error) from error
     if answer.variant:
         click.echo(f"answered by variant {answer.variant}", err=True)
     sys.stdout.buffer.write(answer.body)
     if sys.stdout.isatty():
         click.echo()
-
-
-def _body(data: str) -> bytes:
-    if not data.startswith("@"):
-        return data.encode()
-    try:
-        return sys.stdin.buffer.read() if data == "@-" else Path(data[1:]).read_bytes()
-    except OSError as error:
-        raise UserError(f"{data[1:]} cannot be read: {error.strerror}; --data @FILE takes a file") from error
 
 
 @click.command()

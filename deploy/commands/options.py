@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from deploy.aws.session import Aws
 from deploy.checked import Checked, checked
-from deploy.errors import UserError
+from deploy.client import AskError
+from deploy.errors import DeployError, UserError, WorldError
 from deploy.file.endpoint import EndpointFile
 from deploy.file.load import load_endpoint
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+a_path = click.Path(path_type=Path)
 the_file = click.option(
     "-f",
     "--file",
     "path",
-    type=click.Path(path_type=Path),
+    type=a_path,
     required=True,
     help="The endpoint's file; examples/deploy has one for each pattern.",
 )
@@ -54,3 +59,31 @@ def with_aws(path: Path) -> tuple[EndpointFile, Aws]:
 def endpoint_only(file: EndpointFile) -> None:
     if file.function:
         raise UserError(f"{file.name} is a Lambda function, and this command is for endpoints; ask its URL instead")
+
+
+def targets(command: Command) -> Command:
+    """Adds the options that choose a part of an endpoint."""
+    for option in (
+        click.option("--variant", default="", help="The variant; by default the weights choose."),
+        click.option("--container", default="", help="The container, on an endpoint with invocation direct."),
+        click.option("--target-model", default="", help="The archive, on a multi-model endpoint."),
+    ):
+        command = option(command)
+    return command
+
+
+def body_of(data: str) -> bytes:
+    """The body that `--data` names. Raises UserError."""
+    if not data.startswith("@"):
+        return data.encode()
+    try:
+        return sys.stdin.buffer.read() if data == "@-" else Path(data[1:]).read_bytes()
+    except OSError as error:
+        raise UserError(f"{data[1:]} cannot be read: {error.strerror}; --data @FILE takes a file") from error
+
+
+def failure(error: AskError, before: str = "") -> DeployError:
+    """A refusal of a request, as the user's mistake or the world's failure."""
+    log = f"\n    log: {error.log}" if error.log else ""
+    kind = UserError if 400 <= error.status < 500 and not error.is_passing else WorldError
+    return kind(f"{before}{error}{log}")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from deploy.aws import endpoint
+from deploy.aws.endpoint import Fleet
 from deploy.aws.session import Aws
 from deploy.errors import UserError
 from tests.deploy.support import SINGLE, check, stubbed
@@ -61,3 +62,57 @@ def test_an_endpoint_is_shown_with_its_variants() -> None:
         "  variant A: weight 0.9, 1 instances of 2 wanted",
         "  variant B: weight 1, serverless, 2048 MB, at most 5 at once",
     ]
+
+
+VARIANT = {"VariantName": "A", "CurrentInstanceCount": 3}
+SERVERLESS = {"VariantName": "S", "CurrentServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 5}}
+CAPTURE = {
+    "EnableCapture": True, "CaptureStatus": "Started", "CurrentSamplingPercentage": 100,
+    "DestinationS3Uri": "s3://my-bucket/captured", "KmsKeyId": "key",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "variant", "expected"),
+    [
+        ({"ProductionVariants": [VARIANT]}, "", Fleet("A", 3)),
+        ({"ProductionVariants": [SERVERLESS]}, "", Fleet("S", 0)),
+        (
+            {"ProductionVariants": [SERVERLESS, VARIANT], "DataCaptureConfig": CAPTURE, "ShadowProductionVariants": [VARIANT]},
+            "A",
+            Fleet("A", 3, ("they are captured in S3", "the shadow gets copies")),
+        ),
+    ],
+)  # fmt: skip
+def test_a_fleet_is_the_instances_of_a_variant(more: dict[str, Any], variant: str, expected: Fleet, aws: Aws) -> None:
+    stubbed(aws, "sagemaker").add_response("describe_endpoint", described("InService", **more))
+    assert endpoint.fleet(aws, "food", variant) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "more", "variant", "expected"),
+    [
+        ("Updating", {}, "", "the endpoint food is Updating; wait until it is InService"),
+        (
+            "InService",
+            {"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://my-bucket/out"}}},
+            "",
+            "is asynchronous: nobody waits for its answers",
+        ),
+        ("InService", {"ProductionVariants": [VARIANT, SERVERLESS]}, "", "has the variants A, S; choose one of them with"),
+        ("InService", {"ProductionVariants": [VARIANT]}, "B", "has the variants A; choose one of them with --variant"),
+        ("InService", {"ProductionVariants": [VARIANT | {"CurrentInstanceCount": 0}]}, "", "variant A of food has no instance"),
+    ],
+)  # fmt: skip
+def test_what_answers_no_requests_is_no_fleet(
+    status: str, more: dict[str, Any], variant: str, expected: str, aws: Aws
+) -> None:
+    stubbed(aws, "sagemaker").add_response("describe_endpoint", described(status, **more))
+    with pytest.raises(UserError, match=expected):
+        endpoint.fleet(aws, "food", variant)
+
+
+def test_a_fleet_of_no_endpoint_is_refused(aws: Aws) -> None:
+    stubbed(aws, "sagemaker").add_client_error("describe_endpoint", "ValidationException", "Could not find endpoint")
+    with pytest.raises(UserError, match="there is no endpoint food in eu-central-1; make it with `ncf-deploy apply`"):
+        endpoint.fleet(aws, "food")
