@@ -40,14 +40,14 @@ def test_requests_are_due_at_random_times_of_the_step_which_are_the_same_at_ever
 
 
 def test_errors_are_counted_by_status_and_what_the_client_found_by_its_name() -> None:
-    failures = [
+    failures = iter([
         AskError(503, "overloaded", "too many requests"), AskError(503, "overloaded", "again"),
         AskError(400, "bad_request", "k is 0"), AskError(504, "timeout", "late"), AskError(502, "connection", "reset"),
-    ]  # fmt: skip
+    ])  # fmt: skip
 
     def ask(body: bytes) -> None:
-        if failures:
-            raise failures.pop(0)
+        if failure := next(failures, None):
+            raise failure
 
     sent = send(share(), [b""], ask)
     assert sent.errors == {"503": 2, "400": 1, "timeout": 1, "connection": 1}
