@@ -91,7 +91,9 @@ def fleet(aws: Aws, name: str, variant: str = "") -> Fleet:
     if (status := found["EndpointStatus"]) != "InService":
         raise UserError(f"the endpoint {name} is {status}; wait until it is InService (`ncf-deploy status`)")
     if found.get("AsyncInferenceConfig"):
-        raise UserError(f"the endpoint {name} is asynchronous: nobody waits for its answers, and it scales by its backlog")
+        raise UserError(
+            f"the endpoint {name} is asynchronous: nobody waits for its answers, and it scales by its backlog"
+        )
     variants = {one["VariantName"]: one for one in found.get("ProductionVariants", [])}
     chosen = variants.get(variant or next(iter(variants), ""))
     if chosen is None or (not variant and len(variants) > 1):

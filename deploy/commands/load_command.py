@@ -92,6 +92,7 @@ def load_test(
         aim.ask(timeout(limits))(bodies[0])
     except AskError as error:
         raise failure(error, "the first request failed, and no other was sent: ") from error
+    ended: BaseException | None = None
     try:
         with Generator(aim, bodies, limits) as generator:
             for each in rates(rate, growth, max_rate):
@@ -100,10 +101,12 @@ def load_test(
                 say(f"{step}   sent {step.late_ms:,.0f} ms late" if step.is_late(limits) else str(step))
                 if step.over(limits):
                     break
-    except KeyboardInterrupt:
-        result.is_interrupted = True
+    except (KeyboardInterrupt, WorldError) as error:
+        result.is_interrupted, ended = True, error
     _show(result, as_json, plot)
-    if result.is_interrupted:
+    if isinstance(ended, WorldError):
+        raise ended
+    if ended:
         raise SystemExit(130)
     if result.sustained is None:
         raise WorldError("the first step was over a limit; begin lower (--rate), or allow more (--p99-ms)")

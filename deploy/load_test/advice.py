@@ -39,7 +39,7 @@ def advice(sustained_per_s: float, instances: int, safety_factor: float, wanted_
 
 def in_yaml(found: Advice, safety_factor: float, wanted_per_s: float | None) -> Iterator[str]:
     """The block to paste into a declared file, with its reasons as comments."""
-    yield f"# An instance sustained {found.per_instance:,.4g} requests/s; × 60 × safety factor {safety_factor:g} a minute."
+    yield f"# An instance sustained {found.per_instance:,.4g} requests/s; × 60 × {safety_factor:g} (safety) a minute."
     if wanted_per_s is None:
         yield "# max is yours to choose: --requests-per-second N counts the instances for N requests/s."
     else:

@@ -46,7 +46,9 @@ class Step:
     def over(self, limits: Limits) -> str:
         """The limit that the step does not keep, in words; empty if it keeps all."""
         if self.errors_percent > limits.errors_percent:
-            return f"{self.errors_percent:.3g} % of the requests failed, and --errors-percent is {limits.errors_percent:g}"
+            return (
+                f"{self.errors_percent:.3g} % of the requests failed, and --errors-percent is {limits.errors_percent:g}"
+            )
         if self.unsent:
             return f"so many requests waited for an answer that {self.unsent:,} more were not sent"
         if self.p99_ms is None or self.p99_ms > limits.p99_ms:

@@ -142,7 +142,10 @@ def test_the_endpoint_of_a_file_is_asked_until_its_answers_come_too_late(local: 
         (["--url", "127.0.0.1:8080", "--data", "{}"], "--url is 127.0.0.1:8080; it begins with http:// or https://"),
         (["--url", "http://x", "--data", "@none.json"], "none.json cannot be read"),
         (["--url", "http://x", "--bodies", "none.jsonl"], "none.jsonl cannot be read"),
-        (["--url", "http://x", "--data", "{}", "--plot", "load.pdf"], "--plot is load.pdf; give a name that ends in .png"),
+        (
+            ["--url", "http://x", "--data", "{}", "--plot", "load.pdf"],
+            "--plot is load.pdf; give a name that ends in .png",
+        ),
         (["--url", "http://x", "--data", "{}", "--plot", "no/load.png"], "in a folder that exists"),
         (["--endpoint", "food", "--data", "{}"], "there is no endpoint food in eu-central-1"),
     ],

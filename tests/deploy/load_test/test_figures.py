@@ -66,6 +66,7 @@ def test_a_generator_that_is_late_by_a_tenth_of_the_limit_is_late() -> None:
 
 def test_a_step_is_one_line() -> None:
     assert str(step(asked_per_s=1234.5, errors={"503": 1200, "429": 2}, unsent=3)) == (
-        "   1,234/s asked       99/s answered   p50    4.0   p95    9.0   p99   20.0 ms   2 × 429, 1,200 × 503, 3 not sent"
+        "   1,234/s asked       99/s answered   p50    4.0   p95    9.0   p99   20.0 ms   "
+        "2 × 429, 1,200 × 503, 3 not sent"
     )
     assert str(step()).endswith("ms   no errors")
