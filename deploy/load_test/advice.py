@@ -39,11 +39,12 @@ def advice(sustained_per_s: float, instances: int, safety_factor: float, wanted_
 
 def in_yaml(found: Advice, safety_factor: float, wanted_per_s: float | None) -> Iterator[str]:
     """The block to paste into a declared file, with its reasons as comments."""
-    yield f"# An instance sustained {found.per_instance:,.4g} requests/s; × 60 × {safety_factor:g} (safety) a minute."
+    rate = f"{found.per_instance:,.4g}"
+    yield f"# One instance sustained at least {rate} requests/s; the target is {rate} × 60 × {safety_factor:g} a minute."
     if wanted_per_s is None:
         yield "# max is yours to choose: --requests-per-second N counts the instances for N requests/s."
     else:
-        yield f"# {wanted_per_s:,.6g} requests/s need {found.most} instances: × 60 / {found.target:g}, rounded up."
+        yield f"# {wanted_per_s:,.6g} requests/s need {found.most} instances: × 60 / {found.target:,.10g}, rounded up."
     yield "scaling:"
     yield f"  min: {found.least}"
     yield f"  max: {found.most}"
