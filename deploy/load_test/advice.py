@@ -40,7 +40,7 @@ def advice(sustained_per_s: float, instances: int, safety_factor: float, wanted_
 def in_yaml(found: Advice, safety_factor: float, wanted_per_s: float | None) -> Iterator[str]:
     """The block to paste into a declared file, with its reasons as comments."""
     rate = f"{found.per_instance:,.4g}"
-    yield f"# One instance sustained at least {rate} requests/s; the target is {rate} × 60 × {safety_factor:g} a minute."
+    yield f"# An instance sustained at least {rate} requests/s; the target is {rate} × 60 × {safety_factor:g} a minute."
     if wanted_per_s is None:
         yield "# max is yours to choose: --requests-per-second N counts the instances for N requests/s."
     else:
