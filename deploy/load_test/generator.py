@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -84,8 +85,9 @@ class Generator:
         finally:
             signal.signal(signal.SIGINT, handler)
         try:
-            for pipe in self._pipes:
-                _received(pipe)
+            with _all_alive():
+                for pipe in self._pipes:
+                    pipe.recv()  # it is ready
         except BaseException:
             self.__exit__()
             raise
@@ -101,27 +103,29 @@ class Generator:
         total = max(1, round(rate * seconds))
         most = min(MOST_WAITING, max(LEAST_WAITING, math.ceil(2 * rate * self._limits.p99_ms / 1000)))
         start = time.monotonic() + AHEAD_SECONDS
-        for number, pipe in enumerate(self._pipes):
-            count = total // self._count + (number < total % self._count)
-            pipe.send(Share(count, start, seconds, self._sent, math.ceil(most / self._count)))
-            self._sent += count
-        return measured(rate, start, seconds, [_received(pipe) for pipe in self._pipes])
+        with _all_alive():
+            for number, pipe in enumerate(self._pipes):
+                count = total // self._count + (number < total % self._count)
+                pipe.send(Share(count, start, seconds, self._sent, math.ceil(most / self._count)))
+                self._sent += count
+            parts: list[Sent] = [pipe.recv() for pipe in self._pipes]
+        return measured(rate, start, seconds, parts)
 
 
-def _received(pipe: Connection) -> Sent:
+@contextmanager
+def _all_alive() -> Iterator[None]:
     try:
-        found: Sent = pipe.recv()
+        yield
     except (EOFError, ConnectionError) as error:
         raise WorldError(
             "a process of the load generator has ended; is memory short? Lower --p99-ms or --max-rate"
         ) from error
-    return found
 
 
 def _work(pipe: Connection, aim: Aim, bodies: Sequence[bytes], seconds: float) -> None:
     """Say that it is ready, then send share after share."""
     ask = aim.ask(seconds, MOST_WAITING)
-    pipe.send(Sent())
+    pipe.send(None)
     while True:
         try:
             share: Share = pipe.recv()
