@@ -18,9 +18,13 @@ from serve.settings import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), ROOT / "model_repository" / "README.md"]
+PAGES = [
+    page
+    for pages in ("*.md", "docs/*.md", "model_repository/README.md", "examples/**/README.md")
+    for page in sorted(ROOT.glob(pages))
+]
 ROOMS = ("ncf", "serve", "deploy", "benchmarks", "tests", "scripts", ".ci")
-FOLDERS = (*map(re.escape, ROOMS), "docs")
+FOLDERS = (*map(re.escape, ROOMS), "docs", "examples")
 
 
 def test_the_settings_page_is_made_from_the_settings() -> None:
