@@ -73,13 +73,15 @@ def _problem(model: Path, backends: Path | None) -> str | None:
 
 
 def instances_in_python(models: Iterable[Path], backends: Path | None) -> int:
-    """How many processes of the Python backend the models need at least."""
-    configs = [config for config in map(_config, models) if config is not None]
-    return sum(
-        sum(max(1, group.count) for group in config.instance_group) or 1
-        for config in configs
-        if backends and _in_python(_backend(config), backends)
-    )
+    """How many processes of the Python backend the models need at least; with an ensemble Triton loads its steps."""
+    folders, count = list(models), 0
+    for folder in folders:  # steps are appended meanwhile
+        if (config := _config(folder)) is not None:
+            found = [folder.parent / step.model_name for step in config.ensemble_scheduling.step]
+            folders += [each for each in dict.fromkeys(found) if each not in folders]
+            if backends and _in_python(_backend(config), backends):
+                count += sum(max(1, group.count) for group in config.instance_group) or 1
+    return count
 
 
 def _in_python(backend: str, backends: Path) -> bool:

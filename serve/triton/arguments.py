@@ -98,7 +98,7 @@ def region_size(settings: Settings, models: int, instances: int, free: int) -> i
     # Docker gives a container 64 MiB of shared memory. Where SageMaker's default does not fit and is not asked for,
     # Triton's own default of 1 MiB is used, which grows when it must.
     size = settings.shm_default_byte_size
-    fits = size * max((models or LATER) * INSTANCES, instances) <= free
+    fits = size * max((models or LATER) * INSTANCES, instances) < free  # a model may need more than its share
     return size if size != SHM_DEFAULT or fits else TRITONS_OWN
 
 

@@ -118,5 +118,10 @@ def test_processes_of_the_python_backend_are_counted(tmp_path: Path, backends: P
     ]
     assert preflight.instances_in_python(models, backends) == 4
     assert preflight.instances_in_python(models, None) == 0
+    steps = "".join(f'step {{ model_name: "{name}" }} ' for name in ("a", "a", "none", "e"))
+    ensemble = model(tmp_path / "e", f'platform: "ensemble" ensemble_scheduling {{ {steps} }}')
+    assert (
+        preflight.instances_in_python([ensemble], backends) == preflight.instances_in_python(models[:1], backends) > 0
+    )
     (backends / "pytorch" / "libtriton_pytorch.so").unlink()  # as with the wheel's server
     assert preflight.instances_in_python(models, backends) == 7

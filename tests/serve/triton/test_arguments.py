@@ -111,5 +111,7 @@ def test_shared_memory_that_nobody_asked_for_is_not_taken_where_there_is_little(
     assert not any("shm-default-byte-size" in word for word in arguments(shm_free=4 * dockers_own, models=()))
     words = triton_arguments(Settings.from_environment({}), Path("/view"), ["a"], ADDRESS, "prefix_", 2**26, 0, 5, 5)
     assert not any("shm-default-byte-size" in word for word in words)  # one model, of which five processes run
+    words = triton_arguments(Settings.from_environment({}), Path("/view"), ["a"], ADDRESS, "prefix_", 2**26, 0, 5, 4)
+    assert not any("shm-default-byte-size" in word for word in words)  # four would leave nothing to grow into
     asked = arguments(shm_free=dockers_own, SHM_DEFAULT_BYTE_SIZE="33554432")
     assert "--backend-config=python,shm-default-byte-size=33554432" in asked
