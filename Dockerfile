@@ -21,9 +21,11 @@ RUN /build/image/root.sh /root-of-image
 # On the public index torch is the CUDA build, gigabytes of it, so its CPU build is looked for here.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG PIP_NO_INDEX=
-COPY requirements.txt wheel[s] /build/wheels/
+# A file beside this one with more packages, for models in Python (docs/image.md).
+ARG EXTRA_REQUIREMENTS=
+COPY requirements.txt ${EXTRA_REQUIREMENTS:-requirements.txt} wheel[s] /build/wheels/
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf,required=false \
-    STRIP=1 PIP_NO_INDEX="${PIP_NO_INDEX}" TORCH_INDEX="${TORCH_INDEX}" /build/image/install.sh /build/wheels
+    STRIP=1 EXTRA_REQUIREMENTS="${EXTRA_REQUIREMENTS}" PIP_NO_INDEX="${PIP_NO_INDEX}" TORCH_INDEX="${TORCH_INDEX}" /build/image/install.sh /build/wheels
 
 FROM cpu-build AS cpu-app
 ARG PIP_NO_INDEX=

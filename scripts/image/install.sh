@@ -3,6 +3,7 @@
 #
 #   install.sh FOLDER [PACKAGE…]    FOLDER holds requirements.txt and, if there are any, wheels to take instead of
 #                                   downloading them; the PACKAGEs of requirements.txt are left out
+# EXTRA_REQUIREMENTS is a file in FOLDER with more packages; pip refuses those that do not go with the others.
 set -euo pipefail
 folder=$1; shift
 venv=/opt/venv
@@ -17,7 +18,8 @@ grep -vE "^($left_out)==" "$folder/requirements.txt" > "$folder/chosen.txt"
 [ "${WITH_NVIDIA_PYINDEX:-0}" = 0 ] || install nvidia-pyindex
 # Of nvidia-pytriton only the files are used (D85 in docs/decisions.md), so the packages that its Python code needs are not installed.
 grep -v '^nvidia-pytriton==' "$folder/chosen.txt" > "$folder/with-dependencies.txt"
-install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r "$folder/with-dependencies.txt"
+install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r "$folder/with-dependencies.txt" \
+  ${EXTRA_REQUIREMENTS:+-r "$folder/$EXTRA_REQUIREMENTS"}
 if grep '^nvidia-pytriton==' "$folder/chosen.txt" > "$folder/files-only.txt"; then
   install --no-deps -r "$folder/files-only.txt"
 fi

@@ -33,6 +33,23 @@ pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "examples" / "models"
+# docs/image.md: packages of its own for a model in Python; the first line is the page's.
+OWN_PACKAGES = """{first_line}
+import flavour
+import numpy as np
+import triton_python_backend_utils as triton
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [triton.InferenceResponse([triton.Tensor("Y", np.array([flavour.VERSION], np.int32))]) for _ in requests]
+"""
+OWN_CONFIG = """
+backend: "python"
+input [ { name: "X" data_type: TYPE_INT32 dims: [ 1 ] } ]
+output [ { name: "Y" data_type: TYPE_INT32 dims: [ 1 ] } ]
+instance_group [ { kind: KIND_CPU count: 1 } ]
+"""
 NUMBERS = np.tanh([[1.0, 1.0, 1.0, 1.0]])  # what the README of `hello` asks for
 
 
@@ -47,7 +64,8 @@ def run(script: Path, command: str, *arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def repository(food_run: Run, fashion_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two recommenders, the three examples, and a tokenizer without its file; `trees.txt` is what was measured."""
+    """Two recommenders, the three examples, a tokenizer without its file, and three models that want a package: version
+    1, version 2, and one that has none. `trees.txt` is what was measured."""
 
     def make(folder: Path) -> None:
         for name in ("hello", "embedding", "trees"):
@@ -56,6 +74,14 @@ def repository(food_run: Run, fashion_run: Run, tmp_path_factory: pytest.TempPat
         export(fashion_run, folder, "ncf_fashion_model")
         shutil.copytree(folder / "embedding_tokenizer", folder / "no_tokenizer")
         (folder / "no_tokenizer" / "1" / "tokenizer.json").unlink()
+        (line,) = re.findall(r"^    (import sys; .*)$", (ROOT / "docs" / "image.md").read_text(), re.MULTILINE)
+        for version in (1, 2, None):
+            model = folder / f"own_{version}"
+            (model / "1" / "packages").mkdir(parents=True)
+            (model / "config.pbtxt").write_text(OWN_CONFIG)
+            (model / "1" / "model.py").write_text(OWN_PACKAGES.replace("{first_line}", line))
+            if version:
+                (model / "1" / "packages" / "flavour.py").write_text(f"VERSION = {version}\n")
 
     return made_once(tmp_path_factory, "examples", make)
 
@@ -205,6 +231,13 @@ def test_the_trees_have_one_form_for_both_backends() -> None:
     assert (list(ours.input), list(ours.output)) == (list(fil.input), list(fil.output))
     assert (ours.max_batch_size, fil.backend) == (fil.max_batch_size, "fil")
     assert fil.parameters["model_type"].string_value == "xgboost_ubj"
+
+
+def test_models_have_different_versions_of_one_package(server: Server) -> None:
+    for version in (1, 2):
+        answer = server.invoke({"model": f"own_{version}", "inputs": [tensor("X", "INT32", [0])]})
+        assert outputs(answer)["Y"].tolist() == [version]
+    assert "own_None is not served: Internal: ModuleNotFoundError: No module named 'flavour'" in server.log.read_text()
 
 
 def counts(server: Server) -> dict[str, float]:
