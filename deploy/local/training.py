@@ -28,7 +28,8 @@ async def train(job: TrainJob, name: str, place: Place) -> list[str]:
     base = place.work / "ml"
     await asyncio.to_thread(_lay_out, job, base, place)
     mine = {**variables(job.environment), "TRAINING_JOB_NAME": name}
-    start = Start(place.command(job.image) or own_program("train"), mine | {"SAGEMAKER_BASE_DIR": str(base)})
+    own = {"SAGEMAKER_BASE_DIR": str(base), "TMPDIR": str(place.work)}  # what torch leaves there goes with the job
+    start = Start(place.command(job.image) or own_program("train"), mine | own)
     if place.docker:
         options = f"--volume={base}:/opt/ml", f"--user={os.getuid()}:{os.getgid()}"
         start = place.container(job.image, "train", mine, 0, *options)

