@@ -133,10 +133,12 @@ def circumstances(page: Page, settings: Mapping[str, Any]) -> str:
         page.rounds,
         "requests/s counts requests, rows/s the pairs or users in them.",
     ]
-    if "pytriton" in str(settings.get("tritonserver", "")):
+    if "pytriton" in (server := str(settings.get("tritonserver", ""))):
+        stand_in = "the stand-in for the libtorch backend, a Python process for each model"
+        backend = "this project's pytorch backend, inside tritonserver" if "native" in server else stand_in
         lines.append(
-            "Triton is the tritonserver of the nvidia-pytriton wheel. Models run in the stand-in for the libtorch "
-            "backend, a Python process for each model; the libtorch backend of NVIDIA's image is not measured here."
+            f"Triton is the tritonserver of the nvidia-pytriton wheel. Models run in {backend}; the libtorch backend "
+            "of NVIDIA's image is not measured here."
         )
     rows = [[name, str(value)] for name, value in settings.items() if value not in ("", None)]
     return "\n".join(f"- {line}" for line in lines) + "\n\n" + table(["", ""], rows, words=True)

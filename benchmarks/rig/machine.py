@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from benchmarks import ROOT
-from serve.triton.runtime import NGC_SERVER
+from serve.triton.native import is_built
+from serve.triton.runtime import LAID_OUT, NGC_SERVER
 
 
 def machine() -> dict[str, Any]:
@@ -42,7 +43,8 @@ def triton_version() -> str:
     """The tritonserver that `serve` finds on this machine."""
     if NGC_SERVER.exists():
         return f"{NGC_SERVER}, release {os.environ.get('NVIDIA_TRITON_SERVER_VERSION', 'unknown')}, libtorch backend"
-    return f"of nvidia-pytriton {version('nvidia-pytriton')}, stand-in for the libtorch backend"
+    backend = "native pytorch backend" if is_built(LAID_OUT / "pytorch") else "stand-in for the libtorch backend"
+    return f"of nvidia-pytriton {version('nvidia-pytriton')}, {backend}"
 
 
 def package_folders() -> list[str]:

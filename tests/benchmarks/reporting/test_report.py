@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.reporting.pages import RANKING, SERVING
-from benchmarks.reporting.report import main, readme_block, update_readme, write_report
+from benchmarks.reporting.report import circumstances, main, readme_block, update_readme, write_report
 from benchmarks.rig.points import Points, read_points
 
 SETTINGS = {"processor": "A Processor", "cores": 2, "rounds": 3, "tritonserver": "of pytriton 0.7.0", "quick": False}
@@ -143,6 +143,8 @@ def test_every_section_and_picture_is_there(full: Path) -> None:
     assert "| 1 pair, passed through | 2 | 1,800 |" in page
     assert "MB a model" in page
     assert "stand-in for the libtorch backend" in page
+    native = circumstances(SERVING, {"tritonserver": "of nvidia-pytriton 0.7.0, native pytorch backend"})
+    assert "Models run in this project's pytorch backend" in native
 
 
 def test_what_a_peer_is_not_asked_has_no_row(full: Path) -> None:
