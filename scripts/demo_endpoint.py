@@ -86,7 +86,7 @@ def make_archives() -> None:
     prepare("food")
     run, repository = WORK / "run_food_neumf", WORK / "repository_neumf"
     if not (run / "result.json").exists():
-        ncf("train", "--data", WORK / "food.csv", "--output", run, "--model", "neumf", "--epochs", "3")
+        ncf("train", "--data", WORK / "food.csv", "--output", run, "--model", "neumf", "--epochs", "12")
     if not any((repository / "ncf_food_model_query").glob("*/model.pt")):
         ncf("export", "--run", run, "--repository", repository, "--name", "ncf_food_model")
     FOLDER.mkdir(exist_ok=True)
