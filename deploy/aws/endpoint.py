@@ -76,7 +76,10 @@ def require_changeable(aws: Aws, file: EndpointFile) -> None:
 
 @dataclass(frozen=True)
 class Fleet:
-    """What answers the requests to a variant. `instances` is 0 if it is serverless; `besides` is what else they do."""
+    """Who answers the requests to a variant. `instances` is 0 if it is serverless.
+
+    `besides` says what else SageMaker does with each request.
+    """
 
     variant: str
     instances: int

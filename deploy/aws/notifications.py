@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from deploy.aws.session import Aws, in_words
@@ -29,4 +30,10 @@ def notify(region: str, topic: str, endpoint: str, source: str, identity: str, o
         **outcome,
     }
     with in_words():
-        Aws(region).client("sns").publish(TopicArn=topic, Message=json.dumps(message))
+        _sns(region).publish(TopicArn=topic, Message=json.dumps(message))
+
+
+@cache
+def _sns(region: str) -> Any:
+    """One client for all messages, because making one reads botocore's model of the service. Threads may share it."""
+    return Aws(region).client("sns")

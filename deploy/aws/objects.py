@@ -52,7 +52,7 @@ class Objects:
             self._s3.upload_file(str(file), bucket, key)
 
     def download_all(self, prefix: str, folder: Path) -> int:
-        """Every object under a prefix as a file below a new folder; how many there are."""
+        """Download every object under a prefix into a new folder; returns how many there are."""
         folder.mkdir()
         count = 0
         for uri in self.listed(prefix):
@@ -66,6 +66,7 @@ class Objects:
         return count
 
     def upload_all(self, prefix: str, folder: Path) -> None:
+        """Upload every file below a folder, under a prefix."""
         for file in sorted(folder.rglob("*")):
             if file.is_file():
                 self.upload(f"{prefix}/{file.relative_to(folder).as_posix()}", file)

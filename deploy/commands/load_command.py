@@ -21,6 +21,8 @@ from deploy.load_test.result import Result
 positive = click.FloatRange(min=0, min_open=True)
 LINES_HELP = "JSON Lines: a body a line, in turn. A line that is a JSON string is sent as its text."
 GROWTH_HELP = "The rate of a step divided by that of the step before."
+P99_HELP = "The test ends with the first step whose 99th percentile is longer."
+ERRORS_HELP = "The test ends with the first step of which more requests fail."
 SAFETY_HELP = "The share of what an instance sustained that becomes its target."
 
 
@@ -37,8 +39,8 @@ SAFETY_HELP = "The share of what an instance sustained that becomes its target."
 @click.option("--growth", type=click.FloatRange(1, min_open=True), default=1.25, show_default=True, help=GROWTH_HELP)
 @click.option("--max-rate", type=positive, help="Requests/s of the last step; without it a limit ends the test.")
 @click.option("--seconds", type=positive, default=10, show_default=True, help="Length of a step.")
-@click.option("--p99-ms", type=positive, default=200, show_default=True, help="The first step over it is the last.")
-@click.option("--errors-percent", type=click.FloatRange(0, 100), default=1, show_default=True, help="So of errors.")
+@click.option("--p99-ms", type=positive, default=200, show_default=True, help=P99_HELP)
+@click.option("--errors-percent", type=click.FloatRange(0, 100), default=1, show_default=True, help=ERRORS_HELP)
 @click.option("--safety-factor", type=click.FloatRange(0, 1, True), default=0.5, show_default=True, help=SAFETY_HELP)
 @click.option("--requests-per-second", "wanted", type=positive, help="The most that you expect: counts the instances.")
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON instead of the block.")

@@ -79,7 +79,7 @@ def _leaves(path: PurePosixPath) -> bool:
 
 
 def unpack(path: Path, to: Path) -> None:
-    """A checked archive into a folder that nobody may write then, as on an endpoint. Raises OSError."""
+    """Unpack a checked archive into a folder, which nobody may write then, as on an endpoint. Raises OSError."""
     with tarfile.open(path, "r:gz") as packed:
         packed.extractall(to, filter="data")
     for part in [to, *to.rglob("*")]:
@@ -88,7 +88,7 @@ def unpack(path: Path, to: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """A folder that this process made, with the parts that nobody may write; none is fine."""
+    """Remove a folder that this process made, with its parts that nobody may write; it need not exist."""
     for part in [folder, *folder.rglob("*")] if folder.exists() else ():
         if part.is_dir() and not part.is_symlink():
             part.chmod(part.stat().st_mode | OWNER_WRITES)

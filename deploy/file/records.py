@@ -63,7 +63,7 @@ def bodies(job: TransformJob, content: bytes) -> Iterator[bytes]:
 
 
 def filtered(content_type: str, lines: bytes, wanted: Filter) -> bytes:
-    """A part of each record. Raises UserError."""
+    """The part of each record that a filter selects. Raises UserError."""
     if wanted.is_all:
         return lines
     try:

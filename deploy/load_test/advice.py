@@ -27,8 +27,8 @@ class Advice:
 def advice(sustained_per_s: float, instances: int, safety_factor: float, wanted_per_s: float | None) -> Advice:
     """The target by AWS's formula: requests a second of one instance × 60 × the safety factor.
 
-    `wanted_per_s` is the most that is expected: the largest number of instances is then as many as keep each at the
-    target. Without it, it is twice the number that there is.
+    `wanted_per_s` is the most that is expected, and the largest number of instances is as many as that needs. Without
+    it, the largest number is twice the number that there is.
     """
     per_instance = sustained_per_s / instances
     a_minute = per_instance * 60 * safety_factor

@@ -158,7 +158,7 @@ class Program:
 
 
 async def kill(process: asyncio.subprocess.Process, removal: Sequence[str]) -> None:
-    """The process with all its children, which are its group, and what only `removal` ends."""
+    """Kill a process with all its children, which are its group, and run `removal` for what that leaves."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()

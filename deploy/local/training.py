@@ -28,11 +28,12 @@ async def train(job: TrainJob, name: str, place: Place) -> list[str]:
     base = place.work / "ml"
     await asyncio.to_thread(_lay_out, job, base, place)
     mine = {**variables(job.environment), "TRAINING_JOB_NAME": name}
-    own = {"SAGEMAKER_BASE_DIR": str(base), "TMPDIR": str(place.work)}  # what torch leaves there goes with the job
-    start = Start(place.command(job.image) or own_program("train"), mine | own)
     if place.docker:
         options = f"--volume={base}:/opt/ml", f"--user={os.getuid()}:{os.getgid()}"
         start = place.container(job.image, "train", mine, 0, *options)
+    else:  # torch leaves a folder in TMPDIR, which is removed with the job's
+        own = {"SAGEMAKER_BASE_DIR": str(base), "TMPDIR": str(place.work)}
+        start = Start(place.command(job.image) or own_program("train"), mine | own)
     end, code = time.monotonic() + job.max_seconds, None
     while code is None and (left := end - time.monotonic()) > 0:
         for made in (base / "model", base / "output"):  # of an interrupted attempt the checkpoints alone are left
