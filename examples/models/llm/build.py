@@ -1,7 +1,7 @@
 """Write `llm`, a causal language model, into a Triton model repository: text or messages in, their continuation out.
 
-MODEL is a folder of Hugging Face's (config.json, weights, tokenizer.json, tokenizer_config.json). Without one a tiny model
-learns this project's README by heart, which takes seconds.
+MODEL is a folder of Hugging Face's (config.json, weights, tokenizer.json, tokenizer_config.json). Without one a tiny
+model learns this project's README by heart, which takes seconds.
 """
 
 import re

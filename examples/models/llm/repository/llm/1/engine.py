@@ -5,17 +5,21 @@ leave between two steps. A row's tokens stand at the right end of the batch, and
 """
 
 import torch
+from rows import Refused, Row
 from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
-from rows import Refused, Row
+from transformers.utils import logging
+
+logging.disable_progress_bar()
+logging.set_verbosity_error()  # what is wrong with a request, its caller is told
 
 
 class Engine:
     """`rows` are the rows under way; `add` puts further ones in, `step` gives each its next token."""
 
     def __init__(self, folder, quantize="", device_map=""):
-        """`quantize` is "int8" for weights of one byte; with `device_map`, such as "auto", the layers are spread over the
-        GPUs that there are, which needs the package accelerate. Raises Refused for a folder without its files."""
+        """`quantize` is "int8" for weights of one byte. With `device_map`, such as "auto", the layers are spread over
+        the GPUs that there are, which needs the package accelerate. Raises Refused for a folder without its files."""
         for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
             if not (folder / name).is_file():
                 raise Refused(f"{name} is missing in {folder}; copy it from the model's folder of Hugging Face's")

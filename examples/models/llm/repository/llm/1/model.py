@@ -29,7 +29,8 @@ class TritonPythonModel:
             try:
                 self.waiting.put(Answer(self.engine, request, sender))
             except Refused as error:
-                send_error(sender, str(error), triton.TritonError.INVALID_ARG)
+                # Triton's HTTP drops the code of an error of a model that answers in parts, so the message begins with it.
+                send_error(sender, f"Invalid argument: {error}", triton.TritonError.INVALID_ARG)
 
     def finalize(self):
         self.stopped = True
@@ -76,7 +77,9 @@ class Answer:
         if parameters is not None:
             asked = as_json("sampling_parameters", parameters, dict)
             if unknown := asked.keys() - {*KNOWN}:
-                raise Refused(f"{', '.join(sorted(unknown))} is unknown in sampling_parameters; known: {', '.join(KNOWN)}")
+                raise Refused(
+                    f"{', '.join(sorted(unknown))} is unknown in sampling_parameters; known: {', '.join(KNOWN)}"
+                )
         self.row = engine.row(text, None if messages is None else as_json("messages", messages, list), **asked)
         self.sender = sender
         self.stream = bool(read(request, "stream"))

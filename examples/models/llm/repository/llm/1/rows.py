@@ -21,7 +21,9 @@ class Row:
             raise Refused("the text is empty; send words")
         room = longest - len(prompt)
         if room < 1:
-            raise Refused(f"the text has {len(prompt):,} tokens, and the model has room for {longest:,} with the answer")
+            raise Refused(
+                f"the text has {len(prompt):,} tokens, and the model has room for {longest:,} with the answer"
+            )
         max_tokens = room if max_tokens is None else max_tokens
         number("max_tokens", max_tokens, int, 1, None)
         if max_tokens > room:
