@@ -1,4 +1,4 @@
-"""The data plane: /ping, /invocations, /models/M/invoke and OpenAI's paths, asynchronous and with little work on the way."""
+"""The data plane: /ping, /invocations, /models/M/invoke, OpenAI's paths; asynchronous, with little work on the way."""
 
 from __future__ import annotations
 

@@ -18,12 +18,13 @@ README = HERE.parents[2] / "README.md"
 @click.command(help=__doc__)
 @click.option("--repository", default="model_repository", show_default=True, type=click.Path(path_type=Path))
 @click.option("--model", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--name", default="llm", show_default=True)
-@click.option("--quantize", type=click.Choice(["int8"]), help="Weights of one byte each, by torchao.")
-@click.option("--device-map", default="", help="Such as `auto`: spread the layers over the GPUs that there are.")
-def build(repository: Path, model: Path | None, name: str, quantize: str | None, device_map: str) -> None:
-    target = repository / name
-    shutil.copytree(HERE / "repository" / "llm", target, dirs_exist_ok=True)
+@click.option("--backend", default="python", show_default=True, type=click.Choice(["python", "vllm"]))
+@click.option("--quantize", type=click.Choice(["int8"]), help="Weights of one byte each, by torchao (python).")
+@click.option("--device-map", default="", help="Such as auto: spread the layers over the GPUs that there are (python).")
+def build(repository: Path, model: Path | None, backend: str, quantize: str | None, device_map: str) -> None:
+    target = repository / "llm"
+    source = HERE / "repository" / "llm" if backend == "python" else HERE / "vllm" / "llm"
+    shutil.copytree(source, target, dirs_exist_ok=True)
     if model:
         shutil.copytree(model, target / "1", dirs_exist_ok=True)
         click.echo(f"wrote {target} of {model}")
@@ -33,6 +34,8 @@ def build(repository: Path, model: Path | None, name: str, quantize: str | None,
 
         loss = learn(README.read_text("utf-8"), target / "1")
         click.echo(f"wrote {target}, which has learned {README.name} up to a loss of {loss:.2f}")
+    if backend == "vllm":  # its settings are in model.json
+        return
     config = (target / "config.pbtxt").read_text()
     for key, value in (("quantize", quantize or ""), ("device_map", device_map)):
         config = re.sub(rf'(key: "{key}" value: {{ string_value: )""', rf'\1"{value}"', config)

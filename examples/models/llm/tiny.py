@@ -1,7 +1,7 @@
 """A language model of half a million parameters that has learned a text by heart, in seconds on one processor core.
 
-Its answers are right when they are the text's own words: it continues the beginning of a sentence, and told the heading of
-a section as a chat's message it answers with the section's first paragraph.
+Its answers are right when they are the text's own words: it continues the beginning of a sentence, and told the heading
+of a section as a chat's message it answers with the section's first paragraph.
 """
 
 from __future__ import annotations

@@ -21,10 +21,9 @@ class Answered(NamedTuple):
     def whole(self, event: dict[str, Any]) -> bytes:
         """The answer to a request that wants it whole, from the model's only event."""
         text, finish = _text(event), _finish(event)
+        choice: dict[str, Any] = {"text": text}
         if self.chat:
             choice = {"message": {"role": "assistant", "content": text, "refusal": None}}
-        else:
-            choice = {"text": text}
         usage = _usage(_count(event, "num_input_tokens"), _count(event, "num_output_tokens"))
         kind = "chat.completion" if self.chat else "text_completion"
         return to_json({**self._head(kind), "choices": [_choice(choice, finish)], "usage": usage})

@@ -77,9 +77,7 @@ class OpenAI:
         if inputs is None:
             raise Unavailable(f"{model} is not ready; the log of the server says why")
         if not inputs:
-            raise BadRequest(
-                f"{model} is no language model (one has text_input and text_output, as Triton's vLLM backend)"
-            )
+            raise BadRequest(f"{model} is no language model; one has text_input and text_output, as with Triton's vLLM")
         if chat and "messages" not in inputs:
             raise BadRequest(f"{model} takes no messages, only texts; send a prompt to /v1/completions")
         stream = await self.passing.stream(call, model, to_json(asked.document))

@@ -29,7 +29,7 @@ class TritonPythonModel:
             try:
                 self.waiting.put(Answer(self.engine, request, sender))
             except Refused as error:
-                # Triton's HTTP drops the code of an error of a model that answers in parts, so the message begins with it.
+                # Triton's HTTP drops the code of a decoupled model's error, so the message begins with it.
                 send_error(sender, f"Invalid argument: {error}", triton.TritonError.INVALID_ARG)
 
     def finalize(self):
