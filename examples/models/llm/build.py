@@ -1,7 +1,7 @@
 """Write `llm`, a causal language model, into a Triton model repository: text or messages in, their continuation out.
 
 MODEL is a folder of Hugging Face's (config.json, weights, tokenizer.json, tokenizer_config.json). Without one a tiny
-model learns this project's README by heart, which takes seconds.
+model learns the beginning of this project's README by heart, which takes seconds.
 """
 
 import re
@@ -33,7 +33,7 @@ def build(repository: Path, model: Path | None, backend: str, quantize: str | No
         from tiny import learn
 
         loss = learn(README.read_text("utf-8"), target / "1")
-        click.echo(f"wrote {target}, which has learned {README.name} up to a loss of {loss:.2f}")
+        click.echo(f"wrote {target}, which has learned the beginning of {README.name} up to a loss of {loss:.2f}")
     if backend == "vllm":  # its settings are in model.json
         return
     config = (target / "config.pbtxt").read_text()

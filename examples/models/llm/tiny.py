@@ -1,7 +1,7 @@
 """A language model of half a million parameters that has learned a text by heart, in seconds on one processor core.
 
 Its answers are right when they are the text's own words: it continues the beginning of a sentence, and told the heading
-of a section as a chat's message it answers with the section's first paragraph.
+of a section as a chat's message it answers with the section's first sentence.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ CHAT = (
     "<|{{ message.role }}|>{{ message.content }}" + END + "{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-WORDS, CONTEXT, LEARNED = 512, 512, 96  # tokens that there are, that the model has room for, and of a row in training
-ROWS, STEPS = 16, 160
+WORDS, CONTEXT = 512, 512  # tokens that there are, and that the model has room for
+BY_HEART = 6000  # characters of the text; twice as many take twice as long
+STEPS, ROWS, LENGTH, CHATS = 120, 24, 48, 2  # rows of a step are so many tokens long; of the chats there are fewer
 
 
 def learn(text: str, folder: Path) -> float:
-    """Write a model that has learned `text` into a folder, in Hugging Face's form; -> its last loss."""
+    """Write a model that has learned `text` into a folder, in Hugging Face's form; -> its last loss, of texts and chats together."""
     torch.manual_seed(0)
     tokenizer = tokens_of(text)
     config = LlamaConfig(
@@ -35,16 +36,17 @@ def learn(text: str, folder: Path) -> float:
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
-    plain = torch.tensor(tokenizer(text)["input_ids"])
-    chats = [tokenizer.apply_chat_template(chat, return_dict=True)["input_ids"][:LEARNED] for chat in chats_of(text)]
-    talk = torch.tensor([[*chat, *[tokenizer.pad_token_id] * (LEARNED - len(chat))] for chat in chats])
+    plain = torch.tensor(tokenizer(text[:BY_HEART])["input_ids"])
+    chats = [tokenizer.apply_chat_template(chat, return_dict=True)["input_ids"] for chat in chats_of(text)]
+    longest = max(map(len, chats))
+    talk = torch.tensor([[*chat, *[tokenizer.pad_token_id] * (longest - len(chat))] for chat in chats])
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=6e-3, total_steps=STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.01, total_steps=STEPS)
     loss = torch.tensor(0.0)
     for _ in range(STEPS):
-        at = torch.randint(len(plain) - LEARNED + 1, (ROWS - 4,))
-        rows = torch.cat([plain[at[:, None] + torch.arange(LEARNED)], talk[torch.randint(len(talk), (4,))]])
-        loss = model(input_ids=rows, labels=rows.where(rows != tokenizer.pad_token_id, -100)).loss
+        begin = torch.randint(len(plain) - LENGTH + 1, (ROWS, 1))
+        loss = loss_of(model, plain[begin + torch.arange(LENGTH)])
+        loss = loss + loss_of(model, talk[torch.randint(len(talk), (CHATS,))])
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -53,6 +55,11 @@ def learn(text: str, folder: Path) -> float:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return loss.item()
+
+
+def loss_of(model: LlamaForCausalLM, rows: torch.Tensor) -> torch.Tensor:
+    labels = rows.where(rows != model.config.pad_token_id, -100)  # which transformers leaves out
+    return model(input_ids=rows, labels=labels).loss
 
 
 def tokens_of(text: str) -> PreTrainedTokenizerFast:
@@ -72,7 +79,7 @@ def tokens_of(text: str) -> PreTrainedTokenizerFast:
 
 
 def chats_of(text: str) -> list[list[dict[str, str]]]:
-    """A chat for each section: its heading is asked, its first paragraph is the answer."""
-    found = re.findall(r"^## (.+)\n+((?:.+\n)+)", text, re.MULTILINE)
+    """A chat for each section: its heading is asked, its first sentence is the answer."""
+    found = re.findall(r"^## (.+)\n+((?:.+\n)+?.*?[.:])\s", text, re.MULTILINE)
     return [[{"role": "user", "content": ask}, {"role": "assistant", "content": " ".join(answer.split())}]
             for ask, answer in found]  # fmt: skip

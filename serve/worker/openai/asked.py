@@ -1,6 +1,6 @@
 """A body in OpenAI's form as the request to a language model's generate extension; pure, no I/O.
 
-The model has the inputs of Triton's vLLM backend. For a chat it takes `messages`, of which its own template makes a text.
+The model has the inputs of Triton's vLLM backend. For a chat it takes `messages`, and makes a text of them.
 """
 
 from __future__ import annotations

@@ -91,6 +91,7 @@ class Answer:
     def send(self):
         """Send what there is to send; an answer that nobody waits for ends its row."""
         if self.sender.is_cancelled():
+            triton.Logger.log_info(f"a client left, and {self.row.left:,} tokens are not made")
             self.row.finish = "cancelled"
             self.sender.send(flags=FINAL)
         elif self.row.finish or (self.stream and self.row.ready):
