@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore")]  # transfor
 
 LLM = MODELS / "llm"
 ASK = "Two commands"  # a heading of the README
+README = (LLM.parents[2] / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -93,29 +94,29 @@ def says(*texts: str) -> list[Any]:
 
 
 def test_a_chat_is_what_the_model_itself_generates(client: openai.OpenAI, generate: Any) -> None:
-    told, text = generate(says(ASK), 80)
-    answer = client.chat.completions.create(model="llm", messages=says(ASK), temperature=0, max_tokens=80)
+    told, text = generate(says(ASK), 120)
+    answer = client.chat.completions.create(model="llm", messages=says(ASK), temperature=0)
     assert answer.choices[0].message.content == text
-    assert (LLM.parents[2] / "README.md").read_text().count(text[:40]) == 1  # it has learned the page by heart
+    assert f"{ASK} {text[:40]}" in " ".join(README.split())  # it has learned the page by heart
     assert answer.usage is not None
-    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (told, 80)
-    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage.prompt_tokens == told
+    assert answer.choices[0].finish_reason == "stop"
     stream = client.chat.completions.create(
-        model="llm", messages=says(ASK), temperature=0, max_completion_tokens=80, stream=True,
+        model="llm", messages=says(ASK), temperature=0, max_completion_tokens=120, stream=True,
         stream_options={"include_usage": True},
     )  # fmt: skip
     chunks = list(stream)
     assert chunks[0].choices[0].delta.role == "assistant"
     pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
     assert "".join(piece or "" for piece in pieces) == text
-    assert len(pieces) > 40
-    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "length"
+    assert len(pieces) > 20
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
     assert chunks[-1].usage == answer.usage
 
 
 def test_many_clients_at_once_get_what_each_gets_alone(client: openai.OpenAI, generate: Any) -> None:
     """Texts of different lengths, so that rows come and go while others are under way; two of them are sampled."""
-    words = (LLM.parents[2] / "README.md").read_text().split()
+    words = README.split()
     prompts = [" ".join(words[at : at + 2 + at % 23]) for at in range(0, 480, 40)]
 
     def ask(number: int) -> str:
@@ -174,7 +175,7 @@ def test_a_request_that_cannot_be_answered(
 
 
 def test_a_client_that_leaves_ends_its_text(server: Server, client: openai.OpenAI) -> None:
-    stream = client.completions.create(model="llm", prompt="a", max_tokens=500, temperature=2, stream=True)
+    stream = client.completions.create(model="llm", prompt="the model", max_tokens=500, temperature=0, stream=True)
     next(iter(stream))
     stream.close()
 
@@ -194,7 +195,7 @@ def test_the_body_says_that_it_is_openai_s(server: Server, client: openai.OpenAI
     streamed = server.invoke({**body, "model": "llm", "stream": True})
     assert streamed.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert streamed.body.endswith(b"data: [DONE]\n\n")
-    assert [model.id for model in client.models.list()] == ["llm", "llm_int8"]
+    assert {model.id for model in client.models.list()} == {"llm", "llm_int8"}
     recommended = server.invoke({"model": "tiny", "user_id": "all", "prompt": "x"})
     assert (recommended.status, recommended.json["code"]) == (400, "bad_request")
 

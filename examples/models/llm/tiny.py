@@ -27,8 +27,10 @@ STEPS, ROWS, LENGTH, CHATS = 120, 24, 48, 2  # rows of a step are so many tokens
 
 
 def learn(text: str, folder: Path) -> float:
-    """Write a model that has learned `text` into a folder, in Hugging Face's form; -> its last loss, of texts and chats together."""
+    """Write a model that has learned `text` into a folder, in Hugging Face's form; -> its last loss."""
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so little work is done sooner by one than by several that wait for each other
     tokenizer = tokens_of(text)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=2, num_attention_heads=4,
@@ -52,6 +54,7 @@ def learn(text: str, folder: Path) -> float:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+    torch.set_num_threads(threads)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return loss.item()

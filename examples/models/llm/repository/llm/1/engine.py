@@ -19,10 +19,7 @@ class Engine:
 
     def __init__(self, folder, quantize="", device_map=""):
         """`quantize` is "int8" for weights of one byte. With `device_map`, such as "auto", the layers are spread over
-        the GPUs that there are, which needs the package accelerate. Raises Refused for a folder without its files."""
-        for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-            if not (folder / name).is_file():
-                raise Refused(f"{name} is missing in {folder}; copy it from the model's folder of Hugging Face's")
+        the GPUs that there are, which needs the package accelerate. Raises Refused for another `quantize`."""
         device = device_map or ("cuda" if torch.cuda.is_available() else "cpu")
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto", **placed(device_map))
@@ -84,11 +81,11 @@ class Engine:
         place = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         out = self.model(
             input_ids=ids.to(device), attention_mask=mask.to(device), position_ids=place.to(device),
-            cache=cache, use_cache=True, logits_to_keep=1,
+            past_key_values=cache, use_cache=True, logits_to_keep=1,
         )  # fmt: skip
         for row, logits in zip(rows, out.logits[:, -1].float().cpu(), strict=True):
             row.choose(logits)
-        return out.cache
+        return out.past_key_values
 
     def drop(self):
         """Let the rows go that are over, and the columns that no other row needs."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as triton
-from engine import Engine
 from rows import KNOWN, Refused
 
 FINAL = triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL
@@ -15,8 +14,14 @@ FINAL = triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 class TritonPythonModel:
     def initialize(self, args):
+        folder = Path(__file__).parent
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):  # before seconds of loading libraries
+            if not (folder / name).is_file():
+                raise Refused(f"{name} is missing in {folder}; copy it from the model's folder of Hugging Face's")
+        from engine import Engine
+
         given = {key: each["string_value"] for key, each in json.loads(args["model_config"])["parameters"].items()}
-        self.engine = Engine(Path(__file__).parent, given.get("quantize", ""), given.get("device_map", ""))
+        self.engine = Engine(folder, given.get("quantize", ""), given.get("device_map", ""))
         self.most = int(given.get("max_rows", "32"))
         self.waiting = queue.SimpleQueue()
         self.stopped = False
