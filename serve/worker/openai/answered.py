@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from serve.formats.json_format import MAX_ERROR, to_json
@@ -28,24 +29,27 @@ class Answered(NamedTuple):
         kind = "chat.completion" if self.chat else "text_completion"
         return to_json({**self._head(kind), "choices": [_choice(choice, finish)], "usage": usage})
 
-    async def chunks(self, events: AsyncIterator[dict[str, Any]], include_usage: bool) -> AsyncGenerator[bytes, None]:
+    async def chunks(
+        self, events: AsyncGenerator[dict[str, Any], None], include_usage: bool
+    ) -> AsyncGenerator[bytes, None]:
         """The answer in chunks; an error of the model's after the first one becomes a chunk as well, and the last."""
         head = self._head("chat.completion.chunk" if self.chat else "text_completion")
         told = completed = 0
-        async for event in events:
-            if "error" in event:
-                yield _chunk(error_document(str(event["error"]), "model_failed"))
-                return
-            if self.chat and not completed:
-                yield _chunk({**head, "choices": [_choice({"delta": {"role": "assistant", "content": ""}}, None)]})
-            told = told or _count(event, "num_input_tokens")
-            completed += _count(event, "num_output_tokens")
-            text, finish = _text(event), _finish(event)
-            if text or (finish and not self.chat):
-                piece = {"delta": {"content": text}} if self.chat else {"text": text}
-                yield _chunk({**head, "choices": [_choice(piece, None if self.chat else finish)]})
-            if finish and self.chat:
-                yield _chunk({**head, "choices": [_choice({"delta": {}}, finish)]})
+        if self.chat:
+            yield _chunk({**head, "choices": [_choice({"delta": {"role": "assistant", "content": ""}}, None)]})
+        async with aclosing(events):
+            async for event in events:
+                if "error" in event:
+                    yield _chunk(error_document(str(event["error"]), "model_failed"))
+                    return
+                told = told or _count(event, "num_input_tokens")
+                completed += _count(event, "num_output_tokens")
+                text, finish = _text(event), _finish(event)
+                piece: dict[str, Any] = {"text": text}
+                if self.chat:
+                    piece = {"delta": {"content": text} if text else {}}
+                if text or finish:
+                    yield _chunk({**head, "choices": [_choice(piece, finish)]})
         if include_usage:
             yield _chunk({**head, "choices": [], "usage": _usage(told, completed)})
         yield DONE

@@ -83,7 +83,7 @@ def _sampling(document: dict[str, Any], chat: bool) -> dict[str, Any]:
 
 def _flag(document: dict[str, Any], name: str) -> bool:
     value = document.get(name)
-    if value not in (None, True, False) or type(value) is int:
+    if value is not None and not isinstance(value, bool):
         raise BadRequest(f"{name} is {show(value)}; it must be true or false")
     return bool(value)
 

@@ -71,7 +71,7 @@ class OpenAI:
         call.enter(model)
         call.kind = "generate"
         chat = "messages" in document
-        request.cancel = True  # a caller that leaves frees its place in the model
+        request.cancel = True  # a caller that is gone frees its place in the model
         asked = read_asked(document, chat)
         inputs = await self._inputs(model)
         if inputs is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def test_what_is_refused(document: dict[str, Any], words: str) -> None:
 
 
 def chunks(chat: bool, *events: dict[str, Any], include_usage: bool = False) -> list[Any]:
-    async def told() -> AsyncIterator[dict[str, Any]]:
+    async def told() -> AsyncGenerator[dict[str, Any], None]:
         for event in events:
             yield event
 

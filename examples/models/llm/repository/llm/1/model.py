@@ -123,7 +123,7 @@ def read(request, name):
 def as_json(name, text, kind):
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(f"{name} is not JSON: {error}") from error
     if not isinstance(value, kind):
         raise Refused(f"{name} is not {'an object' if kind is dict else 'a list'} in JSON")
