@@ -3,6 +3,7 @@ unmodified openai client. What it should say is what transformers' own `generate
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shutil
@@ -128,6 +129,42 @@ def test_many_clients_at_once_get_what_each_gets_alone(client: openai.OpenAI, ge
     with ThreadPoolExecutor(len(prompts)) as threads:
         for _ in range(2):
             assert list(threads.map(ask, range(len(prompts)))) == alone
+
+
+@pytest.mark.parametrize("family", ["GPT2", "Mistral"])
+def test_rows_that_come_and_go_change_no_other(
+    family: str, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model with a table of places, and one that looks back 16 tokens; random, so every mistake would show. They
+    compute in doubles, because rounding differs between a row alone and a batch."""
+    import transformers
+
+    sizes = {"vocab_size": 512, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "eos_token_id": 1}
+    more = {"n_positions": 256}
+    if family == "Mistral":
+        more = {"max_position_embeddings": 256, "sliding_window": 16, "num_key_value_heads": 2, "intermediate_size": 64}
+    config = getattr(transformers, f"{family}Config")(**sizes, **more, pad_token_id=0, initializer_range=0.3)
+    model = transformers.AutoModelForCausalLM.from_config(config).double().eval()
+    model.save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(built / "llm" / "1" / name, tmp_path)
+    monkeypatch.syspath_prepend(LLM / "repository" / "llm" / "1")
+    engine = importlib.import_module("engine").Engine(tmp_path)
+    words = README.split()
+    asked = [(" ".join(words[at : at + 1 + at % 11]), 1 + at % 37) for at in range(0, 140, 7)]
+    rows = [engine.row(text, None, max_tokens=tokens, temperature=0) for text, tokens in asked]
+    for at in range(0, len(rows), 3):
+        engine.add(rows[at : at + 3])
+        for _ in range(at % 5):
+            engine.step()
+    while engine.rows:
+        engine.step()
+    for (text, tokens), row in zip(asked, rows, strict=True):
+        inputs = engine.tokenizer(text, return_tensors="pt")
+        found = model.generate(**inputs, max_new_tokens=tokens, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        # A character whose last bytes were not made is left out.
+        assert engine.tokenizer.decode(found, skip_special_tokens=True).startswith(row.ready)
+        assert row.count == len(found)
 
 
 def test_a_stop_word_ends_the_text_before_it(client: openai.OpenAI, generate: Any) -> None:
