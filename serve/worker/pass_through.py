@@ -23,7 +23,6 @@ EVENT = b"data: "
 # Triton's word for the code of a model's error that is the caller's. Its generate extension leaves the code out, so a
 # model that answers in parts begins its message with it.
 INVALID = b'data: {"error":"Invalid argument'
-
 JSON_HEADER = b"Content-Type: application/json\r\n"
 
 

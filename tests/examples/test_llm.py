@@ -49,9 +49,10 @@ def root(built: Path, one_model: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[Server]:
-    """A multi-model endpoint with all of them loaded but the one without its tokenizer."""
+    """A multi-model endpoint with all of them loaded but the one without its tokenizer. A path that names a model takes
+    Triton's own form."""
     more = {"SAGEMAKER_MULTI_MODEL": "true", "SERVE_MULTI_MODEL_ROOT": str(root), "SAGEMAKER_TRITON_LOG_INFO": "true"}
-    with Server(root, SERVE_WORKERS="1", **more) as running:
+    with Server(root, SERVE_WORKERS="1", SAGEMAKER_TRITON_INFERENCE_TYPE="generate_stream", **more) as running:
         running.wait_until_ready()
         with ThreadPoolExecutor() as threads:
             for answer in threads.map(lambda name: load(running, root, name), ("llm", "llm_int8", "tiny")):
@@ -226,15 +227,34 @@ def test_a_client_that_leaves_ends_its_text(server: Server, client: openai.OpenA
 def test_the_body_says_that_it_is_openai_s(server: Server, client: openai.OpenAI, generate: Any) -> None:
     body = {"messages": says(ASK), "temperature": 0, "max_tokens": 20}
     text = generate(says(ASK), 20)[1]
-    for path, more in (("/invocations", {"model": "llm"}), ("/models/llm/invoke", {})):
-        answer = server.request("POST", path, json.dumps({**body, **more}).encode())
-        assert answer.json["choices"][0]["message"]["content"] == text
+    answer = server.invoke({**body, "model": "llm"})
+    assert answer.json["choices"][0]["message"]["content"] == text
     streamed = server.invoke({**body, "model": "llm", "stream": True})
     assert streamed.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert streamed.body.endswith(b"data: [DONE]\n\n")
     assert {model.id for model in client.models.list()} == {"llm", "llm_int8"}
     recommended = server.invoke({"model": "tiny", "user_id": "all", "prompt": "x"})
     assert (recommended.status, recommended.json["code"]) == (400, "bad_request")
+
+
+def test_triton_s_own_form_of_the_page(server: Server, generate: Any) -> None:
+    (line,) = re.findall(r'^    (\{"text_input".*)$', (LLM / "README.md").read_text(), re.MULTILINE)
+    asked = json.loads(line)
+
+    def ask(**more: Any) -> Answer:
+        return server.request("POST", "/models/llm/invoke", json.dumps({**asked, **more}).encode())
+
+    events = [json.loads(part.removeprefix("data: ")) for part in ask().body.decode().split("\n\n")[:-1]]
+    assert "".join(event["text_output"] for event in events) == generate(asked["text_input"], 20)[1]
+    assert len(events) > 5
+    for more, words in (
+        ({"text_input": ""}, "the text is empty"),
+        ({"sampling_parameters": '{"max_tokens": 0}'}, "max_tokens is 0"),
+        ({"sampling_parameters": '{"beams": 4}'}, "beams is unknown"),
+        ({"messages": "[]"}, "either text_input or messages"),
+    ):
+        refused = ask(**more)
+        assert (refused.status, words in refused.json["error"]) == (400, True), refused.json
 
 
 def test_weights_of_one_byte_say_nearly_the_same(server: Server, client: openai.OpenAI, generate: Any) -> None:

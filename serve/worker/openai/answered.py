@@ -35,13 +35,13 @@ class Answered(NamedTuple):
         """The answer in chunks; an error of the model's after the first one becomes a chunk as well, and the last."""
         head = self._head("chat.completion.chunk" if self.chat else "text_completion")
         told = completed = 0
-        if self.chat:
-            yield _chunk({**head, "choices": [_choice({"delta": {"role": "assistant", "content": ""}}, None)]})
         async with aclosing(events):
             async for event in events:
                 if "error" in event:
                     yield _chunk(error_document(str(event["error"]), "model_failed"))
                     return
+                if self.chat and not completed:
+                    yield _chunk({**head, "choices": [_choice({"delta": {"role": "assistant", "content": ""}}, None)]})
                 told = told or _count(event, "num_input_tokens")
                 completed += _count(event, "num_output_tokens")
                 text, finish = _text(event), _finish(event)
