@@ -149,7 +149,7 @@ def test_rows_that_come_and_go_change_no_other(
     model.save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(built / "llm" / "1" / name, tmp_path)
-    monkeypatch.syspath_prepend(LLM / "repository" / "llm" / "1")
+    monkeypatch.syspath_prepend(built / "llm" / "1")
     engine = importlib.import_module("engine").Engine(tmp_path)
     words = README.split()
     asked = [(" ".join(words[at : at + 1 + at % 11]), 1 + at % 37) for at in range(0, 140, 7)]
@@ -235,6 +235,12 @@ def test_the_body_says_that_it_is_openai_s(server: Server, client: openai.OpenAI
     assert {model.id for model in client.models.list()} == {"llm", "llm_int8"}
     recommended = server.invoke({"model": "tiny", "user_id": "all", "prompt": "x"})
     assert (recommended.status, recommended.json["code"]) == (400, "bad_request")
+
+
+def test_the_page_s_client(server: Server, generate: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```", (LLM / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    exec(compile(block.replace(":8080", f":{server.port}"), "README.md", "exec"), {})
+    assert capsys.readouterr().out == generate("ncf-triton trains", 16)[1].partition("\n")[0]
 
 
 def test_triton_s_own_form_of_the_page(server: Server, generate: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,11 @@ def test_vllm_s_word_for_not_finished_is_none() -> None:
     assert [each["choices"][0]["finish_reason"] for each in (first, second)] == [None, "stop"]
     assert usage["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     assert done == b"[DONE]"
+
+
+def test_nothing_of_it_is_loaded_before_a_request_asks_for_it() -> None:
+    code = "import sys, serve.worker.application; print([name for name in sys.modules if 'openai' in name])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_errors_have_openai_s_form_on_its_paths_and_ours_elsewhere(tmp_path: Path) -> None:
