@@ -5,7 +5,8 @@ leave between two steps. A row's tokens stand at the right end of the batch, and
 """
 
 import torch
-from rows import Refused, Row
+from asked import Refused
+from rows import Row
 from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging

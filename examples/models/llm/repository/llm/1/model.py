@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as triton
-from rows import KNOWN, Refused
+from asked import KNOWN, Refused
 
 FINAL = triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
@@ -15,7 +15,7 @@ FINAL = triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 class TritonPythonModel:
     def initialize(self, args):
         folder = Path(__file__).parent
-        for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):  # before seconds of loading libraries
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):  # before the libraries are loaded
             if not (folder / name).is_file():
                 raise Refused(f"{name} is missing in {folder}; copy it from the model's folder of Hugging Face's")
         from engine import Engine

@@ -1,14 +1,10 @@
 """One text that is continued: how its tokens are chosen, what it has said, and when it ends."""
 
 import torch
+from asked import Refused, number
 from tokenizers.decoders import DecodeStream
 
 DEFAULT_TOKENS = 16  # vLLM's and OpenAI's
-KNOWN = ("max_tokens", "temperature", "top_p", "stop", "seed")
-
-
-class Refused(ValueError):
-    """The caller, or who made the folder, has to change something."""
 
 
 class Row:
@@ -88,13 +84,3 @@ class Row:
         taken = self.ready, self.count
         self.ready, self.count = "", 0
         return taken
-
-
-def number(name, value, kind, least, most):
-    if isinstance(value, bool) or not isinstance(value, kind) or value != value or not (
-        least <= value and (most is None or value <= most)
-    ):  # fmt: skip
-        what = "a whole number" if kind is int else "a number"
-        upper = "" if most is None else f" and at most {most}"
-        raise Refused(f"{name} is {value!r}; it must be {what} of at least {least}{upper}")
-    return value
