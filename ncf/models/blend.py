@@ -8,6 +8,7 @@ of the rest (Halko, Martinsson and Tropp 2011, arXiv 0909.4061) gives the factor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,12 +21,23 @@ OVERSAMPLING, ITERATIONS = 16, 2
 KEPT_FLOATS = 2**28  # a blend of up to 1 GB is kept in memory, a larger one is computed again in each pass
 
 
+class Products(Protocol):
+    """A matrix that is known by its products; `shape` is (users, items)."""
+
+    shape: tuple[int, int]
+    device: torch.device
+
+    def times(self, matrix: Tensor) -> Tensor: ...
+
+    def transposed_times(self, matrix: Tensor) -> Tensor: ...
+
+
 class Blend:
     """Weighted sum of models' scores, standardised for each user; iterating gives its rows in blocks of users."""
 
     def __init__(self, parts: list[tuple[float, Scores]], num_users: int, num_items: int, device: torch.device) -> None:
         self.parts = parts
-        self.shape = (num_users, num_items)
+        self.shape, self.device = (num_users, num_items), device
         self.users = torch.split(torch.arange(num_users, device=device), max(1, SCORES_AT_ONCE // num_items))
         self.kept: list[Tensor] = []
         self.mean = torch.zeros(num_items, device=device)
@@ -77,15 +89,14 @@ def fold(blend: Blend, num_factors: int, scale: float, offset: float, seed: int)
     return model.eval()
 
 
-def factorise(blend: Blend, rank: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Factors [num_users, rank] and [num_items, rank] whose product approximates the blend minus its mean."""
-    device = blend.mean.device
-    width = min(rank + OVERSAMPLING, *blend.shape)
-    start = torch.randn((blend.shape[1], width), generator=torch.Generator().manual_seed(seed)).to(device)
-    basis = torch.linalg.qr(blend.times(start))[0]
+def factorise(of: Products, rank: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Factors [num_users, rank] and [num_items, rank] whose product approximates a matrix: a blend minus its mean."""
+    width = min(rank + OVERSAMPLING, *of.shape)
+    start = torch.randn((of.shape[1], width), generator=torch.Generator().manual_seed(seed)).to(of.device)
+    basis = torch.linalg.qr(of.times(start))[0]
     for _ in range(ITERATIONS):
-        basis = torch.linalg.qr(blend.times(torch.linalg.qr(blend.transposed_times(basis))[0]))[0]
-    items, singular, small = torch.linalg.svd(blend.transposed_times(basis), full_matrices=False)
+        basis = torch.linalg.qr(of.times(torch.linalg.qr(of.transposed_times(basis))[0]))[0]
+    items, singular, small = torch.linalg.svd(of.transposed_times(basis), full_matrices=False)
     root = singular[:rank].sqrt()
     return basis @ small[:rank].t() * root, items[:, :rank] * root
 
