@@ -14,6 +14,7 @@ from serve.errors import BadRequest, show
 DEFAULT_K = 10
 MAX_K = 10_000  # beyond the k of any export; a larger k is refused (plan.py), and counts as this much work
 MAX_ID_CHARACTERS = 1024  # `ncf train` refuses longer ids
+MAX_FLOAT = 2**53  # beyond it, neighbouring whole numbers are one float
 
 RawId = int | str
 # The answer to one request, as JSON writes it.
@@ -42,6 +43,8 @@ class Ask:
 
 def raw_id(value: Any, field: str, max_items: int = 0) -> RawId:
     kind = type(value)
+    if kind is float and value.is_integer() and abs(value) <= MAX_FLOAT:  # pandas makes floats of whole numbers
+        return int(value)
     if kind is int or (kind is str and 0 < len(value) <= MAX_ID_CHARACTERS):
         raw: RawId = value
         return raw
@@ -66,6 +69,8 @@ def some_raw_ids(value: Any, field: str, max_items: int) -> tuple[RawId, ...]:
 
 
 def whole_number(value: Any, field: str, max_items: int) -> int:
+    if type(value) is float and value.is_integer():
+        value = int(value)
     if type(value) is not int or value < 1:
         raise BadRequest(f"{field} is {show(value)}; it must be a whole number of at least 1")
     return value

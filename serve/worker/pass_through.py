@@ -9,7 +9,7 @@ import orjson
 
 from serve.errors import BadRequest, NotAcceptable, Unavailable
 from serve.formats import kserve
-from serve.formats.json_format import MAX_ERROR, error_json, parse_json, to_json
+from serve.formats.json_format import MAX_ERROR, Loose, error_json, parse_json, to_json
 from serve.models.served import ServedFile
 from serve.settings import Settings
 from serve.triton.failures import failure, message_of
@@ -17,7 +17,6 @@ from serve.triton.pool import TritonPool, TritonResponse
 from serve.triton.stream import TritonStream
 from serve.worker.answers import Streamed, Whole
 from serve.worker.call import Call
-from serve.worker.off_loop import off_loop
 
 EVENT = b"data: "
 
@@ -31,17 +30,16 @@ class PassThrough:
         self.triton = triton
         self.repository = (settings.multi_model_root if settings.multi_model else settings.model_repository).absolute()
 
-    async def json(self, call: Call, model: str, document: dict[str, Any], body: bytes, changed: bool) -> Whole:
-        """A KServe-v2 body in JSON; if `document` was changed since `body` was read, it is written anew."""
+    async def json(self, call: Call, model: str, document: dict[str, Any], body: bytes) -> Whole:
+        """A KServe-v2 body in JSON, and the document it is. Triton passes over fields it does not know, such as our
+        `model`."""
         kserve.check_kserve(document, len(body))
         call.kind = "kserve"
-        if changed:
-            body = await off_loop(len(body), to_json, document)
         return await self.infer(call, model, body, None)
 
     async def document(self, call: Call, model: str, document: dict[str, Any]) -> dict[str, Any]:
         """The answer to one of several KServe-v2 documents. Raises ServeError."""
-        body = to_json(document)
+        body = document.raw if isinstance(document, Loose) else to_json(document)
         kserve.check_kserve(document, len(body))
         status, _, answer = await self.infer(call, model, body, None)
         if status != 200:
@@ -54,15 +52,10 @@ class PassThrough:
             ) from error
         return found
 
-    async def binary(
-        self, call: Call, model: str, document: Any, body: bytes, header_length: int, changed: bool
-    ) -> Whole:
+    async def binary(self, call: Call, model: str, document: Any, body: bytes, header_length: int) -> Whole:
         """A KServe-v2 body in Triton's binary form; with a JSON part of 0 bytes it is one raw tensor."""
         if header_length:
             kserve.check_kserve(document, len(body))
-        if changed:
-            header = to_json(document)
-            body, header_length = header + body[header_length:], len(header)
         call.kind = "binary"
         return await self.infer(call, model, body, header_length)
 
