@@ -103,11 +103,19 @@ def to_json(document: Any) -> bytes:
 
 
 def decode_json(body: bytes, max_requests: int) -> Decoded:
-    """One request, or many in `{"requests": […], "model": …}`; that model is for the requests that name none."""
+    """One request, or many in `{"requests": […], "model": …}`; that model is for the requests that name none.
+
+    A list, or `{"instances": […]}` as callers of other containers write it, holds requests or pairs.
+    """
     straight = read_straight(body)
     if straight is not None:
         return Decoded([straight], False)
     document = parse_json(body)
+    if type(document) is list and document:
+        document = {"instances": document}
+    if type(document) is dict and "instances" in document and document.keys() <= {"instances", "model"}:
+        rows = document.pop("instances")
+        document["pairs" if _are_pairs(rows) else "requests"] = rows
     if type(document) is not dict or "requests" not in document:
         return Decoded([document], False)
     requests = document["requests"]
@@ -125,6 +133,11 @@ def decode_json(body: bytes, max_requests: int) -> Decoded:
             if isinstance(request, dict) and request.get("model") is None:
                 request["model"] = model
     return Decoded(requests, True)
+
+
+def _are_pairs(rows: Any) -> bool:
+    first = rows[0] if type(rows) is list and rows else None
+    return type(first) is list or (type(first) is dict and "user_id" in first and "item_id" in first)
 
 
 def json_line(line: bytes, number: int) -> Any:

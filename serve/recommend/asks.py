@@ -134,10 +134,13 @@ FIELDS: dict[str, Field] = {
                     "type": "array",
                     "minItems": 1,
                     "items": {
-                        "type": "object",
+                        "type": ["object", "array"],
                         "properties": {"user_id": _ID, "item_id": _ID},
                         "required": ["user_id", "item_id"],
                         "additionalProperties": False,
+                        "items": _ID,
+                        "minItems": 2,
+                        "maxItems": 2,
                     },
                 },
                 {
@@ -148,7 +151,7 @@ FIELDS: dict[str, Field] = {
                 },
             ]
         },
-        "Pairs to score, as a list of objects or as two columns of one length.",
+        "Pairs to score, as a list of objects or of [user_id, item_id], or as two columns of one length.",
     ),
 }  # fmt: skip
 

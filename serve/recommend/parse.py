@@ -118,9 +118,9 @@ def _pairs(value: Any) -> ScoreRequest:
     users, items = [], []
     for row, pair in enumerate(value):
         try:
-            user_id, item_id = pair["user_id"], pair["item_id"]
+            user_id, item_id = pair if type(pair) is list else (pair["user_id"], pair["item_id"])
             extra = len(pair) > 2
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             raise BadRequest(f"pairs[{row}] is {show(pair)}; it needs user_id and item_id") from None
         if extra:
             _only(pair, ("user_id", "item_id"), f"pairs[{row}].")

@@ -147,7 +147,13 @@ def _ask_schema(ask: Ask) -> Schema:
 
 def _request_content() -> Schema:
     one = {"anyOf": [_reference(_name(ask)) for ask in ASKS]}
-    many = _object({"requests": {"type": "array", "minItems": 1, "items": one}, "model": STRING}, ("requests",))
+    requests = {"type": "array", "minItems": 1, "items": one}
+    rows = {"anyOf": [requests, FIELDS["pairs"].schema["oneOf"][0]]}  # as other containers take them
+    many = [
+        _object({"requests": requests, "model": STRING}, ("requests",)),
+        _object({"instances": rows, "model": STRING}, ("instances",)),
+        rows,
+    ]
     kserve = {
         "type": "object",
         "properties": {"inputs": {"type": "array", "items": {"type": "object"}}, "model": STRING},
@@ -161,7 +167,7 @@ def _request_content() -> Schema:
         for content_type in format.content_types:
             content[content_type] = {"schema": about}
     content["application/json"] = {
-        "schema": {"anyOf": [*one["anyOf"], many, kserve], "description": ABOUT_FORMATS["JSON"]},
+        "schema": {"anyOf": [*one["anyOf"], *many, kserve], "description": ABOUT_FORMATS["JSON"]},
         "examples": examples,
     }
     for content_type in TRITON_CONTENT_TYPES:

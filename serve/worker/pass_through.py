@@ -12,7 +12,7 @@ from serve.formats import kserve
 from serve.formats.json_format import MAX_ERROR, Loose, error_json, parse_json, to_json
 from serve.models.served import ServedFile
 from serve.settings import Settings
-from serve.triton.failures import failure, message_of
+from serve.triton.failures import NOT_READ, failure, is_gone, message_of
 from serve.triton.pool import TritonPool, TritonResponse
 from serve.triton.stream import TritonStream
 from serve.worker.answers import Streamed, Whole
@@ -66,13 +66,15 @@ class PassThrough:
         """
         extra = call.forwarded
         version = self.served.last.versions.get(name)  # the model was chosen a moment ago
-        answer = await self.triton.request(b"POST", infer_path(name, version), body, header_length, extra)
+        path = infer_path(name, version)
+        answer = await self.triton.request(b"POST", path, body, header_length, extra)
         if answer.status in (404, 503) and (now := self.served.current().versions.get(name)) != version:
-            answer = await self.triton.request(b"POST", infer_path(name, now), body, header_length, extra)
+            path = infer_path(name, now)
+            answer = await self.triton.request(b"POST", path, body, header_length, extra)
         if answer.status >= 400:
             # A traceback names files as Triton sees them.
             answer.body = answer.body.replace(b"%b/" % bytes(self.served.view), b"%b/" % bytes(self.repository))
-            self.check_failure(name, answer, body if header_length is None else b"{}")
+            await self.check_failure(name, path, answer, body[:header_length])
             if len(answer.body) > MAX_ERROR:
                 answer.body = error_json(message_of(answer))
         if answer.header_length is None:
@@ -94,7 +96,7 @@ class PassThrough:
             answer = await self.triton.request(b"POST", path, body, None, extra)
             if answer.status == 200 and answer.body.startswith(b'{"error":'):  # the model made more than one response
                 answer.status = 500
-            return self._checked(model, answer, body)
+            return await self._checked(model, path, answer, body)
         stream = await TritonStream.open(self.triton.address, path, body, extra)
         try:
             if stream.status < 400:
@@ -104,22 +106,29 @@ class PassThrough:
             stream.close()
             raise
         stream.close()
-        status = 500 if event.startswith(EVENT) else stream.status  # an event's error is the model's
-        return self._checked(model, TritonResponse(status, event.removeprefix(EVENT).rstrip()), body)
+        if event.startswith(EVENT):  # an event's error is the model's, which has read the body
+            return await self._checked(model, path, TritonResponse(500, event.removeprefix(EVENT).rstrip()), b"")
+        return await self._checked(model, path, TritonResponse(stream.status, event.rstrip()), body)
 
-    def _checked(self, model: str, answer: TritonResponse, body: bytes) -> Whole:
+    async def _checked(self, model: str, path: str, answer: TritonResponse, body: bytes) -> Whole:
         """The answer to a body in JSON, or Triton's failure. Raises ServeError like `check_failure`."""
         if answer.status >= 400:
-            self.check_failure(model, answer, body)
+            await self.check_failure(model, path, answer, body)
             if len(answer.body) > MAX_ERROR:
                 answer.body = error_json(message_of(answer))
         return Whole(answer.status, [(b"content-type", answer.content_type)], answer.body)
 
-    def check_failure(self, model: str, answer: TritonResponse, body: bytes) -> None:
-        """Raise what Triton's failure means, unless its own answer says that already: then it is passed on as it is."""
-        error = failure(model, answer, self.settings.multi_model)
-        if isinstance(error, BadRequest) and answer.status != error.status:
-            parse_json(body, "the body")  # says where the mistake is
+    async def check_failure(self, model: str, path: str, answer: TritonResponse, body: bytes) -> None:
+        """Raise what Triton's failure means, unless its own answer says that already: then it is passed on as it is.
+
+        `body` is the JSON that Triton was to read at `path`, empty if there was none.
+        """
+        gone = await is_gone(self.triton, path, answer)
+        error = failure(model, answer, self.settings.multi_model, gone)
+        if body and answer.status == 500 and NOT_READ.match(message_of(answer)):
+            document = parse_json(body)  # says where the mistake is
+            if not (path.endswith("/infer") and kserve.is_readable(document)):
+                raise BadRequest(str(error))
         if isinstance(error, Unavailable) or answer.status != error.status:
             raise error
 
