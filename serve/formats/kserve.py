@@ -209,4 +209,5 @@ def _is_filled(tensor: dict[str, Any]) -> bool:
                 return False
             else:
                 count += 1
-    return count == prod(tensor["shape"])
+    shape: list[int] = tensor["shape"]
+    return count == prod(shape)

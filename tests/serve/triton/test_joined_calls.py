@@ -12,7 +12,7 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from serve.errors import BadRequest, ServeError, TritonFailed, VersionGone
+from serve.errors import BadRequest, Overloaded, ServeError, TritonFailed, VersionGone
 from serve.triton.joined_calls import SMALL_ROWS, JoinedCalls, Target
 from serve.triton.pool import TritonPool, TritonResponse
 
