@@ -184,7 +184,7 @@ def is_readable(document: Any) -> bool:
         and all(isinstance(tensor.get("name"), str) for tensor in (*inputs, *outputs))
         and all(isinstance(tensor.get("datatype"), str) and _is_filled(tensor) for tensor in inputs)
         and all(
-            type(each[name]) is kind
+            type(each[name]) is kind and each[name] >= 0
             for each in (document.get("parameters", {}), *own)
             for name, kind in PARAMETERS.items()
             if name in each

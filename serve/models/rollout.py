@@ -223,9 +223,9 @@ class Rollout:
 
     def _has_other_weights(self, release: Release) -> bool:
         """Whether the weights of a loaded version were changed or deleted in the repository."""
-        for part in release.parts:
-            self.view.mend(part)
         try:
+            for part in release.parts:
+                self.view.mend(part)
             return weights_stamp(self.view.folder, release.parts, release.version) != release.weights
         except OSError:
             return True
@@ -273,7 +273,10 @@ class Rollout:
     def _place(self, release: Release) -> bool:
         """Show a version in the view; -> whether that was possible."""
         try:
+            if self._has_other_weights(release):  # another export of this version was shown
+                self.view.unlink(release)
             self._max_batch_size |= self.view.place(release)
+            self.view.hold(release)
             self._aside -= set(release.parts)
         except (OSError, ValueError) as error:
             self.refused.add(release, str(error))
