@@ -162,9 +162,14 @@ class Repository:
         if not found:
             raise RepositoryError(f"No model found in model repository {self.path}: {what_is_there(self.path)}")
         if len(self.recommenders) > 1:
-            return self.models
+            return tuple(name for name in self.models if is_model(self.path / name))
         parts = {part for name in self.recommenders for part in self.parts(name)}
-        choices = [name for name in self.models if name in self.recommenders or name not in parts]
+        # Other folders, such as code/, may lie beside the models.
+        choices = [
+            name
+            for name in self.models
+            if name in self.recommenders or (name not in parts and is_model(self.path / name))
+        ]
         if default_model_name is None and len(choices) > 1:
             raise RepositoryError(
                 f"More than 1 model directory found in model repository {self.path}: {', '.join(choices)}; keep one, "

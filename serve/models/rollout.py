@@ -69,7 +69,9 @@ class Rollout:
         self._parts = {name: tuple(sorted(repository.parts(name))) for name in self.live}
         parts = {part for each in self._parts.values() for part in each}
         self.plain = tuple(name for name in models if name not in parts)
-        self._aside = set(repository.models) - set(models) - parts
+        # Files beside the models may be what a model's configuration names, such as ../environment.tar.gz.
+        files = {path.name for path in repository.path.iterdir() if path.is_file()}
+        self._aside = set(repository.models) - set(models) - parts | files
         for name in (*self.plain, *sorted(self._aside)):
             self.view.link(name)
         self._write(ready=False)

@@ -72,6 +72,8 @@ class View:
         for beside in source.iterdir():
             if beside.name == "config.pbtxt" or beside.name.startswith("."):
                 continue
+            if beside.name[0].isdigit() and not beside.name.isdecimal():
+                continue  # Triton would take a folder such as 2_old for version 2
             wanted = version is None or not beside.name.isdecimal() or beside.name == str(version)
             shown = folder / beside.name
             if not wanted or shown.is_symlink() or shown.is_dir():

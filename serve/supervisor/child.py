@@ -50,15 +50,14 @@ class Child:
         self.restarts += 1
         return True
 
-    def dead_children(self) -> set[int]:
-        """The pids of its children that have ended and whose exit codes it has not collected."""
-        dead = set()
+    def children(self) -> dict[int, str]:
+        """The pids of its children, each with its state in /proc; Z has ended, and its exit code is not collected."""
+        found = {}
         with suppress(OSError):  # the process may end in this moment
             for task in Path(f"/proc/{self.process.pid}/task").iterdir():
                 for child in (task / "children").read_text().split():
-                    if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                        dead.add(int(child))
-        return dead
+                    found[int(child)] = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+        return found
 
     def processor_seconds(self) -> float:
         """The processor time used by the processes of its session: its own, and those that it has started."""

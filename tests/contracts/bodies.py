@@ -73,7 +73,8 @@ SUMS_OF_WRONG_FORM = {
 
 # Of an output of text it ends the native endpoint.
 CLASSES = {str(count): sums(outputs=[output(classification=count)]) for count in (0, 2)}
-LINES = {"list of it": b"[" + sums() + b"]", "two": sums() + b"\n" + sums() + b"\n", "three": (sums() + b"\n") * 3}
+LISTS = {"list of it": b"[" + sums() + b"]"}
+LINES = {"two": sums() + b"\n" + sums() + b"\n", "three": (sums() + b"\n") * 3}
 
 # … and those that are no JSON.
 NOT_JSON = {

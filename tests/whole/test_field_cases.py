@@ -9,17 +9,24 @@ from typing import Any
 
 import pytest
 
-from tests.support.serving import Server
+from tests.support.serving import IMAGE, Server
 from tests.support.small_models import ECHO_CONFIG
 
 pytestmark = [pytest.mark.e2e, pytest.mark.core]
 
 # Its answer has its inputs, or, for a text of two words, it is an error with this code and this text.
 CODE = """
+import os
+import pathlib
+
 import triton_python_backend_utils as triton
 
 
 class TritonPythonModel:
+    def initialize(self, args):
+        assert (pathlib.Path(args["model_repository"]) / ".." / "code" / "inference.py").read_text() == "x"
+        assert pathlib.Path(os.path.normpath(args["model_repository"] + "/../environment.txt")).read_text() == "x"
+
     def execute(self, requests):
         return [self.answer(request) for request in requests]
 
@@ -38,7 +45,17 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (repository / "echo" / "1").mkdir(parents=True)
     (repository / "echo" / "1" / "model.py").write_text(CODE)
     (repository / "echo" / "config.pbtxt").write_text(ECHO_CONFIG)
-    with Server(repository) as running:
+    # What only lies beside the models: the last but one is what a model's configuration may name.
+    for beside in ("code/inference.py", "notebooks/a.ipynb", "environment.txt", "__MACOSX/._echo"):
+        (repository / beside).parent.mkdir(exist_ok=True)
+        (repository / beside).write_text("x")
+    running = Server(repository)
+    if IMAGE is None:  # nobody takes a module from the folder that `serve` is started in
+        started_in = tmp_path_factory.mktemp("started")
+        for module in ("platform", "numpy", "torch", "json", "gunicorn"):
+            (started_in / f"{module}.py").write_text("raise SystemExit('taken from the current folder')")
+        running.command = ["sh", "-c", f'cd "{started_in}" && exec "$0"', *running.command]
+    with running:
         running.wait_until_ready()
         yield running
 

@@ -72,9 +72,9 @@ def test_a_version_that_is_held_outlives_its_folder_and_another_is_shown_no_long
         view.mend(part)
         assert (view.folder / part / "1" / "model.pt").read_bytes() == before
     assert weights_stamp(view.folder, release.parts, 1) == release.weights
-    opened = len(os.listdir("/proc/self/fd"))
+    opened = len([*Path("/proc/self/fd").iterdir()])
     view.unlink(release)
-    assert len(os.listdir("/proc/self/fd")) == opened - len(release.parts)
+    assert len([*Path("/proc/self/fd").iterdir()]) == opened - len(release.parts)
     for part in release.parts:
         (view.folder / part / "1").symlink_to(view.repository / part / "1")
         view.mend(part)

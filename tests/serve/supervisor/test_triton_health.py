@@ -19,6 +19,9 @@ class Silent:
     def processor_seconds(self) -> float:
         return 0.0
 
+    def children(self) -> dict[int, str]:
+        return {7: "S"}
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
