@@ -16,7 +16,7 @@ LOOK_SECONDS, SILENT_SECONDS = 1.0, 30.0
 STUCK_SECONDS, PROGRESS_SECONDS = 300.0, 0.1
 # Only a model's process may have a reason to sleep for so long, such as a service it waits for. Where none is alive,
 # or one has ended, for which Triton would wait for ever, this is enough.
-LOST_SECONDS = 40.0
+LOST_SECONDS, LOST_PROGRESS = 40.0, 0.4
 # A longer pause between two checks means that all processes were frozen, as AWS Lambda does between requests.
 FROZEN_SECONDS = 5 * LOOK_SECONDS
 
@@ -35,15 +35,14 @@ class TritonStart:
     def problem(self) -> str | None:
         """Why the start will not succeed, as the end of a sentence about tritonserver; None if it may."""
         before, self.looked = self.looked, time.monotonic()
-        used = self.triton.processor_seconds()
-        # The time shrinks when one of the processes ends.
-        if abs(used - self.used) >= PROGRESS_SECONDS or self.looked > before + FROZEN_SECONDS:
-            self.used, self.progressed = used, self.looked
-        states = [*self.triton.children().values()]
-        patience, why = STUCK_SECONDS, ""
+        used, states = self.triton.work(), [*self.triton.children().values()]
+        patience, progress, why = STUCK_SECONDS, PROGRESS_SECONDS, ""
         if "Z" in states or not states:
-            patience = min(LOST_SECONDS, STUCK_SECONDS)
+            patience, progress = min(LOST_SECONDS, STUCK_SECONDS), LOST_PROGRESS
             why = ", and a model's process has ended" if states else ""
+        # The work shrinks when one of the processes ends.
+        if abs(used - self.used) >= progress or self.looked > before + FROZEN_SECONDS:
+            self.used, self.progressed = used, self.looked
         if self.looked > self.progressed + patience:
             return (
                 f"hangs while it starts: for {patience:.0f} s it has used no processor time{why} "

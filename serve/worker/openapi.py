@@ -107,8 +107,8 @@ def openapi_document(settings: Settings) -> Schema:
             "/invocations": {
                 "post": {
                     "summary": "Ask a recommender",
-                    "description": f"Bodies of up to {settings.max_body_bytes:,} bytes, gzip or not; lists of up to "
-                    f"{settings.max_list_items:,} ids.",
+                    "description": f"Bodies of up to {settings.max_body_bytes:,} bytes, also in gzip or deflate; "
+                    f"lists of up to {settings.max_list_items:,} ids.",
                     "requestBody": {"required": True, "content": _request_content()},
                     "responses": {
                         "200": {"description": "The answer, in the format that Accept asks for", "content": _content()},

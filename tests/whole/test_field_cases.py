@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.serving import IMAGE, Server
+from tests.support.eventually import eventually
+from tests.support.serving import IMAGE, Server, children_of
 from tests.support.small_models import ECHO_CONFIG
 
 pytestmark = [pytest.mark.e2e, pytest.mark.core]
@@ -124,3 +130,23 @@ def test_what_is_no_request_for_a_plain_model_is_told_about_kserve(echo: Server)
     for body in ({"instances": [[1, 2]]}, {"instances": [{"a": 1}]}, [[1, 2]], {"user_id": 7}, {"x": 1}):
         answer = echo.invoke(body)
         assert b"echo is no recommender" in answer.body
+
+
+def starting(server: Server) -> int | None:
+    """The tritonserver that is to serve, and not one that is only asked which options it knows."""
+    with suppress(OSError):
+        triton = children_of(server.process.pid).get("tritonserver")
+        return triton if triton and b"--http-port" in Path(f"/proc/{triton}/cmdline").read_bytes() else None
+    return None
+
+
+def test_a_tritonserver_that_crashes_while_it_starts_is_started_again(one_model: Path) -> None:
+    """Killed at three moments of its first start."""
+    with Server(one_model) as first, Server(one_model) as second, Server(one_model) as third:
+        for server, seconds in ((first, 0.0), (second, 0.2), (third, 0.5)):
+            triton = eventually(lambda server=server: starting(server))
+            time.sleep(seconds)
+            os.kill(triton, signal.SIGKILL)
+        for server in (first, second, third):
+            server.wait_until_ready()
+            assert "tritonserver was killed by SIGKILL; starting it again" in server.log.read_text()
