@@ -34,7 +34,10 @@ class SingleModel:
         try:
             repository = Repository.scan(path)
             for name in repository.passed_over:
-                log.error("%s is passed over: name a model with letters, digits, '.', '_' and '-' only", path / name)
+                log.error(
+                    "%s is passed over: a model's name has letters, digits, '.', '_' and '-', first a letter or digit",
+                    path / name,
+                )
             models = repository.to_load(settings.default_model_name)
         except OSError as error:
             raise StartError(f"SERVE_MODEL_REPOSITORY {path}: {preflight.unreadable(error)}") from error
