@@ -99,13 +99,14 @@ def file_stamp(files: Iterable[Path]) -> str:
 
 @dataclass(frozen=True)
 class Repository:
-    """The names of the models in a repository, of the recommenders among them, and of folders with other names; all
-    sorted."""
+    """The names of the models in a repository, of its recommenders, of folders with other names, and of files beside;
+    all sorted."""
 
     path: Path
     models: tuple[str, ...]
     recommenders: tuple[str, ...]
     passed_over: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @classmethod
     def scan(cls, path: Path) -> Repository:
@@ -118,6 +119,7 @@ class Repository:
             tuple(models),
             tuple(name for name in models if any((path / name).glob("[0-9]*/recommender.json"))),
             tuple(name for name in names if name not in models),
+            tuple(sorted(file.name for file in path.iterdir() if file.is_file())),
         )
 
     def releases(self, name: str) -> Iterator[Release | RepositoryError]:

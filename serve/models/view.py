@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serve.models.repository import WEIGHTS, Release, beside_weights, file_stamp
+from serve.models.repository import WEIGHTS, Release, beside_weights, file_stamp, weights_stamp
 from serve.triton.model_config import for_all_versions
 
 log = logging.getLogger("serve")
@@ -85,14 +85,27 @@ class View:
         """Remove everything that is shown of a model."""
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
-    def hold(self, release: Release) -> None:
-        """Keep the weights of a version that is shown, even if its folder is deleted, until `unlink`; not without
-        copies of the files beside them. Raises OSError."""
+    def keep(self, release: Release) -> dict[str, int]:
+        """As `place`, and keep the weights even if their folder is deleted, until `unlink`; not where there was no room
+        for copies of the files beside them."""
+        if self.has_other_weights(release):  # another export of this version was shown
+            self.unlink(release)
+        sizes = self.place(release)
         copied = not (self.folder / release.name / str(release.version)).is_symlink()
         for part in release.parts if copied else ():
             shown = self.folder / part / str(release.version)
             if shown not in self._held:
                 self._held[shown] = os.open(shown / WEIGHTS, os.O_RDONLY | os.O_CLOEXEC)
+        return sizes
+
+    def has_other_weights(self, release: Release) -> bool:
+        """Whether other weights than those of a version are shown, or none: they were changed in the repository."""
+        try:
+            for part in release.parts:
+                self.mend(part)
+            return weights_stamp(self.folder, release.parts, release.version) != release.weights
+        except OSError:
+            return True
 
     def unlink(self, release: Release) -> None:
         """Remove a version from what is shown."""

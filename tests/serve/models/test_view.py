@@ -64,8 +64,7 @@ def test_files_that_were_written_to_since_the_release_was_read_are_refused(view:
 
 def test_a_version_that_is_held_outlives_its_folder_and_another_is_shown_no_longer(view: View) -> None:
     release = Release.read(view.repository, "a", 1)
-    view.place(release)
-    view.hold(release)
+    view.keep(release)
     for part in release.parts:
         before = (view.folder / part / "1" / "model.pt").read_bytes()
         shutil.rmtree(view.repository / part / "1")
