@@ -111,7 +111,7 @@ def decode_json(body: bytes, max_requests: int) -> Decoded:
     if straight is not None:
         return Decoded([straight], False)
     document = parse_json(body)
-    if type(document) is list and document:
+    if type(document) is list and document and type(document[0]) in (dict, list):
         document = {"instances": document}
     if type(document) is dict and "instances" in document and document.keys() <= {"instances", "model"}:
         rows = document.pop("instances")
