@@ -69,7 +69,7 @@ def some_raw_ids(value: Any, field: str, max_items: int) -> tuple[RawId, ...]:
 
 
 def whole_number(value: Any, field: str, max_items: int) -> int:
-    if type(value) is float and value.is_integer():
+    if type(value) is float and value.is_integer() and abs(value) <= MAX_FLOAT:
         value = int(value)
     if type(value) is not int or value < 1:
         raise BadRequest(f"{field} is {show(value)}; it must be a whole number of at least 1")
