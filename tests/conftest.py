@@ -41,7 +41,7 @@ QUICK = TrainConfig(epochs=1, num_factors=8)
 LONGEST = (
     "test_ml1m.py", "test_multi_model_life.py", "test_lifecycle.py", "test_demo.py", "test_hosts.py", "test_rollout.py",
     "test_stuck_start.py", "test_load.py", "test_world.py", "test_attacks.py", "test_checkpoints.py", "test_batch.py",
-    "test_push_to_ecr.py", "test_native_oracle_multi_model.py", "test_models.py",
+    "test_push_to_ecr.py", "test_native_oracle_multi_model.py", "test_models.py", "test_llm.py",
 )  # fmt: skip
 
 

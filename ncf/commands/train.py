@@ -30,7 +30,11 @@ PATH = click.Path(path_type=Path)
 @click.option("--model", type=click.Choice(MODEL_NAMES), help="[default: gmf]")
 @click.option("--num-factors", type=int, help="Size of GMF's embeddings and of the last MLP layer. [default: 32]")
 @click.option("--num-layers", type=int, help="Layers of the MLP tower. [default: 3]")
-@click.option("--loss", type=click.Choice(LOSSES), help="[default: bce]")
+@click.option(
+    "--loss",
+    type=click.Choice(LOSSES),
+    help="squares is for gmf: alternating least squares, the fastest. [default: bce]",
+)
 @click.option(
     "--negatives", help="exact: all cells, no sampling; N: drawn for each positive. [default: auto, the faster]"
 )

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ncf.models.closed_form import ease, ials
+from ncf.models.closed_form import ease
+from ncf.models.least_squares import ials
 from ncf.models.scorers import Factors, ItemItem, Popularity, Scorer
 from ncf.models.seen import SeenItems
 

@@ -26,7 +26,7 @@ from ncf.job.result import EVALUATION, check_items, evaluate_run, export_run
 from ncf.job.settings import JobSettings, as_options, hyperparameters, read_settings
 from ncf.training.config import TrainConfig
 from ncf.training.cost import require_one_model, require_one_process
-from ncf.training.undisturbed import undisturbed
+from ncf.training.nothing_lost import undisturbed
 
 log = logging.getLogger(__name__)
 

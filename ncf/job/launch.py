@@ -17,7 +17,7 @@ from threading import Event, Thread
 
 from ncf.job.cause import LOST, cause_of
 from ncf.job.hosts import Hosts
-from ncf.training.undisturbed import undisturbed
+from ncf.training.nothing_lost import undisturbed
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Recommenders with a closed-form solution: EASE and EDLAE (an item-item matrix), iALS (factors by least squares).
+"""Recommenders with a closed-form solution: EASE and EDLAE, an item-item matrix each.
 
 X below is the binary matrix of seen items, [num_users, num_items].
 """
@@ -73,59 +73,3 @@ def scores(seen: SeenItems, user_index: Tensor, item_item: Tensor) -> Tensor:
     """
     product: Tensor = dense_rows(seen, user_index) @ item_item
     return product
-
-
-def ials(
-    seen: SeenItems,
-    num_factors: int,
-    epochs: int = 12,
-    regularization: float = 0.007,
-    unobserved_weight: float = 0.3,
-    init_std: float = 0.1,
-    seed: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """iALS (Rendle et al. 2021, arXiv 2110.14037): factors of users [num_users, d] and items [num_items, d].
-
-    Scores are fitted by least squares to 1 for seen items and, with `unobserved_weight`, to 0 for all items. The ridge
-    of a row is `regularization` times (its interactions + unobserved_weight · the number of columns). An epoch solves
-    the users, then the items, each exactly. The users are solved once more at the end, to fit the returned items.
-    """
-    device, num_users = seen.items.device, len(seen.counts())
-    owner = torch.repeat_interleave(torch.arange(num_users, device=device), seen.counts())
-    seen_by = SeenItems.of(seen.items, owner, seen.num_items, num_users, device)
-    generator = torch.Generator(device).manual_seed(seed)
-    items = torch.randn((seen.num_items, num_factors), generator=generator, device=device)
-    items *= init_std / num_factors**0.5
-    for _ in range(epochs):
-        users = solve_rows(seen, items, regularization, unobserved_weight)
-        items = solve_rows(seen_by, users, regularization, unobserved_weight)
-    return solve_rows(seen, items, regularization, unobserved_weight), items
-
-
-def solve_rows(seen: SeenItems, factors: Tensor, regularization: float, unobserved_weight: float) -> Tensor:
-    """The factors [rows, d] of all rows of `seen` that fit the columns' factors [columns, d] best (see `ials`)."""
-    num_columns, size = factors.shape
-    count = seen.counts()
-    everywhere = unobserved_weight * factors.t() @ factors
-    ridge = regularization * (count + unobserved_weight * num_columns)
-    solved = torch.zeros((len(count), size), device=factors.device)
-    # Rows are sorted by length, so that a block needs little padding. The padding is an extra column of zeros.
-    padded = torch.cat([factors, factors.new_zeros((1, size))])
-    order = torch.argsort(count, descending=True)
-    order = order[: int((count > 0).sum())]
-    start = 0
-    while start < len(order):
-        longest = int(count[order[start]])
-        row = order[start : start + max(1, SCORES_AT_ONCE // (4 * size * max(longest, size)))]
-        start += len(row)
-        left = everywhere + ridge[row, None, None] * torch.eye(size, device=factors.device)
-        right = torch.zeros((len(row), size), device=factors.device)
-        for first in range(0, longest, max(1, SCORES_AT_ONCE // (4 * size))):
-            offset = torch.arange(first, min(longest, first + max(1, SCORES_AT_ONCE // (4 * size))), device=row.device)
-            present = offset < count[row].unsqueeze(1)
-            position = torch.where(present, seen.indptr[row].unsqueeze(1) + offset, 0)
-            mine = padded[torch.where(present, seen.items[position].long(), num_columns)]
-            left.baddbmm_(mine.transpose(1, 2), mine)
-            right += mine.sum(dim=1)
-        solved[row] = torch.cholesky_solve(right.unsqueeze(2), torch.linalg.cholesky(left)).squeeze(2)
-    return solved

@@ -25,7 +25,7 @@ from ncf.data.interactions import Interactions
 from ncf.errors import InputError
 from ncf.models.neural import NCF
 from ncf.training.config import TrainConfig
-from ncf.training.own_files import OwnFiles
+from ncf.training.nothing_lost import OwnFiles
 
 log = logging.getLogger(__name__)
 

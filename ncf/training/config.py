@@ -13,7 +13,7 @@ from ncf.errors import InputError
 from ncf.files.reading import Columns, Reading
 
 MODEL_NAMES = ("gmf", "mlp", "neumf")
-LOSSES = ("bce", "softmax")
+LOSSES = ("bce", "softmax", "squares")
 SCHEDULES = ("constant", "cosine")
 AMONG = ("unseen", "all", "popular")
 EVALUATION_AMONG = ("unseen", "popular")
@@ -33,6 +33,8 @@ EXACT: dict[str, Any] = {
     "patience": 40,
 }  # fmt: skip
 SOFTMAX: dict[str, Any] = {"l2": 0.04, "epochs": 70, "patience": 70}  # the other settings are those of EXACT
+SQUARES: dict[str, Any] = {"l2": 0.003, "epochs": 8, "patience": 8}
+OF_GRADIENTS = ("batch_size", "learning_rate", "schedule", "dropout")  # settings that least squares does not have
 WARM_SHARE = 0.15  # of the usual epochs are enough after a warm start (docs/log.md)
 
 
@@ -112,9 +114,9 @@ class TrainConfig:
                 f"negatives is '{self.negatives}'; choose auto, exact, or a whole number from 1 to 10000",
                 field="negatives",
             )
-        if self.loss == "softmax":
+        if self.loss != "bce":
             raise InputError(
-                f"loss softmax is computed over all items; negatives is {self.negatives}, give exact or auto"
+                f"loss {self.loss} is computed over all items; negatives is {self.negatives}, give exact or auto"
             )
         if self.batch_size is not None and self.batch_size < 1 + int(self.negatives):
             raise InputError(
@@ -133,15 +135,30 @@ class TrainConfig:
                 "members, closed_form and fold_factors need model gmf, because the folded model is a gmf; "
                 f"model is {self.model}"
             )
-        if self.loss == "softmax" and self.negatives_among != "unseen":
-            raise InputError(
-                "negatives_among is for loss bce; loss softmax draws no negatives", field="negatives_among"
-            )
+        if self.loss != "bce" and (self.negatives_among != "unseen" or self.among_all_members):
+            name = "among_all_members" if self.among_all_members else "negatives_among"
+            raise InputError(f"{name} is for loss bce; loss {self.loss} draws no negatives", field=name)
         if self.softmax_members and self.loss == "softmax":
             raise InputError(
                 "softmax_members are added to members of loss bce; loss is softmax already, give members",
                 field="softmax_members",
             )
+        if self.loss == "squares":
+            self._check_squares()
+
+    def _check_squares(self) -> None:
+        if self.model != "gmf":
+            raise InputError(
+                f"loss squares needs model gmf, whose factors have a closed form; model is {self.model}", field="model"
+            )
+        if self.l2 == 0:
+            raise InputError("l2 is 0; loss squares needs a ridge, such as 0.003", field="l2")
+        for name in OF_GRADIENTS:
+            if getattr(self, name) is not None:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}; loss squares takes no steps along gradients: leave it out",
+                    field=name,
+                )
 
     @property
     def is_folded(self) -> bool:
@@ -168,9 +185,10 @@ class TrainConfig:
 
         A `warm` start has fewer epochs by default.
         """
-        usual = SAMPLED if negatives != "exact" else {**EXACT, **SOFTMAX} if self.loss == "softmax" else EXACT
+        exact = {"bce": EXACT, "softmax": {**EXACT, **SOFTMAX}, "squares": SQUARES}
+        usual = exact[self.loss] if negatives == "exact" else SAMPLED
         if warm:
-            usual = {**usual, "epochs": round(WARM_SHARE * usual["epochs"])}
+            usual = {**usual, "epochs": math.ceil(WARM_SHARE * usual["epochs"])}
         open_ = {name: value for name, value in usual.items() if getattr(self, name) is None}
         return replace(self, negatives=negatives, **open_)
 

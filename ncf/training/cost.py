@@ -81,7 +81,7 @@ def count_work(config: TrainConfig, num_users: int, num_items: int, num_positive
 
 def require_one_process(config: TrainConfig, processes: int) -> None:
     """Raises InputError if several processes are to train exactly or to fold models, which only one process can."""
-    if processes > 1 and (config.negatives == "exact" or config.loss == "softmax" or config.is_folded):
+    if processes > 1 and (config.negatives == "exact" or config.loss != "bce" or config.is_folded):
         raise InputError(
             f"exact training and folded models are made by one process, and this training has {processes}; "
             "run `ncf train` in one process, or give --negatives N"
@@ -96,8 +96,10 @@ def choose_negatives(
     Raises InputError as `require_one_process` does.
     """
     require_one_process(config, processes)
-    work = count_work(config, num_users, num_items, num_positives)
     cells, drawn = num_users * num_items, num_positives * (1 + DEFAULT_NEGATIVES)
+    if config.loss == "squares":
+        return "exact", f"training is by alternating least squares over all {cells:,} cells"
+    work = count_work(config, num_users, num_items, num_positives)
     if config.negatives == "exact" or config.loss == "softmax":
         chosen = "exact"
     elif config.negatives != "auto":
@@ -119,6 +121,8 @@ def require_one_model(config: TrainConfig, processes: int) -> None:
             f"features need a training of one model, and {what}; leave out pretrain, members, closed_form and "
             "fold_factors, and choose a preset without them, such as default or ml-1m"
         )
+    if config.loss == "squares":
+        raise InputError("features are learned by gradients, and loss is squares; give bce or softmax", field="loss")
     if processes > 1:
         raise InputError(
             f"features are trained by one process, and there are {processes}; start one (of a job: processes 1)"

@@ -28,7 +28,7 @@ from ncf.models.popular import POWER
 from ncf.models.seen import SeenItems, seen_positions
 from ncf.training.config import TrainConfig
 from ncf.training.cost import tower_floats, users_of_a_step
-from ncf.training.method import OnStep, learning_rate_at, relative_weight, seed_epoch, uses_bf16
+from ncf.training.method import OnStep, learning_rate_at, seed_epoch, sorted_weight, uses_bf16
 
 BETAS = (0.9, 0.99)
 EPSILON = 1e-8
@@ -71,7 +71,7 @@ class ExactTraining:
         self.seen = SeenItems.of_interactions(fit, device)
         self.num_users, self.num_items = fit.num_users, fit.num_items
         self.count = self.seen.counts().float()
-        self.weight = self._sorted_weight(fit, device)
+        self.weight = sorted_weight(fit, device)
         self.among_all = config.negatives_among == "all"
         others = self.num_items if self.among_all else (self.num_items - self.count).clamp(min=1)
         self.item_weight: Tensor | None = None  # q, scaled to a mean of 1
@@ -99,14 +99,6 @@ class ExactTraining:
         seen = torch.zeros_like(self.count, dtype=torch.float64).index_add_(0, user, weight[self.seen.items.long()])
         unseen = weight.sum() - seen
         return weight.float(), unseen.where(unseen > 1e-6 * self.num_items, 1.0).float()
-
-    def _sorted_weight(self, fit: Interactions, device: torch.device) -> Tensor | None:
-        """The weights of the interactions, in the order of `seen.items`."""
-        weight = relative_weight(fit, device)
-        if weight is None:
-            return None
-        user, item = (torch.as_tensor(index, device=device).long() for index in (fit.user_index, fit.item_index))
-        return weight[(user * fit.num_items + item).argsort()]
 
     def epoch(self, number: int, on_step: OnStep) -> float:
         self.model.train()

@@ -19,6 +19,7 @@ from ncf.models.neural import NCF, build_model
 from ncf.training.checkpoints import Checkpoints
 from ncf.training.config import TrainConfig
 from ncf.training.exact import ExactTraining, initialise
+from ncf.training.least_squares import LeastSquares
 from ncf.training.method import Method, OnStep
 from ncf.training.sampled import SampledTraining
 from ncf.training.world import World
@@ -123,9 +124,8 @@ class Progress:
 def start_model(fit: Interactions, config: TrainConfig, device: torch.device) -> NCF:
     """A new model for a configuration, initialised from its seed."""
     torch.manual_seed(config.seed)
-    assert config.dropout is not None
     model = build_model(
-        config.model, fit.num_users, fit.num_items, config.num_factors, config.num_layers, config.dropout
+        config.model, fit.num_users, fit.num_items, config.num_factors, config.num_layers, config.dropout or 0.0
     )
     if config.negatives == "exact":
         initialise(model, fit)
@@ -150,8 +150,10 @@ def train_stage(
     """
     watch.on_stage(stage)
     model = start or start_model(fit, config, device)
-    if config.negatives == "exact":
-        method: Method = ExactTraining(model, fit, config, device)
+    if config.loss == "squares":
+        method: Method = LeastSquares(model, fit, config, device)
+    elif config.negatives == "exact":
+        method = ExactTraining(model, fit, config, device)
     else:
         method = SampledTraining(model, fit, config, device, watch.world)
     assert config.epochs is not None

@@ -1,4 +1,4 @@
-"""Functions that sampled and exact training share."""
+"""What the ways of training share."""
 
 from __future__ import annotations
 
@@ -65,3 +65,12 @@ def relative_weight(fit: Interactions, device: torch.device) -> Tensor | None:
         if fit.weight is None
         else torch.as_tensor(fit.weight / fit.weight.mean(dtype=np.float64), dtype=torch.float32, device=device)
     )
+
+
+def sorted_weight(fit: Interactions, device: torch.device) -> Tensor | None:
+    """The weights of the interactions as in `relative_weight`, sorted by user, then by item, as in `SeenItems`."""
+    weight = relative_weight(fit, device)
+    if weight is None:
+        return None
+    user, item = (torch.as_tensor(index, device=device).long() for index in (fit.user_index, fit.item_index))
+    return weight[(user * fit.num_items + item).argsort()]

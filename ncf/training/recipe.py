@@ -36,8 +36,8 @@ from ncf.training.loop import (
     start_model,
     train_stage,
 )
+from ncf.training.nothing_lost import undisturbed
 from ncf.training.run_directory import Run, require_start, warm
-from ncf.training.undisturbed import undisturbed
 
 REFIT = "refit"  # the stages of a refit begin with it
 CLOSED_FORM_ITEMS = 20_000  # EDLAE inverts a matrix of items × items

@@ -26,10 +26,10 @@ from ncf.training.checkpoints import Checkpoints, identity_of
 from ncf.training.config import EVALUATION_AMONG, TrainConfig
 from ncf.training.cost import require_one_model, require_one_process
 from ncf.training.loop import Epoch, TrainResult, Watch
+from ncf.training.nothing_lost import undisturbed
 from ncf.training.progress import EventFiles, TrainingProgress
 from ncf.training.run_directory import CHECKPOINTS, Run, load_run
 from ncf.training.run_writer import append_metrics, begin_run, finish_run, new_run_directory
-from ncf.training.undisturbed import undisturbed
 from ncf.training.world import joined_world, world_size
 
 log = logging.getLogger(__name__)

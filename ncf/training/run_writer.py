@@ -23,7 +23,7 @@ from ncf.models.neural import NCF
 from ncf.models.seen import SeenItems, known_items
 from ncf.training.config import TrainConfig
 from ncf.training.loop import TrainResult
-from ncf.training.own_files import OwnFiles
+from ncf.training.nothing_lost import OwnFiles
 from ncf.training.recipe import cut
 from ncf.training.run_directory import FEATURES, FILES, REFIT, REFITTED, held_out_name, pairs_of
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ncf.training.config import TrainConfig
-from ncf.training.own_files import OwnFiles
+from ncf.training.nothing_lost import OwnFiles
 from ncf.training.presets import preset_values
 from ncf.tuning.ranges import Range
 from ncf.tuning.study import REASON, finished, is_failed

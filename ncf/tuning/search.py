@@ -20,7 +20,7 @@ from ncf.training import recipe
 from ncf.training.checkpoints import identity_of
 from ncf.training.config import TrainConfig
 from ncf.training.loop import CUT_SHORT, Epoch, Watch
-from ncf.training.undisturbed import undisturbed
+from ncf.training.nothing_lost import undisturbed
 from ncf.training.world import world_size
 from ncf.tuning.progress import SearchProgress
 from ncf.tuning.ranges import Range, ranges_for

@@ -38,10 +38,14 @@ class TritonStream(asyncio.Protocol):
             raise Unavailable("the inference server is not ready; try again shortly") from error
         head = b"POST %b HTTP/1.1\r\nHost: triton\r\n%bContent-Length: %d\r\n\r\n" % (path.encode(), extra, len(body))
         cast(asyncio.Transport, stream._transport).writelines((head, body))
-        while not stream.status:
-            if stream._lost:
-                raise Unavailable("the inference server dropped the request")
-            await stream._more()
+        try:
+            while not stream.status:
+                if stream._lost:
+                    raise Unavailable("the inference server dropped the request")
+                await stream._more()
+        except BaseException:  # nobody waits for the answer any more
+            stream.close()
+            raise
         return stream
 
     async def next(self) -> bytes:

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -121,8 +122,9 @@ class Application:
 
     def fail(self, request: Request, error: ServeError) -> None:
         """Answer with an error, or break off an answer that was begun."""
+        error_body: Callable[[str, str], bytes] = error_json
         if (call := self.calls.get(request)) is not None:
-            call.error = str(error)
+            call.error, error_body = str(error), call.error_body
         if request.status:
             request.abort()
             return
@@ -131,7 +133,7 @@ class Application:
             headers.append((b"allow", error.allow.encode()))
         if isinstance(error, Overloaded):
             headers.append((b"retry-after", b"1"))
-        request.respond(error.status, headers, error_json(str(error), error.code))
+        request.respond(error.status, headers, error_body(str(error), error.code))
 
     def expire(self, request: Request) -> None:
         """End a request that is too old, unless it is a load or an unload, which have time limits of their own."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from serve.errors import Overloaded
+from serve.formats.json_format import error_json
 from serve.telemetry.counts import Tally
 from serve.worker.sagemaker_headers import forwarded, inference_id
 
@@ -34,7 +35,7 @@ class Places:
 class Call:
     """The worker's record of one request; the counts and the log are made from it."""
 
-    __slots__ = ("_id", "_ids", "_models", "_places", "error", "headers", "kind", "model")
+    __slots__ = ("_id", "_ids", "_models", "_places", "error", "error_body", "headers", "kind", "model")
 
     def __init__(self, headers: dict[bytes, bytes], places: Places, ids: Iterator[str]) -> None:
         """`ids` has an id for a request that comes without one."""
@@ -42,6 +43,7 @@ class Call:
         self.kind = ""  # one of `telemetry.counts.KINDS`; "" for a request that is not counted
         self.model = ""  # the first model that the request went to
         self.error = ""
+        self.error_body: Callable[[str, str], bytes] = error_json  # the body of an error, from its message and code
         self._id = ""
         self._ids = ids
         self._places = places

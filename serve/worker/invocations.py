@@ -1,11 +1,12 @@
-"""The data plane: /ping, /invocations and /models/M/invoke, asynchronous and with little work on the way."""
+"""The data plane: /ping, /invocations, /models/M/invoke, OpenAI's paths; asynchronous, with little work on the way."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import os
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from serve.errors import BadRequest, MethodNotAllowed, ServeError, UnknownModel, UnsupportedMediaType, show
@@ -15,7 +16,7 @@ from serve.formats.registry import FORMATS_FOR_LINES, JSON, Format
 from serve.http1.request import Request
 from serve.http1.state import ServerState
 from serve.models.served import ServedFile
-from serve.recommend.asks import Answer
+from serve.recommend.asks import FIELDS, Answer
 from serve.settings import Settings
 from serve.telemetry.counts import Tally
 from serve.triton.pool import TritonPool
@@ -30,14 +31,20 @@ from serve.worker.ping import Ping
 from serve.worker.recommendations import Recommenders
 from serve.worker.sagemaker_headers import TARGET_MODEL
 
+if TYPE_CHECKING:
+    from serve.worker.openai.paths import OpenAI
+
 # The most work of a slice of lines; more would keep the worker from other requests for too long.
 SLICE_WORK = 50_000
+OPENAI_PATHS = (b"/v1/chat/completions", b"/v1/completions", b"/v1/models")
+# No request for recommendations has one of the first, none of OpenAI's one of the others.
+OPENAI_FIELDS, OTHER_FIELDS = {"messages", "prompt"}, FIELDS.keys() - {"model"}
 
 
 class DataPlane:
     """Answers requests for the paths in `PATHS`, and /models/M/invoke."""
 
-    PATHS = frozenset((b"/ping", b"/ping/", b"/invocations"))
+    PATHS = frozenset((b"/ping", b"/ping/", b"/invocations", *OPENAI_PATHS))
 
     def __init__(
         self,
@@ -62,6 +69,13 @@ class DataPlane:
         """The record of a new request."""
         return Call(request.headers, self.places, self._ids)
 
+    @cached_property
+    def openai(self) -> OpenAI:
+        """Answers OpenAI's requests; its code is loaded by the first of them."""
+        from serve.worker.openai.paths import OpenAI
+
+        return OpenAI(self.passing, self.recommenders, self.settings)
+
     async def __call__(self, request: Request, call: Call) -> None:
         """Answer a request. Raises ServeError."""
         if request.path == b"/invocations":
@@ -70,6 +84,8 @@ class DataPlane:
             await self.invoke(request, call, None)
         elif request.path.startswith(b"/ping"):
             await self.ping(request)
+        elif request.path in OPENAI_PATHS:
+            await send(request, await self.openai.path(request, call))
         else:
             if request.method != "POST":
                 raise MethodNotAllowed(f"{request.method} /models/…/invoke is not possible; use POST", "POST")
@@ -112,7 +128,7 @@ class DataPlane:
             elif kind == "binary":
                 answer = await self.binary(call, name, await body.whole())
             else:
-                answer = await self.document(call, name, await body.whole(), format, refused)
+                answer = await self.document(request, call, name, await body.whole(), format, refused)
         await send(request, answer)
 
     async def lines(self, call: Call, name: str | None, body: RequestBody, format: Format) -> Whole | Stored:
@@ -134,8 +150,10 @@ class DataPlane:
         model = self.choose(call, name, document)
         return await self.passing.binary(call, model, document, body, header_length)
 
-    async def document(self, call: Call, name: str | None, body: bytes, format: Format, refused: str) -> Whole:
-        """The answer to a body with one document: KServe-v2, a request, several requests, or an array."""
+    async def document(
+        self, request: Request, call: Call, name: str | None, body: bytes, format: Format, refused: str
+    ) -> Whole | Streamed:
+        """The answer to a body with one document: KServe-v2, OpenAI's, a request, several requests, or an array."""
         if format is JSON and await off_loop(len(body), kserve.is_plain, body):
             model = name or self.recommenders.choose(None, call.headers)
             call.enter(model)
@@ -149,6 +167,10 @@ class DataPlane:
             return await self.passing.json(call, model, document, body)
         if refused:
             raise UnsupportedMediaType(refused)
+        if type(document) is dict and not decoded.many and not OPENAI_FIELDS.isdisjoint(document):
+            model = name or self.recommenders.choose(document.get("model"), call.headers)
+            if model not in self.served.last.recommenders and OTHER_FIELDS.isdisjoint(document):
+                return await self.openai.answer(request, call, model, document)
         call.kind = "recommend"
         wanted = answer_format(call.headers.get(b"accept"), format)
         answers = await self.answers(call, name, decoded)

@@ -122,6 +122,11 @@ def openapi_document(settings: Settings) -> Schema:
                     "responses": {"200": {"description": "It can"}, "503": failures["503"]},
                 }
             },
+            "/v1/chat/completions": _openai(
+                "Ask a language model for the next message of a chat", "messages", failures
+            ),
+            "/v1/completions": _openai("Ask a language model to continue a text", "prompt", failures),
+            "/v1/models": _control("The language models, as OpenAI lists models"),
             "/models": _control("The models that are loaded, and the reason for each that is not"),
             "/metrics": _control("Metrics in Prometheus' text format", "text/plain"),
             "/execution-parameters": _control("The limits of a batch-transform job"),
@@ -195,6 +200,17 @@ def _all_errors() -> list[type[errors.ServeError]]:
 
 def _failure(error: type[errors.ServeError]) -> Schema:
     return {"description": error.code, "content": {"application/json": {"schema": _reference("Error")}}}
+
+
+def _openai(summary: str, required: str, failures: Schema) -> Schema:
+    """Requests and answers in OpenAI's form, which its own document describes."""
+    taken = {"type": "object", "properties": {"model": STRING}, "required": [required]}
+    failed = {status: {**each, "content": {"application/json": {"schema": {"type": "object"}}}}
+              for status, each in failures.items()}  # fmt: skip
+    answer: Schema = {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {"schema": STRING}}
+    asked = {"required": True, "content": {"application/json": {"schema": taken}}}
+    answers = {"200": {"description": "In OpenAI's form, whole or as events", "content": answer}, **failed}
+    return {"post": {"summary": summary, "requestBody": asked, "responses": answers}}
 
 
 def _control(summary: str, content_type: str = "application/json") -> Schema:

@@ -19,6 +19,10 @@ from serve.worker.answers import Streamed, Whole
 from serve.worker.call import Call
 
 EVENT = b"data: "
+# Triton's word for the code of a model's error that is the caller's. Its generate extension leaves the code out, so a
+# model that answers in parts begins its message with it.
+INVALID = b'data: {"error":"Invalid argument'
+JSON_HEADER = b"Content-Type: application/json\r\n"
 
 
 class PassThrough:
@@ -88,27 +92,34 @@ class PassThrough:
     async def generate(self, call: Call, model: str, body: bytes) -> Whole | Streamed:
         """A body to Triton's generate extension; a stream of events is passed on as it comes."""
         call.kind = "generate"
-        path = f"/v2/models/{model}/{self.settings.inference_type}"
         if kserve.may_be_deep(body):
             parse_json(body, "the body")  # raises BadRequest for a body that is nested too deep
-        extra = b"Content-Type: application/json\r\n" + call.forwarded
         if self.settings.inference_type == "generate":
-            answer = await self.triton.request(b"POST", path, body, None, extra)
+            path = f"/v2/models/{model}/generate"
+            answer = await self.triton.request(b"POST", path, body, None, JSON_HEADER + call.forwarded)
             if answer.status == 200 and answer.body.startswith(b'{"error":'):  # the model made more than one response
                 answer.status = 500
             return await self._checked(model, path, answer, body)
-        stream = await TritonStream.open(self.triton.address, path, body, extra)
+        stream = await self.stream(call, model, body)
+        if isinstance(stream, TritonResponse):
+            return await self._checked(model, f"/v2/models/{model}/generate_stream", stream, body)
+        return Streamed(stream.status, [(b"content-type", stream.content_type)], _events(stream))
+
+    async def stream(self, call: Call, model: str, body: bytes) -> TritonStream | TritonResponse:
+        """The events of a model's answer, which the caller has to close; or its error, if that is the first of them."""
+        path = f"/v2/models/{model}/generate_stream"
+        stream = await TritonStream.open(self.triton.address, path, body, JSON_HEADER + call.forwarded)
         try:
             if stream.status < 400:
-                return Streamed(stream.status, [(b"content-type", stream.content_type)], _events(stream))
+                return stream
             event = await stream.all()  # nothing has been sent: the error is the answer, and not an event
         except BaseException:
             stream.close()
             raise
         stream.close()
-        if event.startswith(EVENT):  # an event's error is the model's, which has read the body
-            return await self._checked(model, path, TritonResponse(500, event.removeprefix(EVENT).rstrip()), b"")
-        return await self._checked(model, path, TritonResponse(stream.status, event.rstrip()), body)
+        # An event's error is the model's, and has the status 400 whatever it is.
+        status = 500 if event.startswith(EVENT) and not event.startswith(INVALID) else stream.status
+        return TritonResponse(status, event.removeprefix(EVENT).rstrip())
 
     async def _checked(self, model: str, path: str, answer: TritonResponse, body: bytes) -> Whole:
         """The answer to a body in JSON, or Triton's failure. Raises ServeError like `check_failure`."""

@@ -175,6 +175,9 @@ class TritonPythonModel:
                 if word == "fail":
                     sender.send(triton.InferenceResponse(error=triton.TritonError("failed on demand")))
                     continue
+                if word == "refuse":
+                    sender.send(triton.InferenceResponse(error=triton.TritonError("Invalid argument: no such word")))
+                    continue
                 sender.send(triton.InferenceResponse([triton.Tensor("TEXT", numpy.array([word], dtype=object))]))
             sender.send(flags=triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """

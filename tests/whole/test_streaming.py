@@ -72,6 +72,8 @@ def test_c093_the_first_event_comes_before_the_last_is_made(streaming: Server) -
 def test_c062_an_error_before_the_first_answer_is_the_status(streaming: Server) -> None:
     answer = streaming.invoke({"PROMPT": "fail"})
     assert (answer.status, "failed on demand" in answer.json["error"]) == (500, True)
+    refused = streaming.invoke({"PROMPT": "refuse"})  # by the word for the code, which Triton itself leaves out
+    assert (refused.status, "no such word" in refused.json["error"]) == (400, True)
 
 
 def test_c062_a_later_error_is_an_event(streaming: Server) -> None:

@@ -21,7 +21,7 @@ from ncf.commands.main import train_verb
 from ncf.export import export
 from ncf.job.job import STOPPED_EARLY, TrainingJob
 from ncf.training.checkpoints import read_checkpoint
-from ncf.training.undisturbed import undisturbed
+from ncf.training.nothing_lost import undisturbed
 from tests.support.jobs import Job, read_until, small_job
 
 FOREVER = {"epochs": "100000", "patience": "100000"}

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ncf.models import closed_form
-from ncf.models.closed_form import dense_rows, ease, edlae, gram, ials, scores, solve_rows
+from ncf.models.closed_form import dense_rows, ease, edlae, gram, scores
+from ncf.models.least_squares import ials
 from ncf.models.seen import SeenItems
 
 NUM_USERS, NUM_ITEMS = 40, 12
@@ -77,43 +78,6 @@ def test_scores_are_the_product_of_rows_and_matrix() -> None:
     seen, user = some_seen(), torch.tensor([3, 0, 3, 39])
     matrix = torch.rand((NUM_ITEMS, NUM_ITEMS))
     torch.testing.assert_close(scores(seen, user, matrix).double(), everybody(seen)[user] @ matrix.double())
-
-
-@pytest.mark.parametrize("at_once", [2**24, 100])  # one block, or many, with long rows in parts
-def test_ials_solves_every_row_exactly(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, size, ridge, unobserved = some_seen(), 3, 0.05, 0.2
-    monkeypatch.setattr(closed_form, "SCORES_AT_ONCE", at_once)
-    factors = torch.randn((NUM_ITEMS, size), generator=torch.Generator().manual_seed(1))
-    solved = solve_rows(seen, factors, ridge, unobserved)
-    table, items = everybody(seen), factors.double()
-    for user, row in enumerate(table):
-        cells = torch.diag(row) + unobserved * torch.eye(NUM_ITEMS)
-        left = items.t() @ cells @ items + ridge * (row.sum() + unobserved * NUM_ITEMS) * torch.eye(size)
-        expected = torch.linalg.solve(left, items.t() @ row)
-        torch.testing.assert_close(solved[user].double(), expected, atol=1e-5, rtol=1e-4)
-    assert solved[0].abs().max() == 0.0
-
-
-def test_an_epoch_of_ials_lowers_what_it_minimises() -> None:
-    seen, ridge, unobserved = some_seen(60, 30), 0.02, 0.1
-    table = everybody(seen)
-
-    def objective(users: Tensor, items: Tensor) -> float:
-        product = users.double() @ items.double().t()
-        loss = (table * (product - 1).square()).sum() + unobserved * product.square().sum()
-        for factors, count, columns in ((users, table.sum(1), 30), (items, table.sum(0), 60)):
-            loss += ridge * ((count + unobserved * columns) * factors.double().square().sum(1)).sum()
-        return float(loss)
-
-    losses = [objective(*ials(seen, 4, epochs, ridge, unobserved)) for epochs in (1, 2, 4, 8)]
-    assert losses == sorted(losses, reverse=True)
-    assert losses[0] > losses[-1] * 1.001
-
-
-def test_ials_repeats_itself_with_a_seed() -> None:
-    first, again, other = (ials(some_seen(), 4, 2, seed=seed) for seed in (1, 1, 2))
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not torch.equal(first[0], other[0])
 
 
 def test_a_planted_taste_is_found() -> None:

@@ -56,6 +56,23 @@ def test_the_choice_of_the_epoch_follows_the_split() -> None:
         configure(None, {"loss": "softmax", "negatives_among": "popular"})
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "neumf"}, "loss squares needs model gmf, whose factors have a closed form; model is neumf"),
+        ({"l2": 0.0}, "l2 is 0; loss squares needs a ridge, such as 0.003"),
+        ({"learning_rate": 0.1}, "learning_rate is 0.1; loss squares takes no steps along gradients: leave it out"),
+        ({"dropout": 0.0}, "dropout is 0.0; loss squares takes no steps along gradients: leave it out"),
+        ({"negatives": "4"}, "loss squares is computed over all items; negatives is 4, give exact or auto"),
+        ({"negatives_among": "all"}, "negatives_among is for loss bce; loss squares draws no negatives"),
+        ({"among_all_members": 2}, "among_all_members is for loss bce; loss squares draws no negatives"),
+    ],
+)
+def test_what_least_squares_does_not_have_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        configure(None, {"loss": "squares", **options})
+
+
 def test_an_option_goes_to_split_or_training_and_the_seed_to_both() -> None:
     config = configure(None, {"seed": 4, "held_out": 3, "epochs": 2, "columns": Columns(item_id="sku"), "l2": None})
     assert config.split == SplitOptions(Columns(item_id="sku"), seed=4, held_out=3)

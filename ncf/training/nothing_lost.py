@@ -1,10 +1,17 @@
-"""The files that this process wrote itself: it may remove or replace only those."""
+"""So that nothing is lost: a training removes only files of its own, and a signal does not interrupt its writing."""
 
 from __future__ import annotations
 
+import logging
 import secrets
-from contextlib import suppress
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+
+log = logging.getLogger(__name__)
 
 
 class OwnFiles:
@@ -45,3 +52,27 @@ class OwnFiles:
             if inside is None or folder == inside or inside in folder.parents:
                 with suppress(OSError):
                     folder.rmdir()
+
+
+@contextmanager
+def undisturbed(what: str) -> Iterator[list[int]]:
+    """Context manager: SIGTERM and Ctrl-C do not interrupt its body; they are added to the list, and logged at the end.
+
+    Python delivers signals to the main thread only, so in other threads it does nothing.
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for noted in received:
+            log.info("%s came while %s was finished", signal.Signals(noted).name, what)

@@ -11,7 +11,7 @@ from ncf.data.load import load_split
 from ncf.errors import InputError
 from ncf.training import recipe
 from ncf.training.checkpoints import Checkpoints, identity_of, write_checkpoint
-from ncf.training.own_files import OwnFiles
+from ncf.training.nothing_lost import OwnFiles
 from ncf.training.run import Life, train_run
 from ncf.training.run_directory import load_run
 from tests.conftest import QUICK, run_ncf
