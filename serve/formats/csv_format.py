@@ -16,7 +16,7 @@ COLUMNS = ("user_id", "item_id", "k")
 EMPTY = "the body is empty; send CSV such as user_id,k and below it u17,10"
 HEADER_ONLY = "the body has a header and no rows; send at least one"
 TO_QUOTE = re.compile('[",\r\n]')
-WHOLE_NUMBER = re.compile(r"\s*-?[0-9]{1,18}\s*", re.ASCII)
+WHOLE_NUMBER = re.compile(r"\s*(-?[0-9]{1,18})(?:\.0*)?\s*", re.ASCII)
 
 
 def columns_of(first: Sequence[str]) -> tuple[tuple[str, ...], bool] | None:
@@ -43,9 +43,9 @@ def csv_request(line: int, row: Sequence[str], columns: tuple[str, ...]) -> dict
         return row_fault(line, row, columns)
     request: dict[str, Any] = dict(zip(columns, row, strict=True))
     if "k" in request:
-        if not WHOLE_NUMBER.fullmatch(request["k"]):
+        if (k := WHOLE_NUMBER.fullmatch(request["k"])) is None:
             return BadRequest(f"line {line}: k is {show(request['k'])}; it must be a whole number of at least 1")
-        request["k"] = int(request["k"])
+        request["k"] = int(k[1])
     return request
 
 

@@ -24,6 +24,13 @@ MAX_CONTAINERS, MAX_VALUES = 500_000, 1_000_000
 MAX_ERROR = 2048
 
 
+class Loose(dict[str, Any]):
+    """A KServe-v2 document that Triton takes and strict JSON does not: it has NaN, an infinity, or text that is not
+    UTF-8. It is there to be checked; `raw` is what goes to Triton."""
+
+    raw = b""
+
+
 class Decoded(NamedTuple):
     """The JSON documents of one body, or of some of its lines; a document that cannot be read is replaced by its error,
     and one that was read straight into a request by a `Parsed`.
@@ -37,7 +44,7 @@ class Decoded(NamedTuple):
 
 
 def parse_json(body: bytes, where: str = "the body") -> Any:
-    """The body as JSON.
+    """The body as JSON; for KServe-v2 see `Loose`, too.
 
     Raises BadRequest that says where it stops being JSON, or which name an object has twice, and BodyTooLarge for more
     values than are taken, before any of them takes memory.
@@ -48,10 +55,43 @@ def parse_json(body: bytes, where: str = "the body") -> Any:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if (loose := read_loose(body)) is not None:
+            return loose
         raise BadRequest(_not_json(body, where, error)) from error
     colons = body.count(b":")
     if colons and (type(document) is not dict or colons != len(document)) and _has_repeats(document, body, where):
         _refuse_repeats(body, where)
+    return document
+
+
+def read_loose(body: bytes) -> Loose | None:
+    """A body that is no strict JSON as a KServe-v2 document; None if it is none for Triton either, or has a name twice
+    in an object."""
+    if b"NaN" not in body and b"Infinity" not in body and _is_utf8(body):
+        return None
+    try:
+        document = json.loads(body.decode("utf-8", "surrogateescape"), object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or "inputs" not in document:
+        return None
+    loose = Loose(document)
+    loose.raw = body
+    return loose
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a name comes twice")
     return document
 
 
@@ -63,11 +103,19 @@ def to_json(document: Any) -> bytes:
 
 
 def decode_json(body: bytes, max_requests: int) -> Decoded:
-    """One request, or many in `{"requests": […], "model": …}`; that model is for the requests that name none."""
+    """One request, or many in `{"requests": […], "model": …}`; that model is for the requests that name none.
+
+    A list, or `{"instances": […]}` as callers of other containers write it, holds requests or pairs.
+    """
     straight = read_straight(body)
     if straight is not None:
         return Decoded([straight], False)
     document = parse_json(body)
+    if type(document) is list and document and type(document[0]) in (dict, list):
+        document = {"instances": document}
+    if type(document) is dict and "instances" in document and document.keys() <= {"instances", "model"}:
+        rows = document.pop("instances")
+        document["pairs" if _are_pairs(rows) else "requests"] = rows
     if type(document) is not dict or "requests" not in document:
         return Decoded([document], False)
     requests = document["requests"]
@@ -85,6 +133,11 @@ def decode_json(body: bytes, max_requests: int) -> Decoded:
             if isinstance(request, dict) and request.get("model") is None:
                 request["model"] = model
     return Decoded(requests, True)
+
+
+def _are_pairs(rows: Any) -> bool:
+    first = rows[0] if type(rows) is list and rows else None
+    return type(first) is list or (type(first) is dict and "user_id" in first and "item_id" in first)
 
 
 def json_line(line: bytes, number: int) -> Any:

@@ -7,6 +7,7 @@ SageMaker forwards no header for the length of a binary body's JSON part, so the
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from math import prod
@@ -24,6 +25,13 @@ MAX_DIMENSIONS = 32
 MAX_NESTED = 1000
 MAX_SHAPE_BYTES = 200
 MAX_TENSORS = 1000
+# The kinds of numbers and texts that Triton reads as data of each datatype, and its own parameters.
+WHOLE = dict.fromkeys(("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"), (int,))
+DATA = {"BOOL": (bool,), "BYTES": (str,), **WHOLE, **dict.fromkeys(("FP16", "BF16", "FP32", "FP64"), (int, float))}
+PARAMETERS = {
+    **dict.fromkeys(("priority", "timeout", "binary_data_size"), int),
+    **dict.fromkeys(("sequence_start", "sequence_end", "binary_data_output", "binary_data"), bool),
+}
 # A body with one of these has to be parsed: our own field, and parameters that are refused.
 TO_READ = (b'"model"', b'"shared_memory', b'"classification')
 PLAIN = re.compile(
@@ -161,3 +169,45 @@ def check_kserve(document: Any, size: int) -> None:
                 raise BadRequest(
                     f"{field}[{number}] names shared memory, which no request can use; send the data itself"
                 )
+
+
+def is_readable(document: Any) -> bool:
+    """Whether Triton can read a body, of which this is the JSON: then what it says of reading is its model's error."""
+    try:
+        check_kserve(document, sys.maxsize)
+    except BadRequest:
+        return False
+    inputs, outputs = document["inputs"], document.get("outputs", [])
+    own = [tensor["parameters"] for tensor in (*inputs, *outputs) if isinstance(tensor.get("parameters"), dict)]
+    return (
+        isinstance(document.get("id", ""), str)
+        and all(isinstance(tensor.get("name"), str) for tensor in (*inputs, *outputs))
+        and all(isinstance(tensor.get("datatype"), str) and _is_filled(tensor) for tensor in inputs)
+        and all(
+            type(each[name]) is kind and each[name] >= 0
+            for each in (document.get("parameters", {}), *own)
+            for name, kind in PARAMETERS.items()
+            if name in each
+        )
+    )
+
+
+def _is_filled(tensor: dict[str, Any]) -> bool:
+    """Whether an input has as many values of its datatype as its shape promises, or has them behind the JSON."""
+    if isinstance(own := tensor.get("parameters"), dict) and "binary_data_size" in own:
+        return True
+    kinds, count, rest = DATA.get(tensor["datatype"], (object,)), 0, [tensor.get("data")]
+    least, most = (0, 2**64) if tensor["datatype"].startswith("UINT") else (-(2**63), 2**63)
+    while rest:
+        values = rest.pop()
+        if not isinstance(values, list):
+            return False
+        for value in values:
+            if isinstance(value, list):
+                rest.append(value)
+            elif type(value) not in kinds or (kinds == (int,) and not least <= value < most):
+                return False
+            else:
+                count += 1
+    shape: list[int] = tensor["shape"]
+    return count == prod(shape)

@@ -28,14 +28,14 @@ OTHER_FORMATS = "send Accept: application/json, application/jsonlines or text/cs
 
 
 def decode_npy(body: bytes, max_requests: int) -> Decoded:
-    """An array [B, 2] of whole numbers, user_index and item_index, as one request; never unpickles.
+    """An array [B, 2] of whole numbers (or floats without a fraction), user_index and item_index; never unpickles.
 
     An unsigned number beyond int64 becomes -1, which no user and no item has.
     """
     shape, fortran, dtype, start = _npy_header(body)
     if dtype.hasobject:
         raise BadRequest("the array's dtype is object, which would have to be unpickled; save int64: a.astype('int64')")
-    if dtype.kind not in "iu":
+    if dtype.kind not in "iuf":
         raise BadRequest(f"the array's dtype is {show(str(dtype))}; it must be of whole numbers, such as int64")
     if len(shape) != 2 or shape[1] != 2 or shape[0] < 1:
         raise BadRequest(f"the array's shape is {show(str(shape))}; it must be (B, 2): user_index, item_index")
@@ -47,7 +47,10 @@ def decode_npy(body: bytes, max_requests: int) -> Decoded:
             f"the array's shape {shape} and dtype {dtype} need {size:,} bytes; after its header are {there:,}"
         )
     pairs = np.frombuffer(body, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
-    indices = pairs.astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        indices = pairs.astype(np.int64)
+    if dtype.kind == "f" and (indices != pairs).any():
+        raise BadRequest("the array has a number with a fraction, or one that is none; indices are whole numbers")
     if dtype.kind == "u":  # what int64 cannot hold has come out below zero
         indices[indices < 0] = -1
     user, item = (array("q", indices[:, column].tobytes()) for column in (0, 1))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.errors import BadRequest, show
+from serve.models.preflight import without_code
 from serve.models.repository import PLAIN_NAME, Release, Repository
 from serve.models.view import View
 from serve.triton.model_config import is_ensemble, read_config, renamed, steps
@@ -69,7 +70,9 @@ class Archive:
                     raise BadRequest(f"{path} leads out of {root}; put the files themselves into the archive")
             models, release = _choose({model.name: _config(model) for model in found}, found[0].parent, url)
             for model in models:
-                _check_code(found[0].parent / model)
+                path = found[0].parent / model
+                if why := without_code(path, read_config(_config(path))):
+                    raise BadRequest(f"{url} cannot be served: {why}")
         except (OSError, ValueError) as error:
             raise BadRequest(f"{url} cannot be served: {error}") from error
         repository = found[0].parent
@@ -101,14 +104,15 @@ class Archive:
 
 
 def _models_in(folder: Path, depth: int = 0) -> list[Path]:
-    """The folders of models: the folder itself, else those in it, else those in its only folder."""
+    """The folders of models: the folder itself, else those in it, else those further down, if all are in one folder."""
     if _is_model(folder):
         return [folder]
     folders = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
     models = [each for each in folders if _is_model(each)]
-    if not models and len(folders) == 1 and depth < MAX_DEPTH:
-        return _models_in(folders[0], depth + 1)
-    return models
+    if models or depth == MAX_DEPTH:
+        return models
+    deeper = [found for each in folders if (found := _models_in(each, depth + 1))]
+    return deeper[0] if len(deeper) == 1 else []
 
 
 def _is_model(folder: Path) -> bool:
@@ -125,22 +129,6 @@ def _config(model: Path) -> str:
     """The text of a model's configuration, empty if it has none."""
     path = model / "config.pbtxt"
     return path.read_text() if path.is_file() else ""
-
-
-def _check_code(model: Path) -> None:
-    """Raises ValueError if a model in Python has no model.py: Triton 2.51 would wait for it for ever."""
-    config = read_config(_config(model))
-    if config.backend != "python" or config.default_model_filename:
-        return
-    versions = sorted(int(each.name) for each in model.iterdir() if each.name.isdecimal() and each.is_dir())
-    policy = config.version_policy
-    if policy.HasField("specific"):
-        versions = [version for version in versions if version in policy.specific.versions]
-    elif not policy.HasField("all"):
-        versions = versions[-(policy.latest.num_versions or 1) :]
-    for version in versions:
-        if not (model / str(version) / "model.py").is_file():
-            raise ValueError(f"{model.name} has no {version}/model.py")
 
 
 def _choose(configs: dict[str, str], repository: Path, url: str) -> tuple[tuple[str, ...], Release | None]:

@@ -6,6 +6,7 @@ Only problems that are certain are reported; a model that Triton may be able to 
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +23,7 @@ PLATFORMS = {
     "tensorflow_savedmodel": "tensorflow",
     "tensorrt_plan": "tensorrt",
 }
+DIGITS = re.compile(r"[0-9]+", re.ASCII)
 FLATBUFFER = b"PTMF"  # after four other bytes: the form of TorchScript that is no zip file
 
 
@@ -61,14 +63,53 @@ def _problem(model: Path, backends: Path | None) -> str | None:
             f"{file} asks for a GPU (KIND_GPU), and there is none here; start the container with --gpus all, or export "
             "the model with --device cpu or auto"
         )
+    if (why := _misnamed(model, config)) is not None:
+        return why
     versions = sorted((path for path in model.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
     if not versions:
         return f"{model} has no version; put the files of the first version into {model / '1'}"
+    if (why := without_code(model, config)) is not None:
+        return why
     # NVIDIA's libtorch backend may read other formats, too; those of `serve` read TorchScript only.
     ours = backend == "pytorch" and backends is not None and is_ours(backends)
     if (ours or config.platform == "pytorch_libtorch") and not config.cc_model_filenames:
         reasons = [_unreadable(version / (config.default_model_filename or "model.pt")) for version in versions]
         return reasons[-1] if all(reasons) else None
+    return None
+
+
+def _misnamed(model: Path, config: Any) -> str | None:
+    """Which folder Triton takes for a version that is not there: any whose name begins with digits."""
+    numbers: dict[int, str] = {}
+    for path in model.iterdir():
+        if (digits := DIGITS.match(path.name)) and path.is_dir():
+            numbers[int(digits[0])] = path.name
+    for number in loaded(config, sorted(numbers)):
+        if not (model / str(number)).is_dir():
+            return (
+                f"Triton takes {model / numbers[number]} for version {number}; give it a name that does not begin with "
+                "a digit, or move it elsewhere"
+            )
+    return None
+
+
+def loaded(config: Any, numbers: list[int]) -> list[int]:
+    """Those of a model's versions that Triton loads."""
+    policy = config.version_policy
+    if policy.HasField("all"):
+        return numbers
+    if policy.HasField("specific"):
+        return [number for number in numbers if number in policy.specific.versions]
+    return numbers[-(policy.latest.num_versions or 1) :]
+
+
+def without_code(model: Path, config: Any) -> str | None:
+    """Which version of a model in Python has no code: Triton 2.51 would wait for its process for ever."""
+    numbers = sorted(int(each.name) for each in model.iterdir() if each.name.isdecimal() and each.is_dir())
+    file = config.default_model_filename or "model.py"
+    for number in loaded(config, numbers) if config.backend == "python" else ():
+        if not (model / str(number) / file).is_file():
+            return f"{model.name} has no {number}/{file}; copy it, or remove version {number}"
     return None
 
 

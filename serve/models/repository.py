@@ -99,13 +99,14 @@ def file_stamp(files: Iterable[Path]) -> str:
 
 @dataclass(frozen=True)
 class Repository:
-    """The names of the models in a repository, of the recommenders among them, and of folders with other names; all
-    sorted."""
+    """The names of the models in a repository, of its recommenders, of folders with other names, and of files beside;
+    all sorted."""
 
     path: Path
     models: tuple[str, ...]
     recommenders: tuple[str, ...]
     passed_over: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @classmethod
     def scan(cls, path: Path) -> Repository:
@@ -118,6 +119,7 @@ class Repository:
             tuple(models),
             tuple(name for name in models if any((path / name).glob("[0-9]*/recommender.json"))),
             tuple(name for name in names if name not in models),
+            tuple(sorted(file.name for file in path.iterdir() if file.is_file())),
         )
 
     def releases(self, name: str) -> Iterator[Release | RepositoryError]:
@@ -162,9 +164,14 @@ class Repository:
         if not found:
             raise RepositoryError(f"No model found in model repository {self.path}: {what_is_there(self.path)}")
         if len(self.recommenders) > 1:
-            return self.models
+            return tuple(name for name in self.models if is_model(self.path / name))
         parts = {part for name in self.recommenders for part in self.parts(name)}
-        choices = [name for name in self.models if name in self.recommenders or name not in parts]
+        # Other folders, such as code/, may lie beside the models.
+        choices = [
+            name
+            for name in self.models
+            if name in self.recommenders or (name not in parts and is_model(self.path / name))
+        ]
         if default_model_name is None and len(choices) > 1:
             raise RepositoryError(
                 f"More than 1 model directory found in model repository {self.path}: {', '.join(choices)}; keep one, "

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from serve.errors import Unavailable
 from serve.models.refused import Refused
-from serve.models.repository import Release, Repository, RepositoryError, weights_stamp
+from serve.models.repository import Release, Repository, RepositoryError
 from serve.models.served import Served
 from serve.models.view import View
 from serve.recommend.recommender import Recommender
@@ -69,7 +69,8 @@ class Rollout:
         self._parts = {name: tuple(sorted(repository.parts(name))) for name in self.live}
         parts = {part for each in self._parts.values() for part in each}
         self.plain = tuple(name for name in models if name not in parts)
-        self._aside = set(repository.models) - set(models) - parts
+        # Files beside the models may be what a model's configuration names, such as ../environment.tar.gz.
+        self._aside = {*repository.models, *repository.files} - {*models, *parts}
         for name in (*self.plain, *sorted(self._aside)):
             self.view.link(name)
         self._write(ready=False)
@@ -213,7 +214,7 @@ class Rollout:
     def _again(self, release: Release) -> Release:
         """A live version after another start of Triton. If its weights were changed in the repository, Triton has
         loaded the new ones, so the ids are copied from there again, too."""
-        if not self._has_other_weights(release):
+        if not self.view.has_other_weights(release):
             return release
         try:
             now = Release.read(self.view.repository, release.name, release.version)
@@ -221,20 +222,11 @@ class Rollout:
             return release
         return now if self._place(now) else release
 
-    def _has_other_weights(self, release: Release) -> bool:
-        """Whether the weights of a loaded version were changed or deleted in the repository."""
-        for part in release.parts:
-            self.view.mend(part)
-        try:
-            return weights_stamp(self.view.folder, release.parts, release.version) != release.weights
-        except OSError:
-            return True
-
     def _stop_if_changed(self, name: str) -> None:
         """Stop serving a live version whose weights were changed. When Triton loads or unloads another version, it also
         loads the changed weights, which must not be used with the old ids. The next looks load the version anew."""
         live = self.live.get(name)
-        if live and self._has_other_weights(live):
+        if live and self.view.has_other_weights(live):
             log.error("%s: version %d is loaded anew, because its weights were changed", name, live.version)
             self.live[name] = None
             self._write(ready=True)
@@ -273,7 +265,7 @@ class Rollout:
     def _place(self, release: Release) -> bool:
         """Show a version in the view; -> whether that was possible."""
         try:
-            self._max_batch_size |= self.view.place(release)
+            self._max_batch_size |= self.view.keep(release)
             self._aside -= set(release.parts)
         except (OSError, ValueError) as error:
             self.refused.add(release, str(error))

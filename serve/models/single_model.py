@@ -34,7 +34,10 @@ class SingleModel:
         try:
             repository = Repository.scan(path)
             for name in repository.passed_over:
-                log.error("%s is passed over: name a model with letters, digits, '.', '_' and '-' only", path / name)
+                log.error(
+                    "%s is passed over: a model's name has letters, digits, '.', '_' and '-', first a letter or digit",
+                    path / name,
+                )
             models = repository.to_load(settings.default_model_name)
         except OSError as error:
             raise StartError(f"SERVE_MODEL_REPOSITORY {path}: {preflight.unreadable(error)}") from error
@@ -47,9 +50,11 @@ class SingleModel:
             default=settings.default_model_name,
         )
         self.rollout.lay_out(models)
+        # Plain models that Triton cannot load: with some it would wait for ever.
+        self.hopeless: set[str] = set()
 
     def to_load(self) -> list[str]:
-        return self.rollout.to_load()
+        return [name for name in self.rollout.to_load() if name not in self.hopeless]
 
     def check(self, backends: Path) -> int:
         # If the user gives Triton other folders of backends, what these hold is not known here.
@@ -68,6 +73,7 @@ class SingleModel:
                 log.error("%s: version %d is not served: %s: %s", release.name, release.version, name, why)
             else:
                 log.error("%s is not served: %s", name, why)
+                self.hopeless.add(name)
             failed.append(release.name if release else name)
         self._ends_without(failed)
         return preflight.instances_in_python((models[name] for name in models if name not in problems), known)
@@ -84,7 +90,9 @@ class SingleModel:
         others = sorted(reasons.keys() - {*self.rollout.served.models})
         for name in (*self.rollout.plain, *others):
             if name not in ready:
-                log.error("%s is not served: %s", name, self.rollout.refused.one_line(reasons.get(name) or NO_REASON))
+                if name not in self.hopeless:
+                    reason = reasons.get(name) or NO_REASON
+                    log.error("%s is not served: %s", name, self.rollout.refused.one_line(reason))
                 failed.append(name)
         self._ends_without(failed)
         return ", ".join(sorted(ready))

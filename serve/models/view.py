@@ -16,10 +16,10 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from serve.models.repository import WEIGHTS, Release, beside_weights, file_stamp
+from serve.models.repository import WEIGHTS, Release, beside_weights, file_stamp, weights_stamp
 from serve.triton.model_config import for_all_versions
 
 log = logging.getLogger("serve")
@@ -35,6 +35,7 @@ class View:
     repository: Path
     folder: Path
     instances: int = 1
+    _held: dict[Path, int] = field(default_factory=dict)  # open weights, by the folder of their version
 
     def link(self, name: str) -> None:
         """Show a model that belongs to no recommender as it is."""
@@ -71,6 +72,8 @@ class View:
         for beside in source.iterdir():
             if beside.name == "config.pbtxt" or beside.name.startswith("."):
                 continue
+            if beside.name[0].isdigit() and not beside.name.isdecimal():
+                continue  # Triton would take a folder such as 2_old for version 2
             wanted = version is None or not beside.name.isdecimal() or beside.name == str(version)
             shown = folder / beside.name
             if not wanted or shown.is_symlink() or shown.is_dir():
@@ -82,26 +85,51 @@ class View:
         """Remove everything that is shown of a model."""
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
+    def keep(self, release: Release) -> dict[str, int]:
+        """As `place`, and keep the weights even if their folder is deleted, until `unlink`; not where there was no room
+        for copies of the files beside them."""
+        if self.has_other_weights(release):  # another export of this version was shown
+            self.unlink(release)
+        sizes = self.place(release)
+        copied = not (self.folder / release.name / str(release.version)).is_symlink()
+        for part in release.parts if copied else ():
+            shown = self.folder / part / str(release.version)
+            if shown not in self._held:
+                self._held[shown] = os.open(shown / WEIGHTS, os.O_RDONLY | os.O_CLOEXEC)
+        return sizes
+
+    def has_other_weights(self, release: Release) -> bool:
+        """Whether other weights than those of a version are shown, or none: they were changed in the repository."""
+        try:
+            for part in release.parts:
+                self.mend(part)
+            return weights_stamp(self.folder, release.parts, release.version) != release.weights
+        except OSError:
+            return True
+
     def unlink(self, release: Release) -> None:
         """Remove a version from what is shown."""
         for part in release.parts:
-            _remove(self.folder / part / str(release.version))
+            shown = self.folder / part / str(release.version)
+            if shown in self._held:
+                os.close(self._held.pop(shown))
+            _remove(shown)
 
     def versions(self, part: str) -> list[str]:
         """The versions of a recommender's part that are shown."""
         return [path.name for path in (self.folder / part).iterdir() if path.name.isdecimal()]
 
     def mend(self, part: str) -> None:
-        """Let the links to versions that were renamed (`ncf rollback`) while they are loaded point to their new names,
-        and remove versions that were deleted: one broken link would make Triton refuse all versions."""
+        """Let the links of versions whose folders were deleted or renamed while they are loaded point to the weights
+        that are held, and remove other broken links: one would make Triton refuse all versions."""
         for shown in (self.folder / part).iterdir():
             copied = shown.is_dir() and not shown.is_symlink()
             link = shown / WEIGHTS if copied else shown
             if link.is_symlink() and not link.exists():
-                withdrawn = self.repository / part / f".withdrawn-{shown.name}"
-                if withdrawn.exists():
+                if shown in self._held:
                     link.unlink()
-                    link.symlink_to(withdrawn / WEIGHTS if copied else withdrawn)
+                    shown.mkdir(exist_ok=True)
+                    (shown / WEIGHTS).symlink_to(f"/proc/{os.getpid()}/fd/{self._held[shown]}")
                 else:
                     _remove(shown)
 

@@ -14,6 +14,7 @@ from serve.errors import BadRequest, show
 DEFAULT_K = 10
 MAX_K = 10_000  # beyond the k of any export; a larger k is refused (plan.py), and counts as this much work
 MAX_ID_CHARACTERS = 1024  # `ncf train` refuses longer ids
+MAX_FLOAT = 2**53  # beyond it, neighbouring whole numbers are one float
 
 RawId = int | str
 # The answer to one request, as JSON writes it.
@@ -42,6 +43,8 @@ class Ask:
 
 def raw_id(value: Any, field: str, max_items: int = 0) -> RawId:
     kind = type(value)
+    if kind is float and value.is_integer() and abs(value) <= MAX_FLOAT:  # pandas makes floats of whole numbers
+        return int(value)
     if kind is int or (kind is str and 0 < len(value) <= MAX_ID_CHARACTERS):
         raw: RawId = value
         return raw
@@ -66,6 +69,8 @@ def some_raw_ids(value: Any, field: str, max_items: int) -> tuple[RawId, ...]:
 
 
 def whole_number(value: Any, field: str, max_items: int) -> int:
+    if type(value) is float and value.is_integer() and abs(value) <= MAX_FLOAT:
+        value = int(value)
     if type(value) is not int or value < 1:
         raise BadRequest(f"{field} is {show(value)}; it must be a whole number of at least 1")
     return value
@@ -129,10 +134,13 @@ FIELDS: dict[str, Field] = {
                     "type": "array",
                     "minItems": 1,
                     "items": {
-                        "type": "object",
+                        "type": ["object", "array"],
                         "properties": {"user_id": _ID, "item_id": _ID},
                         "required": ["user_id", "item_id"],
                         "additionalProperties": False,
+                        "items": _ID,
+                        "minItems": 2,
+                        "maxItems": 2,
                     },
                 },
                 {
@@ -143,7 +151,7 @@ FIELDS: dict[str, Field] = {
                 },
             ]
         },
-        "Pairs to score, as a list of objects or as two columns of one length.",
+        "Pairs to score, as a list of objects or of [user_id, item_id], or as two columns of one length.",
     ),
 }  # fmt: skip
 

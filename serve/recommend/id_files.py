@@ -7,6 +7,7 @@ processes share. A look-up takes one checksum and about one comparison.
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 from array import array
 from collections.abc import Sequence
@@ -18,10 +19,13 @@ MAGIC = b"NCFIDS1\n"
 HEADER = struct.Struct("<3Q")
 # How many looked-up ids and indices a worker keeps in dictionaries, about 2 MB.
 REMEMBERED = 16_384
+# A whole number as pandas and NumPy write it into CSV when its column has floats: 7.0.
+WRITTEN_AS_FLOAT = re.compile(r"^(-?[0-9]+)\.0*$", re.ASCII)
 
 
 class IdFile:
-    """The raw ids of the users or items of one version. An id is looked up by its text, so 7 and "7" are the same."""
+    """The raw ids of the users or items of one version. An id is looked up by its text, so 7 and "7" are the same, and
+    "7.0" where all ids are whole numbers."""
 
     def __init__(self, path: Path) -> None:
         """Map the file. Raises OSError, or ValueError if it is no id file or is not whole."""
@@ -71,7 +75,7 @@ class IdFile:
             return array("q", map(self.index, ids))
 
     def _look_up(self, raw: int | str) -> int:
-        text = str(raw).encode()
+        text = (WRITTEN_AS_FLOAT.sub(r"\1", raw) if self._whole_numbers and isinstance(raw, str) else str(raw)).encode()
         bucket = crc32(text) & self._mask
         for entry in self._entries[self._starts[bucket] : self._starts[bucket + 1]]:
             start, end = self._offsets[entry], self._offsets[entry + 1]

@@ -118,9 +118,9 @@ def _pairs(value: Any) -> ScoreRequest:
     users, items = [], []
     for row, pair in enumerate(value):
         try:
-            user_id, item_id = pair["user_id"], pair["item_id"]
+            user_id, item_id = pair if type(pair) is list else (pair["user_id"], pair["item_id"])
             extra = len(pair) > 2
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             raise BadRequest(f"pairs[{row}] is {show(pair)}; it needs user_id and item_id") from None
         if extra:
             _only(pair, ("user_id", "item_id"), f"pairs[{row}].")
@@ -141,14 +141,13 @@ def _columns(value: Mapping[str, Any]) -> ScoreRequest:
 
 
 def _checked(ids: list[Any], place: str) -> list[RawId]:
-    """The same list after a check of every id; the slow loop that finds the bad id runs only if there is one."""
+    """The ids, each checked; the slow loop runs only if they are neither all whole numbers nor all texts."""
     kinds = set(map(type, ids))
     if not (
         kinds == {int}
         or (kinds == {str} and len(min(ids, key=len)) > 0 and len(max(ids, key=len)) <= MAX_ID_CHARACTERS)
     ):
-        for row, each in enumerate(ids):
-            raw_id(each, place.format(row))
+        return [raw_id(each, place.format(row)) for row, each in enumerate(ids)]
     return ids
 
 

@@ -18,6 +18,7 @@ from serve.processes import TICKS
 log = logging.getLogger("serve")
 
 RESTARTS, RESTART_WINDOW = 3, 600.0
+READ_A_SECOND = 50e6
 END_WITH_PARENT = Path(__file__).with_name("end_with_parent.py")
 
 
@@ -50,25 +51,26 @@ class Child:
         self.restarts += 1
         return True
 
-    def dead_children(self) -> set[int]:
-        """The pids of its children that have ended and whose exit codes it has not collected."""
-        dead = set()
+    def children(self) -> dict[int, str]:
+        """The pids of its children, each with its state in /proc; Z has ended, and its exit code is not collected."""
+        found = {}
         with suppress(OSError):  # the process may end in this moment
             for task in Path(f"/proc/{self.process.pid}/task").iterdir():
                 for child in (task / "children").read_text().split():
-                    if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                        dead.add(int(child))
-        return dead
+                    found[int(child)] = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+        return found
 
-    def processor_seconds(self) -> float:
-        """The processor time used by the processes of its session: its own, and those that it has started."""
-        ticks = 0
+    def work(self) -> float:
+        """The processor seconds used by the processes of its session: its own, and those that it has started. Reading
+        `READ_A_SECOND` bytes counts as a second."""
+        ticks = read = 0
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):  # the process may end in this moment
                 words = stat.read_text().rpartition(")")[2].split()
                 if int(words[3]) == self.process.pid:
                     ticks += int(words[11]) + int(words[12])
-        return ticks / TICKS
+                    read += int((stat.parent / "io").read_text().split()[1])  # rchar
+        return ticks / TICKS + read / READ_A_SECOND
 
     def stop(self, seconds: float) -> None:
         """Send SIGTERM, and SIGKILL to all of its session that is left after `seconds`."""

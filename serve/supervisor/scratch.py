@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
+import secrets
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from serve.errors import StartError
+from serve.triton.python_processes import end_processes
 from serve.triton.runtime import is_plain
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
@@ -39,6 +45,26 @@ def clear_shared_memory(prefix: str) -> None:
     """Remove the regions that a killed tritonserver has left; it was started with this prefix."""
     for left in SHARED_MEMORY.glob(f"{prefix}*"):
         left.unlink(missing_ok=True)
+
+
+def own_shared_memory() -> tuple[str, BinaryIO | None]:
+    """A new prefix for names in shared memory, and the lock that shows that its owner lives, None without such memory.
+
+    What killed predecessors have left is removed, the models' processes that still run included.
+    """
+    token = secrets.token_hex(4)
+    if not (SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK)):
+        return f"serve_{token}_", None
+    for path in SHARED_MEMORY.glob("serve-*.lock"):
+        with suppress(OSError), path.open("rb") as left:
+            fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its owner lives, wherever that is
+            prefix = f"serve_{path.stem.removeprefix('serve-')}_"
+            end_processes(prefix)
+            clear_shared_memory(prefix)
+            path.unlink()
+    lock = (SHARED_MEMORY / f"serve-{token}.lock").open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return f"serve_{token}_", lock
 
 
 def check_room(instances: int, region: int, free: int) -> None:

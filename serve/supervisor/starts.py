@@ -61,7 +61,9 @@ class TritonStarter:
         )
         if self.runtime.knows(INPUT_SIZE):  # newer releases limit the size of a body, which `serve` has limited already
             arguments.insert(0, f"{INPUT_SIZE}={max(2**26, self.settings.max_body_bytes)}")
-        return spawn([str(self.runtime.program), *self.runtime.arguments, *arguments], self.runtime.environment)
+        command = [str(self.runtime.program), *self.runtime.arguments, *arguments]
+        # Python takes modules from the current folder, in models' processes, too.
+        return spawn(command, self.runtime.environment, cwd=self.scratch)
 
     def lost_a_port(self) -> bool:
         """Whether another process has taken a port before tritonserver, which has ended, could open it."""

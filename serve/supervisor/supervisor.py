@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import shutil
 import signal
 import tempfile
@@ -29,7 +28,15 @@ from serve.models.served import SERVED_FILE, Served
 from serve.settings import Settings
 from serve.supervisor.child import Child
 from serve.supervisor.ports import PortError, PublicPorts, end_connecting, public_ports, public_socket
-from serve.supervisor.scratch import FULL, MORE, check_room, clear_shared_memory, free_shared_memory, scratch_folder
+from serve.supervisor.scratch import (
+    FULL,
+    MORE,
+    check_room,
+    clear_shared_memory,
+    free_shared_memory,
+    own_shared_memory,
+    scratch_folder,
+)
 from serve.supervisor.starts import GUNICORN_SECONDS, TRITON_SECONDS, TritonStarter, start_gunicorn
 from serve.supervisor.triton_health import LOOK_SECONDS, TritonHealth, TritonStart
 from serve.telemetry.cloudwatch import EmfWriter
@@ -44,6 +51,8 @@ from serve.triton.runtime import RuntimeNotFoundError, find_runtime
 log = logging.getLogger("serve")
 
 TICK = 0.1
+# All signals that would end this process and leave the others to themselves.
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Supervisor:
@@ -57,12 +66,14 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; returns the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        for number in ENDING:
             if signal.getsignal(number) != signal.SIG_IGN:  # `nohup serve` has SIGHUP ignored
                 signal.signal(number, self._on_signal)
-        prefix = f"serve_{secrets.token_hex(4)}_"
         try:
             with ExitStack() as until_stopped:
+                prefix, lock = own_shared_memory()
+                if lock is not None:
+                    until_stopped.callback(Path(lock.name).unlink, missing_ok=True)
                 scratch = scratch_folder()
                 until_stopped.callback(shutil.rmtree, scratch, ignore_errors=True)
                 until_stopped.callback(clear_shared_memory, prefix)
@@ -89,6 +100,12 @@ class Supervisor:
         began = time.monotonic()
         runtime = find_runtime(scratch)
         models = hosted(self.settings, scratch, runtime.backends)
+        if self.settings.allow_grpc:
+            log.warning(
+                "SAGEMAKER_TRITON_ALLOW_GRPC opens Triton's own gRPC, where nothing is checked before: one "
+                "request can end tritonserver for everybody (class_count of an output of text); let only callers reach "
+                "it that you trust"
+            )
         public = public_socket(self.settings)
         ports = public_ports(self.settings)
         (scratch / TALLY_FOLDER).mkdir()
@@ -142,15 +159,19 @@ class Supervisor:
     ) -> None:  # fmt: skip
         """Until a signal comes: start again the process that died or hangs, and log when the models are ready.
 
-        A first start that fails is not tried again, unless it failed because another process took a port.
+        A first start that fails is not tried again, unless another process took a port, or a signal ended it for the
+        first time, as a race in tritonserver may.
 
         Raises StartError.
         """
         watcher: threading.Thread | None = None
         health: TritonStart | TritonHealth = TritonStart(triton)
+        hung = False
         while not self.stopping:
             # `lost_a_port` opens the ports for a moment, so it is asked only when tritonserver has ended.
-            if triton.process.poll() is not None and triton.check(watcher is not None or starter.lost_a_port()):
+            code = triton.process.poll()
+            crashed = code is not None and code < 0 and not hung and not triton.restarts
+            if code is not None and triton.check(watcher is not None or crashed or starter.lost_a_port()):
                 models.pause()
                 health, began = TritonStart(triton), time.monotonic()
             gunicorn.check(may_restart=True)
@@ -171,6 +192,7 @@ class Supervisor:
             if health.is_due():
                 if (problem := health.problem()) is not None:
                     log.error("tritonserver %s; it is killed", problem)
+                    hung = True
                     triton.kill()
                 with suppress(OSError, ValueError):
                     tallies.read()  # adds up the files of dead workers and deletes them

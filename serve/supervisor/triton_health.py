@@ -14,6 +14,9 @@ LOOK_SECONDS, SILENT_SECONDS = 1.0, 30.0
 # reading a model of 300 MB from the slowest of disks uses more than 0.1 s. Five minutes of patience leave time
 # for the reason to be logged before SageMaker gives up a container, which by default it does after eight minutes.
 STUCK_SECONDS, PROGRESS_SECONDS = 300.0, 0.1
+# Only a model's process may have a reason to sleep for so long, such as a service it waits for. Where none is alive,
+# or one has ended, for which Triton would wait for ever, this is enough.
+LOST_SECONDS, LOST_PROGRESS = 40.0, 0.4
 # A longer pause between two checks means that all processes were frozen, as AWS Lambda does between requests.
 FROZEN_SECONDS = 5 * LOOK_SECONDS
 
@@ -32,13 +35,17 @@ class TritonStart:
     def problem(self) -> str | None:
         """Why the start will not succeed, as the end of a sentence about tritonserver; None if it may."""
         before, self.looked = self.looked, time.monotonic()
-        used = self.triton.processor_seconds()
-        # The time shrinks when one of the processes ends.
-        if abs(used - self.used) >= PROGRESS_SECONDS or self.looked > before + FROZEN_SECONDS:
+        used, states = self.triton.work(), [*self.triton.children().values()]
+        patience, progress, why = STUCK_SECONDS, PROGRESS_SECONDS, ""
+        if "Z" in states or not states:
+            patience, progress = min(LOST_SECONDS, STUCK_SECONDS), LOST_PROGRESS
+            why = ", and a model's process has ended" if states else ""
+        # The work shrinks when one of the processes ends.
+        if abs(used - self.used) >= progress or self.looked > before + FROZEN_SECONDS:
             self.used, self.progressed = used, self.looked
-        if self.looked > self.progressed + STUCK_SECONDS:
+        if self.looked > self.progressed + patience:
             return (
-                f"hangs while it starts: for {STUCK_SECONDS:.0f} s it has used no processor time "
+                f"hangs while it starts: for {patience:.0f} s it has used no processor time{why} "
                 "(SAGEMAKER_TRITON_LOG_VERBOSE=1 shows which model it was loading)"
             )
         return None
@@ -67,5 +74,6 @@ class TritonHealth:
             return f"has not answered for {SILENT_SECONDS:.0f} s"
         # Triton does not collect a process of its Python backend that has died, so it stays a zombie. A model that is
         # being unloaded has one for a moment, too: only a zombie that is there at two checks counts.
-        before, self.dead = self.dead, self.triton.dead_children() if self.watch_models else set()
+        children = self.triton.children() if self.watch_models else {}
+        before, self.dead = self.dead, {pid for pid, state in children.items() if state == "Z"}
         return "has lost a model's process" if before & self.dead else None

@@ -8,33 +8,37 @@ import orjson
 
 from serve.errors import BadRequest, OutOfMemory, Overloaded, ServeError, TritonFailed, VersionGone
 from serve.triton.out_of_memory import is_out_of_memory
-from serve.triton.pool import TritonResponse
+from serve.triton.pool import TritonPool, TritonResponse
 
-# Triton's words for a version that is being unloaded, or is unloaded, with 404 or 503.
-GONE = re.compile(
-    r"(?:\[request id: [^\]]*\] )?"
-    r"(?:Request for unknown model|Server is stopping, scheduler for model has stopped accepting)"
-)
-# Its words for a body it cannot read, with 500.
+# Triton's words for a body it cannot read, with 500. A model may use the same words.
 NOT_READ = re.compile(
     "Unable to parse|failed to parse the request JSON|failed to get request params|attempt to (?:get|access)"
 )
 
 
-def failure(model: str, answer: TritonResponse, multi_model: bool) -> ServeError:
-    """The error for a caller whose request to `model` Triton answered with a status of 400 or above.
+async def is_gone(pool: TritonPool, path: str, answer: TritonResponse) -> bool:
+    """Whether a request to `path` failed because Triton does not have the model's version, or not any more. A model's
+    own error may have the same status and the same words, so Triton is asked. Raises Unavailable."""
+    if answer.status not in (404, 503):
+        return False
+    return (await pool.request(b"GET", f"{path.rpartition('/')[0]}/ready")).status != 200
+
+
+def failure(model: str, answer: TritonResponse, multi_model: bool, gone: bool = False) -> ServeError:
+    """The error for a caller whose request to `model` Triton answered with a status of 400 or above; `gone` is that of
+    `is_gone`.
 
     VersionGone    503  the version was unloaded in this moment
-    BadRequest     400  the request does not fit the model, or cannot be read
+    BadRequest     400  the request does not fit the model
     OutOfMemory    507  there was too little memory; on a multi-model endpoint only
-    Overloaded     503  a queue of Triton's is full
+    Overloaded     503  a queue of Triton's is full, or the model says so
     TritonFailed   500  the model failed; or Triton's own status, such as 501 for a model that answers in parts
     """
     reason = message_of(answer)
     message = f"{model}: {reason}"
-    if answer.status in (404, 503) and GONE.match(reason):
+    if gone:
         return VersionGone(message)
-    if answer.status == 400 or (answer.status == 500 and NOT_READ.match(reason)):
+    if answer.status == 400:
         return BadRequest(message)
     if multi_model and is_out_of_memory(reason):
         return OutOfMemory(message)

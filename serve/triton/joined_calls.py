@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from serve.errors import Overloaded, ServeError, Unavailable, VersionGone
-from serve.triton.failures import failure
+from serve.triton.failures import failure, is_gone
 from serve.triton.pool import TritonPool
 from serve.triton.tensors import decode_outputs, encode_int64, join_rows, split_rows
 
@@ -135,7 +135,8 @@ class JoinedCalls:
         request = encode_int64(number, target.shape, columns)
         answer = await self._pool.request(b"POST", path, request.body, request.header_length, extra)
         if answer.status != 200:
-            raise failure(target.model_name, answer, self._multi_model)
+            gone = await is_gone(self._pool, path, answer)
+            raise failure(target.model_name, answer, self._multi_model, gone)
         return decode_outputs(answer.body, answer.header_length)
 
 

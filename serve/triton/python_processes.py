@@ -37,3 +37,12 @@ def end(claimed: str, age: float) -> None:
     if holds(claimed) and time.clock_gettime(time.CLOCK_BOOTTIME) > int(started) / TICKS + age:
         with suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
+
+
+def end_processes(prefix: str) -> None:
+    """Kill the processes whose shared memory has names with this prefix."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            program, *words = (process / "cmdline").read_bytes().split(b"\0")
+            if program.endswith(STUB) and any(prefix.encode() in word for word in words):
+                os.kill(int(process.name), signal.SIGKILL)

@@ -86,7 +86,7 @@ def find_runtime(scratch: Path) -> TritonRuntime:
         )
     else:
         log.info("TorchScript runs inside tritonserver, in the native pytorch backend")
-    flags = [f"--backend-directory={backends}"]
+    flags = [f"--backend-directory={backends}", f"--cache-directory={server / 'caches'}"]
     if not count_gpus():
         log.info("no GPU here: models run on the CPU (Triton's own error about CudaDriverHelper means the same)")
         flags.append("--pinned-memory-pool-byte-size=0")  # spares two more error lines of Triton's

@@ -147,8 +147,8 @@ class DataPlane:
         header_length = kserve.binary_header_length(call.headers, len(body))
         header = body[:header_length]
         document = await off_loop(header_length, parse_json, header, "the JSON part") if header_length else {}
-        model, changed = self.choose(call, name, document)
-        return await self.passing.binary(call, model, document, body, header_length, changed)
+        model = self.choose(call, name, document)
+        return await self.passing.binary(call, model, document, body, header_length)
 
     async def document(
         self, request: Request, call: Call, name: str | None, body: bytes, format: Format, refused: str
@@ -162,9 +162,9 @@ class DataPlane:
         assert format.decode is not None  # only formats with one record a line have none
         decoded = await off_loop(len(body), format.decode, body, self.settings.max_list_items)
         document = decoded.requests[0]
-        if not decoded.many and type(document) is dict and "inputs" in document:
-            model, changed = self.choose(call, name, document)
-            return await self.passing.json(call, model, document, body, changed)
+        if not decoded.many and isinstance(document, dict) and "inputs" in document:
+            model = self.choose(call, name, document)
+            return await self.passing.json(call, model, document, body)
         if refused:
             raise UnsupportedMediaType(refused)
         if type(document) is dict and not decoded.many and not OPENAI_FIELDS.isdisjoint(document):
@@ -181,7 +181,7 @@ class DataPlane:
         """The answers to a body's requests, in order. KServe-v2 documents among many go to Triton one by one."""
         if not decoded.many:
             return await self.recommenders.answer(decoded, call, name)
-        passed = [at for at, each in enumerate(decoded.requests) if type(each) is dict and "inputs" in each]
+        passed = [at for at, each in enumerate(decoded.requests) if isinstance(each, dict) and "inputs" in each]
         if not passed:
             return await self.recommenders.answer(decoded, call, name)
         answers = await asyncio.gather(*(self.answer_kserve(call, name, decoded.requests[at]) for at in passed))
@@ -193,19 +193,18 @@ class DataPlane:
     async def answer_kserve(self, call: Call, name: str | None, document: dict[str, Any]) -> Answer:
         """Triton's answer to one of several KServe-v2 documents, or what is wrong with the document."""
         try:
-            model, _ = self.choose(call, name, document)
+            model = self.choose(call, name, document)
             return await self.passing.document(call, model, document)
         except ServeError as error:
             described = {"code": error.code, "message": str(error)}
             return {"error": described, "request_id": call.id}
 
-    def choose(self, call: Call, name: str | None, document: Any) -> tuple[str, bool]:
-        """Enter the model of a KServe-v2 body; -> its name, and whether our own field `model` was taken out."""
-        named = isinstance(document, dict) and "model" in document
-        asked = document.pop("model") if named else None
+    def choose(self, call: Call, name: str | None, document: Any) -> str:
+        """Enter the model of a KServe-v2 body; -> its name."""
+        asked = document.get("model") if isinstance(document, dict) else None
         model = name or self.recommenders.choose(asked, call.headers)
         call.enter(model)
-        return model, named
+        return model
 
     def generator(self, call: Call, name: str | None) -> str | None:
         """The model that SAGEMAKER_TRITON_INFERENCE_TYPE is meant for, None if a recommender is asked."""

@@ -11,7 +11,7 @@ import orjson
 
 from serve.errors import NotAcceptable, UnsupportedMediaType, show
 from serve.formats import kserve
-from serve.formats.json_format import BOM
+from serve.formats.json_format import BOM, read_loose
 from serve.formats.registry import CSV, FORMATS, JSON, JSON_LINES, NPY, TRITON_CONTENT_TYPES, Format
 from serve.http1.accept import weights
 
@@ -78,7 +78,7 @@ def _first_of_many(head: bytes) -> dict[str, object] | None:
     try:
         document: dict[str, object] = orjson.loads(first)
     except orjson.JSONDecodeError:
-        return None
+        return read_loose(first)
     return document
 
 

@@ -107,8 +107,8 @@ def openapi_document(settings: Settings) -> Schema:
             "/invocations": {
                 "post": {
                     "summary": "Ask a recommender",
-                    "description": f"Bodies of up to {settings.max_body_bytes:,} bytes, gzip or not; lists of up to "
-                    f"{settings.max_list_items:,} ids.",
+                    "description": f"Bodies of up to {settings.max_body_bytes:,} bytes, also in gzip or deflate; "
+                    f"lists of up to {settings.max_list_items:,} ids.",
                     "requestBody": {"required": True, "content": _request_content()},
                     "responses": {
                         "200": {"description": "The answer, in the format that Accept asks for", "content": _content()},
@@ -152,7 +152,13 @@ def _ask_schema(ask: Ask) -> Schema:
 
 def _request_content() -> Schema:
     one = {"anyOf": [_reference(_name(ask)) for ask in ASKS]}
-    many = _object({"requests": {"type": "array", "minItems": 1, "items": one}, "model": STRING}, ("requests",))
+    requests = {"type": "array", "minItems": 1, "items": one}
+    rows = {"anyOf": [requests, FIELDS["pairs"].schema["oneOf"][0]]}  # as other containers take them
+    many = [
+        _object({"requests": requests, "model": STRING}, ("requests",)),
+        _object({"instances": rows, "model": STRING}, ("instances",)),
+        rows,
+    ]
     kserve = {
         "type": "object",
         "properties": {"inputs": {"type": "array", "items": {"type": "object"}}, "model": STRING},
@@ -166,7 +172,7 @@ def _request_content() -> Schema:
         for content_type in format.content_types:
             content[content_type] = {"schema": about}
     content["application/json"] = {
-        "schema": {"anyOf": [*one["anyOf"], many, kserve], "description": ABOUT_FORMATS["JSON"]},
+        "schema": {"anyOf": [*one["anyOf"], *many, kserve], "description": ABOUT_FORMATS["JSON"]},
         "examples": examples,
     }
     for content_type in TRITON_CONTENT_TYPES:

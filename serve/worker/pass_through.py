@@ -9,15 +9,14 @@ import orjson
 
 from serve.errors import BadRequest, NotAcceptable, Unavailable
 from serve.formats import kserve
-from serve.formats.json_format import MAX_ERROR, error_json, parse_json, to_json
+from serve.formats.json_format import MAX_ERROR, Loose, error_json, parse_json, to_json
 from serve.models.served import ServedFile
 from serve.settings import Settings
-from serve.triton.failures import failure, message_of
+from serve.triton.failures import NOT_READ, failure, is_gone, message_of
 from serve.triton.pool import TritonPool, TritonResponse
 from serve.triton.stream import TritonStream
 from serve.worker.answers import Streamed, Whole
 from serve.worker.call import Call
-from serve.worker.off_loop import off_loop
 
 EVENT = b"data: "
 # Triton's word for the code of a model's error that is the caller's. Its generate extension leaves the code out, so a
@@ -35,17 +34,16 @@ class PassThrough:
         self.triton = triton
         self.repository = (settings.multi_model_root if settings.multi_model else settings.model_repository).absolute()
 
-    async def json(self, call: Call, model: str, document: dict[str, Any], body: bytes, changed: bool) -> Whole:
-        """A KServe-v2 body in JSON; if `document` was changed since `body` was read, it is written anew."""
+    async def json(self, call: Call, model: str, document: dict[str, Any], body: bytes) -> Whole:
+        """A KServe-v2 body in JSON, and the document it is. Triton passes over fields it does not know, such as our
+        `model`."""
         kserve.check_kserve(document, len(body))
         call.kind = "kserve"
-        if changed:
-            body = await off_loop(len(body), to_json, document)
         return await self.infer(call, model, body, None)
 
     async def document(self, call: Call, model: str, document: dict[str, Any]) -> dict[str, Any]:
         """The answer to one of several KServe-v2 documents. Raises ServeError."""
-        body = to_json(document)
+        body = document.raw if isinstance(document, Loose) else to_json(document)
         kserve.check_kserve(document, len(body))
         status, _, answer = await self.infer(call, model, body, None)
         if status != 200:
@@ -58,15 +56,10 @@ class PassThrough:
             ) from error
         return found
 
-    async def binary(
-        self, call: Call, model: str, document: Any, body: bytes, header_length: int, changed: bool
-    ) -> Whole:
+    async def binary(self, call: Call, model: str, document: Any, body: bytes, header_length: int) -> Whole:
         """A KServe-v2 body in Triton's binary form; with a JSON part of 0 bytes it is one raw tensor."""
         if header_length:
             kserve.check_kserve(document, len(body))
-        if changed:
-            header = to_json(document)
-            body, header_length = header + body[header_length:], len(header)
         call.kind = "binary"
         return await self.infer(call, model, body, header_length)
 
@@ -77,13 +70,15 @@ class PassThrough:
         """
         extra = call.forwarded
         version = self.served.last.versions.get(name)  # the model was chosen a moment ago
-        answer = await self.triton.request(b"POST", infer_path(name, version), body, header_length, extra)
+        path = infer_path(name, version)
+        answer = await self.triton.request(b"POST", path, body, header_length, extra)
         if answer.status in (404, 503) and (now := self.served.current().versions.get(name)) != version:
-            answer = await self.triton.request(b"POST", infer_path(name, now), body, header_length, extra)
+            path = infer_path(name, now)
+            answer = await self.triton.request(b"POST", path, body, header_length, extra)
         if answer.status >= 400:
             # A traceback names files as Triton sees them.
             answer.body = answer.body.replace(b"%b/" % bytes(self.served.view), b"%b/" % bytes(self.repository))
-            self.check_failure(name, answer, body if header_length is None else b"{}")
+            await self.check_failure(name, path, answer, body[:header_length])
             if len(answer.body) > MAX_ERROR:
                 answer.body = error_json(message_of(answer))
         if answer.header_length is None:
@@ -104,10 +99,10 @@ class PassThrough:
             answer = await self.triton.request(b"POST", path, body, None, JSON_HEADER + call.forwarded)
             if answer.status == 200 and answer.body.startswith(b'{"error":'):  # the model made more than one response
                 answer.status = 500
-            return self._checked(model, answer, body)
+            return await self._checked(model, path, answer, body)
         stream = await self.stream(call, model, body)
         if isinstance(stream, TritonResponse):
-            return self._checked(model, stream, body)
+            return await self._checked(model, f"/v2/models/{model}/generate_stream", stream, body)
         return Streamed(stream.status, [(b"content-type", stream.content_type)], _events(stream))
 
     async def stream(self, call: Call, model: str, body: bytes) -> TritonStream | TritonResponse:
@@ -126,19 +121,25 @@ class PassThrough:
         status = 500 if event.startswith(EVENT) and not event.startswith(INVALID) else stream.status
         return TritonResponse(status, event.removeprefix(EVENT).rstrip())
 
-    def _checked(self, model: str, answer: TritonResponse, body: bytes) -> Whole:
+    async def _checked(self, model: str, path: str, answer: TritonResponse, body: bytes) -> Whole:
         """The answer to a body in JSON, or Triton's failure. Raises ServeError like `check_failure`."""
         if answer.status >= 400:
-            self.check_failure(model, answer, body)
+            await self.check_failure(model, path, answer, body)
             if len(answer.body) > MAX_ERROR:
                 answer.body = error_json(message_of(answer))
         return Whole(answer.status, [(b"content-type", answer.content_type)], answer.body)
 
-    def check_failure(self, model: str, answer: TritonResponse, body: bytes) -> None:
-        """Raise what Triton's failure means, unless its own answer says that already: then it is passed on as it is."""
-        error = failure(model, answer, self.settings.multi_model)
-        if isinstance(error, BadRequest) and answer.status != error.status:
-            parse_json(body, "the body")  # says where the mistake is
+    async def check_failure(self, model: str, path: str, answer: TritonResponse, body: bytes) -> None:
+        """Raise what Triton's failure means, unless its own answer says that already: then it is passed on as it is.
+
+        `body` is the JSON that Triton was to read at `path`, empty if there was none.
+        """
+        gone = await is_gone(self.triton, path, answer)
+        error = failure(model, answer, self.settings.multi_model, gone)
+        if body and answer.status == 500 and NOT_READ.match(message_of(answer)):
+            document = parse_json(body)  # says where the mistake is
+            if not (path.endswith("/infer") and kserve.is_readable(document)):
+                raise BadRequest(str(error))
         if isinstance(error, Unavailable) or answer.status != error.status:
             raise error
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve.errors import BadRequest, ServeError, Unavailable, VersionGone
 from serve.formats.json_format import Decoded
-from serve.models.served import UNREADABLE, ServedFile
+from serve.models.served import UNREADABLE, Served, ServedFile
 from serve.recommend.asks import Answer
 from serve.recommend.batches import Infer, answer_plans
 from serve.recommend.parse import Parsed, Request, parse_request, work
@@ -83,6 +83,7 @@ class Recommenders:
             named = type(document) is dict and "model" in document
             model = document.pop("model") if named else None
             name = only or self.choose(model, call.headers)
+            _check_is_recommender(name, self.served.last)
             request = parse_request(document, self.settings.max_list_items)
         if work(request) > max_work:
             raise BadRequest(
@@ -127,9 +128,7 @@ class Recommenders:
         """The live version of a recommender, with the ids of that version; `again` if it may have changed since the
         model was chosen."""
         served = self.served.current() if again else self.served.last
-        if name not in served.recommenders:
-            choices = ", ".join(served.recommenders) or "none"
-            raise BadRequest(f"{name} is no recommender (there are: {choices}); send it a KServe-v2 body with inputs")
+        _check_is_recommender(name, served)
         try:
             found = self.served.recommender(name)
         except UNREADABLE as error:
@@ -148,6 +147,12 @@ class Recommenders:
             return infer(target, rows, columns, forwarded)
 
         return infer
+
+
+def _check_is_recommender(name: str, served: Served) -> None:
+    if name not in served.recommenders:
+        choices = ", ".join(served.recommenders) or "none"
+        raise BadRequest(f"{name} is no recommender (there are: {choices}); send it a KServe-v2 body with inputs")
 
 
 def _described(answer: Answer | ServeError, request_id: str) -> Answer:

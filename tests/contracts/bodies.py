@@ -65,7 +65,7 @@ SUMS_OF_WRONG_FORM = {
     **{f"inputs {value!r}": b'{"inputs": %s}' % value for value in (b"null", b"{}", b'"x"', b"1")},
     **{f"{name} as text": sums(parameters={name: "x"}) for name in ("priority", "timeout", "binary_data_output")},
     **{f"no {name}": sums({n: v for n, v in LEFT.items() if n != name}) for name in ("name", "shape", "datatype")},
-    "inputs missing": b"{}", "key twice": b'{"inputs": 1,' + sums()[1:], "list of it": b"[" + sums() + b"]",
+    "inputs missing": b"{}", "key twice": b'{"inputs": 1,' + sums()[1:],
     "binary_data text": sums(outputs=[output(binary_data="x")]), "start 1": sums(parameters={"sequence_start": 1}),
     "nested 300 deep": left(data=json.loads("[" * 300 + "]" * 300)), "numbers as 1.0": left(data=[1.0, 2.0, 3.0]),
     "list": b"[]", "number": b"1", "null": b"null", "word": b'"x"', "true": b"true",
@@ -73,6 +73,7 @@ SUMS_OF_WRONG_FORM = {
 
 # Of an output of text it ends the native endpoint.
 CLASSES = {str(count): sums(outputs=[output(classification=count)]) for count in (0, 2)}
+LISTS = {"list of it": b"[" + sums() + b"]"}
 LINES = {"two": sums() + b"\n" + sums() + b"\n", "three": (sums() + b"\n") * 3}
 
 # … and those that are no JSON.

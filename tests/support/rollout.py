@@ -102,7 +102,7 @@ class Load:
         """Until the clients have got `ENOUGH` more answers of a version."""
         before = self.asked.get(version, 0)
         eventually(lambda: self.wrong or self.asked.get(version, 0) >= before + ENOUGH)
-        assert self.wrong == []
+        assert not self.wrong, (self.wrong[:2], self.server.log.read_text()[-3000:])
 
     def ping(self) -> None:
         while not self.stopped.wait(0.2):

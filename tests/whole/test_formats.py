@@ -153,7 +153,7 @@ def npy(array: Any) -> bytes:
         ),
         (CSV, b"user_id,colour\nu1,red\n", 400, "colour"),
         (NPY, npy(np.array([["a", {}]], dtype=object)), 400, "dtype is object"),
-        (NPY, npy(np.zeros((2, 2))), 400, "dtype"),
+        (NPY, npy(np.full((2, 2), 0.5)), 400, "a fraction"),
         (NPY, npy(np.zeros((2, 3), np.int64)), 400, "shape"),
         (NPY, b"\x93NUMPY", 400, ""),
         ("image/png", b"\x89PNG", 415, "application/json"),

@@ -112,7 +112,7 @@ def test_a_bad_line_costs_itself_alone(body: bytes, message: str) -> None:
 
 
 def test_a_bad_row_fails_alone() -> None:
-    requests = decode("user_id,k\nu1,5\nu2,five\nu3\n\nu4,\n,5\nu5,1_0\nu6,٣\nu7," + "9" * 30 + "\nu8,2.0\nu9,+1\nz,0")
+    requests = decode("user_id,k\nu1,5\nu2,five\nu3\n\nu4,\n,5\nu5,1_0\nu6,٣\nu7," + "9" * 30 + "\nu8,2.5\nu9,+1\nz,0")
     assert (requests[0], requests[-1]) == ({"user_id": "u1", "k": 5}, {"user_id": "z", "k": 0})
     assert [str(request) for request in requests[1:-1]] == [
         "line 3: k is 'five'; it must be a whole number of at least 1",
@@ -123,7 +123,7 @@ def test_a_bad_row_fails_alone() -> None:
         "line 8: k is '1_0'; it must be a whole number of at least 1",
         "line 9: k is '٣'; it must be a whole number of at least 1",
         "line 10: k is '999999999999999999999999999999'; it must be a whole number of at least 1",
-        "line 11: k is '2.0'; it must be a whole number of at least 1",
+        "line 11: k is '2.5'; it must be a whole number of at least 1",
         "line 12: k is '+1'; it must be a whole number of at least 1",
     ]
     assert all(isinstance(request, BadRequest) for request in requests[1:-1])

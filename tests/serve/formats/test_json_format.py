@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.errors import BadRequest, BodyTooLarge
-from serve.formats.json_format import MAX_CONTAINERS, MAX_VALUES, decode_json, parse_json
+from serve.formats.json_format import MAX_CONTAINERS, MAX_VALUES, Loose, decode_json, parse_json
 from serve.formats.registry import JSON, JSON_LINES
 from serve.recommend.parse import Parsed, RankRequest
 from tests.support.lines import requests_of
@@ -246,3 +246,45 @@ def test_json_answers_are_read_back(documents: list[Any]) -> None:
     assert [json.loads(line) for line in written.split(b"\n")[:-1]] == answers
     assert written.endswith(b"\n")
     assert requests_of(JSON_LINES, written) == answers
+
+
+LOOSE = [
+    b'{"inputs": [NaN, Infinity, -Infinity], "a": "caf\\u00e9"}',
+    b'{"a": "caf\xe9 and more", "inputs": [1]}',
+    b'{"model": {"x": "\\\\"}, "inp\\u0075ts": [NaN]}',
+]
+
+
+@pytest.mark.parametrize("body", LOOSE)
+def test_kserve_that_is_no_strict_json_is_read_as_triton_reads_it(body: bytes) -> None:
+    (document,), many = decode_json(body, 10)
+    assert isinstance(document, Loose)
+    assert (document.raw, many) == (body, False)
+    assert "inputs" in document
+
+
+@pytest.mark.parametrize(
+    "body", [LOOSE[0].replace(b"inputs", b"input"), LOOSE[0][:-1] + b', "inputs": []}', b'{"inputs": [NaN],}', b"[NaN]"]
+)
+def test_what_triton_does_not_take_either_stays_refused(body: bytes) -> None:
+    with pytest.raises(BadRequest, match="is not JSON"):
+        decode_json(body, 10)
+
+
+@pytest.mark.parametrize(
+    ("body", "document"),
+    [
+        (b'[["u", "i"], [7, 8]]', {"pairs": [["u", "i"], [7, 8]]}),
+        (b'{"instances": [{"user_id": "u", "item_id": "i"}], "model": "m"}',
+         {"model": "m", "pairs": [{"user_id": "u", "item_id": "i"}]}),
+    ],
+)  # fmt: skip
+def test_pairs_may_be_a_list(body: bytes, document: object) -> None:
+    assert decode_json(body, 10) == ([document], False)
+
+
+def test_requests_may_be_a_list_or_instances() -> None:
+    requests = [{"user_id": "u", "k": 2}, {"item_id": "i"}]
+    assert decode_json(json.dumps(requests).encode(), 10) == (requests, True)
+    assert decode_json(json.dumps({"instances": requests}).encode(), 10) == (requests, True)
+    assert decode_json(b'{"instances": [{}], "k": 1}', 10) == ([{"instances": [{}], "k": 1}], False)

@@ -35,7 +35,7 @@ def test_several_members_are_one_body() -> None:
 
 
 @pytest.mark.parametrize(
-    "coding", [b"deflate", b"br", b"zstd", b"gzip, gzip", b"gzip, br", b"\xff", b"gzip;q=1", b"x" * 300]
+    "coding", [b"deflate, gzip", b"br", b"zstd", b"gzip, gzip", b"gzip, br", b"\xff", b"gzip;q=1", b"x" * 300]
 )
 def test_other_codings_are_named_and_gzip_offered(coding: bytes) -> None:
     with pytest.raises(UnsupportedMediaType, match="send the body with gzip once, or as it is") as caught:
@@ -120,3 +120,21 @@ def test_packing_a_large_answer_makes_it_smaller() -> None:
     assert len(answer) > MIN_GZIP_BYTES
     assert len(pack(answer)) < len(answer) / 4
     assert pack(answer)[4:8] == bytes(4)  # no time of day
+
+
+@pytest.mark.parametrize("window", [15, -15])
+def test_deflate_is_unpacked_in_zlibs_form_and_bare(window: int) -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, window)
+    packed = packer.compress(b"some text " * 5000) + packer.flush()
+    assert unpack(packed, b"Deflate", 50_000) == b"some text " * 5000
+    with pytest.raises(BodyTooLarge):
+        unpack(packed, b"deflate", 49_999)
+    with pytest.raises(BadRequest, match="goes on with something else after"):
+        unpack(packed + b"x", b"deflate", LIMIT)
+    for bad, message in (
+        (b"", "the body is not deflate"),
+        (packed[:-1], "ends too early"),
+        (b"{", "ends too early|dam"),
+    ):
+        with pytest.raises(BadRequest, match=message):
+            unpack(bad, b"deflate", LIMIT)

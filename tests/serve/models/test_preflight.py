@@ -125,3 +125,31 @@ def test_processes_of_the_python_backend_are_counted(tmp_path: Path, backends: P
     )
     (backends / "pytorch" / "libtriton_pytorch.so").unlink()  # as with the wheel's server
     assert preflight.instances_in_python(models, backends) == 7
+
+
+@pytest.mark.parametrize(
+    ("config", "folders", "message"),
+    [
+        ("", ["1", "2"], "m has no 2/model.py; copy it, or remove version 2"),
+        ("version_policy { all { } }", ["1", "2"], "m has no 1/model.py"),
+        ("version_policy { specific { versions: [ 1 ] } }", ["1", "2"], "m has no 1/model.py"),
+        ('default_model_filename: "main.py"', ["1"], "m has no 1/main.py"),
+        ("", ["1", "2_old"], "takes {}/2_old for version 2; give it a name that does not begin with a digit"),
+        ("", ["02"], "takes {}/02 for version 2"),
+    ],
+)
+def test_what_makes_triton_wait_for_ever(
+    backends: Path, tmp_path: Path, config: str, folders: list[str], message: str
+) -> None:
+    folder = model(tmp_path / "m", f'backend: "python" {config}')
+    for name in folders:
+        (folder / name).mkdir()
+    assert message.format(folder) in str(preflight.problem(folder, backends))
+
+
+def test_a_backup_that_triton_passes_over_is_no_problem(backends: Path, tmp_path: Path) -> None:
+    folder = model(tmp_path / "m", 'backend: "python"')
+    for name in ("2", "1_old", "old_3"):
+        (folder / name).mkdir()
+    (folder / "2" / "model.py").touch()
+    assert preflight.problem(folder, backends) is None

@@ -12,7 +12,7 @@ import pytest
 
 from ncf.export.export import export
 from ncf.training.run_directory import Run
-from serve.models.repository import Release
+from serve.models.repository import Release, weights_stamp
 from serve.models.view import View
 from serve.triton.model_config import read_config
 
@@ -62,15 +62,20 @@ def test_files_that_were_written_to_since_the_release_was_read_are_refused(view:
     assert (view.repository / "a" / "1" / "users.ids").read_bytes() == b"others"
 
 
-def test_a_withdrawn_version_stays_whole_and_a_deleted_one_is_shown_no_longer(view: View) -> None:
+def test_a_version_that_is_held_outlives_its_folder_and_another_is_shown_no_longer(view: View) -> None:
     release = Release.read(view.repository, "a", 1)
-    view.place(release)
+    view.keep(release)
     for part in release.parts:
-        (view.repository / part / "1").rename(view.repository / part / ".withdrawn-1")
+        before = (view.folder / part / "1" / "model.pt").read_bytes()
+        shutil.rmtree(view.repository / part / "1")
         view.mend(part)
-        assert (view.folder / part / "1" / "model.pt").is_file()
+        assert (view.folder / part / "1" / "model.pt").read_bytes() == before
+    assert weights_stamp(view.folder, release.parts, 1) == release.weights
+    opened = len([*Path("/proc/self/fd").iterdir()])
+    view.unlink(release)
+    assert len([*Path("/proc/self/fd").iterdir()]) == opened - len(release.parts)
     for part in release.parts:
-        shutil.rmtree(view.repository / part / ".withdrawn-1")
+        (view.folder / part / "1").symlink_to(view.repository / part / "1")
         view.mend(part)
         assert view.versions(part) == []
 

@@ -49,3 +49,13 @@ def test_what_is_no_whole_id_file_is_refused(tmp_path: Path) -> None:
         (tmp_path / "y.ids").write_bytes(bad)
         with pytest.raises(ValueError, match="export the model again"):
             IdFile(tmp_path / "y.ids")
+
+
+def test_a_whole_number_may_be_written_as_a_float(tmp_path: Path) -> None:
+    """pandas and NumPy write 7.0 into CSV; where ids are texts, "7.0" is another id than "7"."""
+    _, numbers = round_trip(tmp_path, [7, -3, 10**17])
+    assert [numbers.index(raw) for raw in ("7.0", "7.", "-3.00", "100000000000000000.0", "7.5", "7.0.0", "x")] == [
+        numbers.index(7), numbers.index(7), numbers.index(-3), numbers.index(10**17), -1, -1, -1,
+    ]  # fmt: skip
+    _, texts = round_trip(tmp_path, ["7", "7.0"])
+    assert texts.index("7") != texts.index("7.0")

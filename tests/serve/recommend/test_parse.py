@@ -14,6 +14,9 @@ MOST = 20
 def test_requests_are_read() -> None:
     assert parse_request({"user_id": "u"}, MOST) == RankRequest(user_id="u")
     assert parse_request({"user_id": 7, "k": 3}, MOST) == RankRequest(user_id=7, k=3)
+    assert repr(parse_request({"user_id": 7.0, "k": 3.0, "allow": [1.0]}, MOST)) == repr(
+        RankRequest(user_id=7, k=3, allow=(1,))
+    )
     assert parse_request({"history": ["a", 2], "with": ["title", "title"]}, MOST) == RankRequest(
         history=("a", 2), columns=("title",)
     )
@@ -30,6 +33,8 @@ def test_requests_are_read() -> None:
     "document",
     [
         {"pairs": [{"user_id": 1, "item_id": "x"}, {"user_id": 2, "item_id": "y"}]},
+        {"pairs": [{"user_id": 1.0, "item_id": "x"}, [2.0, "y"]]},
+        {"pairs": {"user_id": [1.0, 2], "item_id": ["x", "y"]}},
         {"pairs": {"user_id": [1, 2], "item_id": ["x", "y"]}},
         {"user_id": [1, 2], "item_id": ["x", "y"]},
     ],
@@ -108,7 +113,10 @@ IDS = ["i"] * 21
         ({"pairs": {"user_id": ["u", 2.5], "item_id": ["i", "j"]}}, "pairs.user_id[1] is 2.5;"),
         ({"pairs": [{"user_id": "u"}]}, "pairs[0] is an object; it needs user_id and item_id"),
         ({"pairs": [{"user_id": "u", "item_id": 1}, 5]}, "pairs[1] is 5;"),
-        ({"pairs": [["u", "i"]]}, "pairs[0] is"),
+        ({"pairs": [["u", "i"], ["u"]]}, "pairs[1] is"),
+        ({"pairs": [["u", "i", 1]]}, "pairs[0] is"),
+        ({"pairs": [["u", 1.5]]}, "pairs[0].item_id is 1.5"),
+        ({"user_id": 1e300}, "user_id is 1e+300;"),
         ({"pairs": [{"user_id": "u", "item_id": None}]}, "pairs[0].item_id is null;"),
         ({"pairs": [{"user_id": "u", "item_id": LONG}]}, "pairs[0].item_id has 1,025 characters"),
         ({"pairs": [{"user_id": "u", "item_id": ""}]}, "pairs[0].item_id is '';"),

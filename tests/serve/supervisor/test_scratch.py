@@ -69,3 +69,23 @@ def test_regions_of_a_killed_triton_are_removed(tmp_path: Path, monkeypatch: pyt
         (tmp_path / name).touch()
     room.clear_shared_memory("serve_a_")
     assert [path.name for path in tmp_path.iterdir()] == ["serve_b_1"]
+
+
+def test_what_a_killed_predecessor_left_is_removed_and_what_a_living_one_has_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "SHARED_MEMORY", tmp_path)
+    left, lock = room.own_shared_memory()
+    assert lock is not None
+    lock.close()  # as at the death of its process
+    lives, living = room.own_shared_memory()
+    assert living is not None
+    for prefix in (left, lives):
+        (tmp_path / f"{prefix}region").touch()
+    (tmp_path / f"serve-{left[6:-1]}.lock").touch()
+    _, newest = room.own_shared_memory()
+    assert newest is not None
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"{lives}region", Path(living.name).name, Path(newest.name).name}
+    living.close()
+    newest.close()

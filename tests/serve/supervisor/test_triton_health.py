@@ -16,8 +16,11 @@ class Silent:
     def is_live(self, seconds: float) -> bool:
         return False
 
-    def processor_seconds(self) -> float:
+    def work(self) -> float:
         return 0.0
+
+    def children(self) -> dict[int, str]:
+        return {7: "S"}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from serve.errors import BadRequest, ServeError, TritonFailed, VersionGone
+from serve.errors import BadRequest, Overloaded, ServeError, TritonFailed, VersionGone
 from serve.triton.joined_calls import SMALL_ROWS, JoinedCalls, Target
 from serve.triton.pool import TritonPool, TritonResponse
 
@@ -28,12 +28,16 @@ class Pool:
         self.calls: list[list[int]] = []  # the rows of each call
         self.extra: list[bytes] = []
         self.bad = set(bad)
+        self.is_gone = False
         self.fault: TritonResponse | Exception | None = None
         self._held: list[asyncio.Future[None]] = []
 
     async def request(
-        self, method: bytes, path: str, body: bytes, header_length: int, extra: bytes = b""
+        self, method: bytes, path: str, body: bytes = b"", header_length: int = 0, extra: bytes = b""
     ) -> TritonResponse:
+        if method == b"GET":
+            assert path == "/v2/models/m/versions/3/ready"
+            return TritonResponse(400 if self.is_gone else 200)
         assert path == "/v2/models/m/versions/3/infer"
         rows = array("q", body[header_length:]).tolist()
         assert orjson.loads(body[:header_length])["inputs"][0]["shape"] == [len(rows), 1]
@@ -170,6 +174,7 @@ def test_a_call_that_fails_is_made_again_for_each_so_that_only_the_bad_one_fails
     [
         (TritonResponse(404, b'{"error":"Request for unknown model: m"}'), VersionGone),
         (VersionGone("dropped"), VersionGone),
+        (TritonResponse(503, b'{"error":"Exceeds maximum queue size"}'), Overloaded),
         (ZeroDivisionError("a bug"), ZeroDivisionError),
     ],
 )
@@ -182,7 +187,7 @@ def test_what_concerns_all_is_told_to_all_and_tried_no_more(
         asked = [ask(1), ask(2), ask(3), ask(4)]
         await turns()
         await pool.go(2)
-        pool.fault = fault
+        pool.fault, pool.is_gone = fault, error is VersionGone
         await pool.go()
         assert pool.calls == [[1], [2], [3, 4]]
         assert [type(each.exception()) for each in asked[2:]] == [error, error]

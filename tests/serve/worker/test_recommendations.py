@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,7 +19,8 @@ from serve.worker.recommendations import Recommenders
 @pytest.mark.parametrize("many", [False, True])
 def test_a_refused_request_leaves_nothing_to_the_collector(many: bool, tally: Tally) -> None:
     """An error that holds a frame that holds the error is memory that stays for minutes under steady bad requests."""
-    recommenders = Recommenders(Settings.from_environment({}), cast(Any, None), cast(Any, None))
+    served = cast(Any, SimpleNamespace(last=SimpleNamespace(recommenders={"m": 1})))
+    recommenders = Recommenders(Settings.from_environment({}), served, cast(Any, None))
     call = Call({}, Places(1, tally), iter(["id"]))
 
     async def refused() -> None:

@@ -113,4 +113,4 @@ def test_ids_and_weights_belong_together_when_a_new_version_fails_beside_changed
             shutil.move(tmp_path / "aside" / name / "2", tmp_path / name / "2")
         eventually(lambda: f"{NAME}: version 2 is not served" in server.log.read_text(), about=server.log.read_text)
         eventually(lambda: server.invoke({"user_id": "u95"}).status == 200, about=server.log.read_text)
-        assert belongs_to_run() == (False, False)
+        assert len(set(belongs_to_run())) == 1  # the old ones if `serve` looked while version 1 was deleted
