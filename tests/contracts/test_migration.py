@@ -47,7 +47,8 @@ def write_models(folder: Path) -> None:
     for name, batch, factor in (("ncf_food_model", 0, 0.5), ("ncf_fashion_model", 8, 2.0)):
         version = folder / name / "1"
         version.mkdir(parents=True)
-        torch.jit.trace(Product(factor), (torch.zeros(100, dtype=torch.int64),) * 2).save(version / "model.pt")
+        pair = (torch.zeros(100, dtype=torch.int64),) * 2
+        torch.jit.trace(Product(factor), pair).save(version / "model.pt")  # type: ignore[no-untyped-call]
         (folder / name / "config.pbtxt").write_text(CONFIG.format(name=name, batch=batch))
 
 
