@@ -24,8 +24,8 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--preset",
     metavar="NAME",
-    help="Named settings to start from: ml-1m, ml-1m-fast, ml-1m-best, ml-1m-pure (docs/results.md); the paper's "
-    "paper-neumf-N and paper-neumf-N-pretrained, N 8, 16, 32 or 64; or a file of `ncf tune`, best.json.",
+    help="Named settings to start from: ml-1m, ml-1m-fast, ml-1m-best, ml-1m-pure, gowalla (docs/results.md); the "
+    "paper's paper-neumf-N and paper-neumf-N-pretrained, N 8, 16, 32 or 64; or a file of `ncf tune`, best.json.",
 )
 @click.option("--model", type=click.Choice(MODEL_NAMES), help="[default: gmf]")
 @click.option("--num-factors", type=int, help="Size of GMF's embeddings and of the last MLP layer. [default: 32]")
@@ -33,7 +33,7 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--loss",
     type=click.Choice(LOSSES),
-    help="squares is for gmf: alternating least squares, the fastest. [default: bce]",
+    help="squares and spectral are for gmf and have a closed form. [default: bce]",
 )
 @click.option(
     "--negatives", help="exact: all cells, no sampling; N: drawn for each positive. [default: auto, the faster]"

@@ -17,7 +17,7 @@ from ncf.models.neural import NCF, SCORES_AT_ONCE, build_model
 
 Scores = Callable[[Tensor], Tensor]
 
-OVERSAMPLING, ITERATIONS = 16, 2
+OVERSAMPLING, ITERATIONS = 16, 2  # of the randomised decomposition
 KEPT_FLOATS = 2**28  # a blend of up to 1 GB is kept in memory, a larger one is computed again in each pass
 
 
@@ -89,12 +89,12 @@ def fold(blend: Blend, num_factors: int, scale: float, offset: float, seed: int)
     return model.eval()
 
 
-def factorise(of: Products, rank: int, seed: int) -> tuple[Tensor, Tensor]:
+def factorise(of: Products, rank: int, seed: int, iterations: int = ITERATIONS) -> tuple[Tensor, Tensor]:
     """Factors [num_users, rank] and [num_items, rank] whose product approximates a matrix: a blend minus its mean."""
     width = min(rank + OVERSAMPLING, *of.shape)
     start = torch.randn((of.shape[1], width), generator=torch.Generator().manual_seed(seed)).to(of.device)
     basis = torch.linalg.qr(of.times(start))[0]
-    for _ in range(ITERATIONS):
+    for _ in range(iterations):
         basis = torch.linalg.qr(of.times(torch.linalg.qr(of.transposed_times(basis))[0]))[0]
     items, singular, small = torch.linalg.svd(of.transposed_times(basis), full_matrices=False)
     root = singular[:rank].sqrt()

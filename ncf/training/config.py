@@ -13,7 +13,7 @@ from ncf.errors import InputError
 from ncf.files.reading import Columns, Reading
 
 MODEL_NAMES = ("gmf", "mlp", "neumf")
-LOSSES = ("bce", "softmax", "squares")
+LOSSES = ("bce", "softmax", "squares", "spectral")
 SCHEDULES = ("constant", "cosine")
 AMONG = ("unseen", "all", "popular")
 EVALUATION_AMONG = ("unseen", "popular")
@@ -34,7 +34,9 @@ EXACT: dict[str, Any] = {
 }  # fmt: skip
 SOFTMAX: dict[str, Any] = {"l2": 0.04, "epochs": 70, "patience": 70}  # the other settings are those of EXACT
 SQUARES: dict[str, Any] = {"l2": 0.003, "epochs": 8, "patience": 8}
-OF_GRADIENTS = ("batch_size", "learning_rate", "schedule", "dropout")  # settings that least squares does not have
+SPECTRAL: dict[str, Any] = {"epochs": 1, "patience": 1}
+CLOSED = ("squares", "spectral")  # losses of a GMF whose factors have a closed form
+OF_GRADIENTS = ("batch_size", "learning_rate", "schedule", "dropout")  # settings that those do not have
 WARM_SHARE = 0.15  # of the usual epochs are enough after a warm start (docs/log.md)
 
 
@@ -143,20 +145,23 @@ class TrainConfig:
                 "softmax_members are added to members of loss bce; loss is softmax already, give members",
                 field="softmax_members",
             )
-        if self.loss == "squares":
-            self._check_squares()
+        if self.loss in CLOSED:
+            self._check_closed()
 
-    def _check_squares(self) -> None:
+    def _check_closed(self) -> None:
         if self.model != "gmf":
             raise InputError(
-                f"loss squares needs model gmf, whose factors have a closed form; model is {self.model}", field="model"
+                f"loss {self.loss} needs model gmf, whose factors have a closed form; model is {self.model}",
+                field="model",
             )
-        if self.l2 == 0:
+        if self.loss == "squares" and self.l2 == 0:
             raise InputError("l2 is 0; loss squares needs a ridge, such as 0.003", field="l2")
-        for name in OF_GRADIENTS:
+        if self.loss == "spectral" and (self.epochs or 1) > 1:
+            raise InputError(f"epochs is {self.epochs}; loss spectral has its result after 1", field="epochs")
+        for name in (*OF_GRADIENTS, *(["l2"] if self.loss == "spectral" else [])):
             if getattr(self, name) is not None:
                 raise InputError(
-                    f"{name} is {getattr(self, name)}; loss squares takes no steps along gradients: leave it out",
+                    f"{name} is {getattr(self, name)}; loss {self.loss} has a closed form without it: leave it out",
                     field=name,
                 )
 
@@ -185,7 +190,7 @@ class TrainConfig:
 
         A `warm` start has fewer epochs by default.
         """
-        exact = {"bce": EXACT, "softmax": {**EXACT, **SOFTMAX}, "squares": SQUARES}
+        exact = {"bce": EXACT, "softmax": {**EXACT, **SOFTMAX}, "squares": SQUARES, "spectral": SPECTRAL}
         usual = exact[self.loss] if negatives == "exact" else SAMPLED
         if warm:
             usual = {**usual, "epochs": math.ceil(WARM_SHARE * usual["epochs"])}

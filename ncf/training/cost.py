@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ncf.errors import InputError
-from ncf.training.config import DEFAULT_NEGATIVES, EXACT, SAMPLED, TrainConfig
+from ncf.training.config import CLOSED, DEFAULT_NEGATIVES, EXACT, SAMPLED, TrainConfig
 
 # Multiply-adds of a large matrix product that take as long as moving one byte: a CPU core with AVX-512 does about 50
 # billion multiply-adds or moves 10 billion bytes a second (`make bench-train` measures both); a GPU's ratio is higher.
@@ -97,8 +97,9 @@ def choose_negatives(
     """
     require_one_process(config, processes)
     cells, drawn = num_users * num_items, num_positives * (1 + DEFAULT_NEGATIVES)
-    if config.loss == "squares":
-        return "exact", f"training is by alternating least squares over all {cells:,} cells"
+    if config.loss in CLOSED:
+        kind = "alternating least squares" if config.loss == "squares" else "a singular value decomposition"
+        return "exact", f"training is by {kind} over all {cells:,} cells"
     work = count_work(config, num_users, num_items, num_positives)
     if config.negatives == "exact" or config.loss == "softmax":
         chosen = "exact"
@@ -121,8 +122,10 @@ def require_one_model(config: TrainConfig, processes: int) -> None:
             f"features need a training of one model, and {what}; leave out pretrain, members, closed_form and "
             "fold_factors, and choose a preset without them, such as default or ml-1m"
         )
-    if config.loss == "squares":
-        raise InputError("features are learned by gradients, and loss is squares; give bce or softmax", field="loss")
+    if config.loss in CLOSED:
+        raise InputError(
+            f"features are learned by gradients, and loss is {config.loss}; give bce or softmax", field="loss"
+        )
     if processes > 1:
         raise InputError(
             f"features are trained by one process, and there are {processes}; start one (of a job: processes 1)"

@@ -17,9 +17,9 @@ from ncf.evaluation.ranking import Candidates, evaluate_sampled
 from ncf.models.learned_features import LearnedFeatures
 from ncf.models.neural import NCF, build_model
 from ncf.training.checkpoints import Checkpoints
-from ncf.training.config import TrainConfig
+from ncf.training.closed_form import LeastSquares, Spectral
+from ncf.training.config import CLOSED, TrainConfig
 from ncf.training.exact import ExactTraining, initialise
-from ncf.training.least_squares import LeastSquares
 from ncf.training.method import Method, OnStep
 from ncf.training.sampled import SampledTraining
 from ncf.training.world import World
@@ -150,8 +150,8 @@ def train_stage(
     """
     watch.on_stage(stage)
     model = start or start_model(fit, config, device)
-    if config.loss == "squares":
-        method: Method = LeastSquares(model, fit, config, device)
+    if config.loss in CLOSED:
+        method: Method = (LeastSquares if config.loss == "squares" else Spectral)(model, fit, config, device)
     elif config.negatives == "exact":
         method = ExactTraining(model, fit, config, device)
     else:

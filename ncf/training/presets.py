@@ -19,8 +19,6 @@ KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 # with these fixed settings, the folded models are trained on all training data.
 ONE = TrainConfig(model="gmf", num_factors=192, negatives="exact")
 FOLDED = replace(ONE, fold_factors=256, validation=0)
-# For Gowalla on LightGCN's split, chosen in the same way.
-GOWALLA = TrainConfig(model="gmf", num_factors=256, loss="squares", l2=0.002, negative_weight=32.0, validation=0)
 # The paper's NeuMF: 3 layers, 4 drawn negatives, no regularisation; but larger batches than 256, at a larger rate.
 PAPER = TrainConfig(model="neumf", negatives="4", batch_size=8192, learning_rate=0.003, epochs=20, patience=4)
 
@@ -32,8 +30,7 @@ PRESETS: dict[str, TrainConfig] = {
     "ml-1m-fast": replace(FOLDED, closed_form=0.3, members=2, epochs=34),
     "ml-1m-best": replace(FOLDED, closed_form=0.3, members=6, among_all_members=6),
     "ml-1m-pure": replace(FOLDED, members=6, softmax_members=4),
-    "gowalla": GOWALLA,
-    "gowalla-fast": replace(GOWALLA, num_factors=192, epochs=4),
+    "gowalla": TrainConfig(model="gmf", num_factors=512, loss="spectral", validation=0),  # on LightGCN's split
     **{f"paper-neumf-{factors}": replace(PAPER, num_factors=factors) for factors in (8, 16, 32, 64)},
     **{
         f"paper-neumf-{factors}-pretrained": replace(PAPER, num_factors=factors, pretrain=True)

@@ -46,7 +46,7 @@ class Range:
 TOWER = (Range("num_factors", 8, 64, models=TOWERS), Range("num_layers", 1, 4, log=False, models=TOWERS))
 ALL_CELLS = (Range("num_factors", 16, 256, models=("gmf",)), *TOWER, Range("learning_rate", 0.003, 0.1))
 DROPOUT = Range("dropout", 0.0, 0.5, log=False)
-# By the way of training: over all cells with loss bce, with softmax, with squares; with drawn negatives. The best
+# By the way of training: over all cells with loss bce, softmax, squares, spectral; with drawn negatives. The best
 # settings in docs/log.md and docs/results.md lie inside, none at an end.
 RANGES: dict[str, tuple[Range, ...]] = {
     "exact": (*ALL_CELLS, Range("l2", 0.00001, 0.05), DROPOUT, Range("negative_weight", 2.0, 256.0)),
@@ -56,6 +56,7 @@ RANGES: dict[str, tuple[Range, ...]] = {
         Range("l2", 0.0003, 0.05),
         Range("negative_weight", 2.0, 256.0),
     ),
+    "spectral": (Range("num_factors", 16, 512, models=("gmf",)),),
     "sampled": (
         Range("num_factors", 8, 128, models=("gmf",)),
         *TOWER,

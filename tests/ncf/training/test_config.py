@@ -61,16 +61,22 @@ def test_the_choice_of_the_epoch_follows_the_split() -> None:
     [
         ({"model": "neumf"}, "loss squares needs model gmf, whose factors have a closed form; model is neumf"),
         ({"l2": 0.0}, "l2 is 0; loss squares needs a ridge, such as 0.003"),
-        ({"learning_rate": 0.1}, "learning_rate is 0.1; loss squares takes no steps along gradients: leave it out"),
-        ({"dropout": 0.0}, "dropout is 0.0; loss squares takes no steps along gradients: leave it out"),
+        ({"learning_rate": 0.1}, "learning_rate is 0.1; loss squares has a closed form without it: leave it out"),
+        ({"dropout": 0.0}, "dropout is 0.0; loss squares has a closed form without it: leave it out"),
         ({"negatives": "4"}, "loss squares is computed over all items; negatives is 4, give exact or auto"),
         ({"negatives_among": "all"}, "negatives_among is for loss bce; loss squares draws no negatives"),
         ({"among_all_members": 2}, "among_all_members is for loss bce; loss squares draws no negatives"),
     ],
 )
-def test_what_least_squares_does_not_have_is_refused(options: dict[str, Any], message: str) -> None:
+def test_what_a_closed_form_does_not_have_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         configure(None, {"loss": "squares", **options})
+    for spectral, wanted in (
+        ({"epochs": 2}, "epochs is 2; loss spectral has its"),
+        ({"l2": 0.1}, "l2 is 0.1; loss sp"),
+    ):
+        with pytest.raises(InputError, match=wanted):
+            configure(None, {"loss": "spectral", **spectral})
 
 
 def test_an_option_goes_to_split_or_training_and_the_seed_to_both() -> None:
