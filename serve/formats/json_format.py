@@ -110,11 +110,11 @@ def decode_json(body: bytes, max_requests: int) -> Decoded:
     straight = read_straight(body)
     if straight is not None:
         return Decoded([straight], False)
-    document = parse_json(body)
+    document, called = parse_json(body), "requests"
     if type(document) is list and document and type(document[0]) in (dict, list):
         document = {"instances": document}
     if type(document) is dict and "instances" in document and document.keys() <= {"instances", "model"}:
-        rows = document.pop("instances")
+        rows, called = document.pop("instances"), "instances"
         document["pairs" if _are_pairs(rows) else "requests"] = rows
     if type(document) is not dict or "requests" not in document:
         return Decoded([document], False)
@@ -124,7 +124,7 @@ def decode_json(body: bytes, max_requests: int) -> Decoded:
             raise BadRequest(f"field {show(name)} is unknown beside requests; known here: requests, model")
     if not isinstance(requests, list) or not requests:
         what = "empty" if requests == [] else show(requests)
-        raise BadRequest(f"requests is {what}; it must be a list such as [{EXAMPLE}]")
+        raise BadRequest(f"{called} is {what}; it must be a list such as [{EXAMPLE}]")
     if len(requests) > max_requests:
         raise BadRequest(f"the body has {len(requests):,} requests; at most {max_requests:,} are taken at once")
     model = document.get("model")

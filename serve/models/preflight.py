@@ -27,13 +27,14 @@ DIGITS = re.compile(r"[0-9]+", re.ASCII)
 FLATBUFFER = b"PTMF"  # after four other bytes: the form of TorchScript that is no zip file
 
 
-def problem(model: Path, backends: Path | None) -> str | None:
+def problem(model: Path, backends: Path | None, shown_whole: bool = True) -> str | None:
     """Why no version of a model can be loaded here; None if that is not certain.
 
-    `model` is its folder in a repository, `backends` the folder of Triton's backends, None if it is not known.
+    `model` is its folder in a repository, which Triton sees as it is if `shown_whole`; of a recommender it sees the
+    versions alone. `backends` is the folder of Triton's backends, None if it is not known.
     """
     try:
-        return _problem(model, backends)
+        return _problem(model, backends, shown_whole)
     except OSError as error:
         return unreadable(error)
 
@@ -44,7 +45,7 @@ def unreadable(error: OSError) -> str:
     return f"{why}; let everybody read it (chmod -R a+rX)"
 
 
-def _problem(model: Path, backends: Path | None) -> str | None:
+def _problem(model: Path, backends: Path | None, shown_whole: bool) -> str | None:
     config = _config(model)
     if config is None or config.runtime or config.platform == "ensemble":
         return None
@@ -63,7 +64,7 @@ def _problem(model: Path, backends: Path | None) -> str | None:
             f"{file} asks for a GPU (KIND_GPU), and there is none here; start the container with --gpus all, or export "
             "the model with --device cpu or auto"
         )
-    if (why := _misnamed(model, config)) is not None:
+    if shown_whole and (why := _misnamed(model, config)) is not None:
         return why
     versions = sorted((path for path in model.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
     if not versions:

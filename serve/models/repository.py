@@ -164,7 +164,7 @@ class Repository:
         if not found:
             raise RepositoryError(f"No model found in model repository {self.path}: {what_is_there(self.path)}")
         if len(self.recommenders) > 1:
-            return tuple(name for name in self.models if is_model(self.path / name))
+            return tuple(name for name in self.models if name == default_model_name or is_model(self.path / name))
         parts = {part for name in self.recommenders for part in self.parts(name)}
         # Other folders, such as code/, may lie beside the models.
         choices = [
@@ -185,10 +185,13 @@ class Repository:
 
 
 def is_model(folder: Path) -> bool:
-    """Whether Triton may accept a folder as a model: it has a configuration or a version."""
-    return (folder / "config.pbtxt").exists() or any(
-        path.name.isdecimal() for path in folder.iterdir() if path.is_dir()
-    )
+    """Whether Triton may accept a folder as a model: it has a configuration or a version, and may be read."""
+    try:
+        return (folder / "config.pbtxt").exists() or any(
+            path.name.isdecimal() for path in folder.iterdir() if path.is_dir()
+        )
+    except PermissionError:
+        return False
 
 
 def what_is_there(path: Path) -> str:

@@ -65,7 +65,10 @@ class SingleModel:
         known = None if own or not backends.is_dir() else backends
         live, repository = self.rollout.live, self.rollout.view.repository
         models = {name: repository / name for name in self.to_load()}
-        problems = {name: why for name, folder in models.items() if (why := preflight.problem(folder, known))}
+        plain = self.rollout.plain
+        problems = {
+            name: why for name, folder in models.items() if (why := preflight.problem(folder, known, name in plain))
+        }
         failed = [name for name, release in live.items() if release is None]
         for name, why in problems.items():
             release = next((each for each in live.values() if each and name in each.parts), None)

@@ -121,7 +121,8 @@ class View:
 
     def mend(self, part: str) -> None:
         """Let the links of versions whose folders were deleted or renamed while they are loaded point to the weights
-        that are held, and remove other broken links: one would make Triton refuse all versions."""
+        that are held, or to the new name (`ncf rollback`) of a version that is not held, and remove other broken links:
+        one would make Triton refuse all versions."""
         for shown in (self.folder / part).iterdir():
             copied = shown.is_dir() and not shown.is_symlink()
             link = shown / WEIGHTS if copied else shown
@@ -130,6 +131,9 @@ class View:
                     link.unlink()
                     shown.mkdir(exist_ok=True)
                     (shown / WEIGHTS).symlink_to(f"/proc/{os.getpid()}/fd/{self._held[shown]}")
+                elif (withdrawn := self.repository / part / f".withdrawn-{shown.name}").exists():
+                    link.unlink()
+                    link.symlink_to(withdrawn / WEIGHTS if copied else withdrawn)
                 else:
                     _remove(shown)
 

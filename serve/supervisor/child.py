@@ -54,10 +54,12 @@ class Child:
     def children(self) -> dict[int, str]:
         """The pids of its children, each with its state in /proc; Z has ended, and its exit code is not collected."""
         found = {}
-        with suppress(OSError):  # the process may end in this moment
+        with suppress(OSError):  # the process, one of its threads or a child may end in this moment
             for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-                for child in (task / "children").read_text().split():
-                    found[int(child)] = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+                with suppress(OSError):
+                    for child in (task / "children").read_text().split():
+                        with suppress(OSError):
+                            found[int(child)] = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
         return found
 
     def work(self) -> float:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from serve.triton.runtime import is_plain
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 TEMPORARY = Path("/tmp")  # noqa: S108  Triton's Python backend writes there even if TMPDIR is set
+LOCK = re.compile(r"serve-([0-9a-f]{8})\.lock")
 LEAST = 64 * 2**10  # bytes of free space in the temporary folder; a small repository needs half of that
 FULL = (errno.ENOSPC, errno.EDQUOT)
 MORE = "mount one (docker run --tmpfs /tmp:rw,exec,size=64m …), or name another folder with TMPDIR"
@@ -56,14 +59,25 @@ def own_shared_memory() -> tuple[str, BinaryIO | None]:
     if not (SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK)):
         return f"serve_{token}_", None
     for path in SHARED_MEMORY.glob("serve-*.lock"):
-        with suppress(OSError), path.open("rb") as left:
-            fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its owner lives, wherever that is
-            prefix = f"serve_{path.stem.removeprefix('serve-')}_"
-            end_processes(prefix)
-            clear_shared_memory(prefix)
-            path.unlink()
-    lock = (SHARED_MEMORY / f"serve-{token}.lock").open("wb")
-    fcntl.flock(lock, fcntl.LOCK_EX)
+        name = LOCK.fullmatch(path.name)
+        with suppress(OSError):
+            if not name or not stat.S_ISREG(path.lstat().st_mode) or path.lstat().st_uid != os.getuid():
+                continue  # it is not of a `serve` of this user
+            with path.open("rb") as left:
+                fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its owner lives, wherever that is
+                prefix = f"serve_{name[1]}_"
+                end_processes(prefix)
+                clear_shared_memory(prefix)
+                path.unlink()
+    # The name is locked before others can see it: one that is not locked would be taken for a dead owner's.
+    unseen = SHARED_MEMORY / f".serve-{token}"
+    try:
+        lock = unseen.open("xb")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        unseen.rename(SHARED_MEMORY / f"serve-{token}.lock")
+    except OSError:  # full, or without locks: then nobody clears up after a kill
+        unseen.unlink(missing_ok=True)
+        return f"serve_{token}_", None
     return f"serve_{token}_", lock
 
 

@@ -45,7 +45,7 @@ class TritonStart:
             self.used, self.progressed = used, self.looked
         if self.looked > self.progressed + patience:
             return (
-                f"hangs while it starts: for {patience:.0f} s it has used no processor time{why} "
+                f"hangs while it starts: for {patience:.0f} s it has hardly worked{why} "
                 "(SAGEMAKER_TRITON_LOG_VERBOSE=1 shows which model it was loading)"
             )
         return None

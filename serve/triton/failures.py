@@ -10,7 +10,12 @@ from serve.errors import BadRequest, OutOfMemory, Overloaded, ServeError, Triton
 from serve.triton.out_of_memory import is_out_of_memory
 from serve.triton.pool import TritonPool, TritonResponse
 
-# Triton's words for a body it cannot read, with 500. A model may use the same words.
+# Triton's words for a version that is being unloaded, or is unloaded, with 404 or 503. A model may use the same words.
+GONE = re.compile(
+    r"(?:\[request id: [^\]]*\] )?"
+    r"(?:Request for unknown model|Server is stopping, scheduler for model has stopped accepting)"
+)
+# Its words for a body it cannot read, with 500. A model may use the same words.
 NOT_READ = re.compile(
     "Unable to parse|failed to parse the request JSON|failed to get request params|attempt to (?:get|access)"
 )
@@ -18,8 +23,9 @@ NOT_READ = re.compile(
 
 async def is_gone(pool: TritonPool, path: str, answer: TritonResponse) -> bool:
     """Whether a request to `path` failed because Triton does not have the model's version, or not any more. A model's
-    own error may have the same status and the same words, so Triton is asked. Raises Unavailable."""
-    if answer.status not in (404, 503):
+    own error may have the same status and the same words, so Triton is asked; not for other words, such as those of a
+    full queue, when it has the most to do. Raises Unavailable."""
+    if answer.status not in (404, 503) or not GONE.match(message_of(answer)):
         return False
     return (await pool.request(b"GET", f"{path.rpartition('/')[0]}/ready")).status != 200
 

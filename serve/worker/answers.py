@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from tempfile import SpooledTemporaryFile
 from typing import NamedTuple
@@ -32,11 +32,12 @@ class Stored(NamedTuple):
 
 
 class Streamed(NamedTuple):
-    """An answer that is made while it is sent, such as a model's events."""
+    """An answer that is made while it is sent, such as a model's events; `send` calls `close` in any case."""
 
     status: int
     headers: Headers
     parts: AsyncGenerator[bytes, None]
+    close: Callable[[], None]
 
 
 async def send(request: Request, answer: Whole | Stored | Streamed) -> None:
@@ -44,10 +45,13 @@ async def send(request: Request, answer: Whole | Stored | Streamed) -> None:
     headers = [*answer.headers, *echoed(request.headers)]
     if isinstance(answer, Streamed):  # gzip would keep events back until it has a block of them
         request.cancel = True
-        async with aclosing(answer.parts) as parts:
-            request.start(answer.status, headers)
-            async for part in parts:
-                await request.write(part)
+        try:
+            async with aclosing(answer.parts) as parts:
+                request.start(answer.status, headers)
+                async for part in parts:
+                    await request.write(part)
+        finally:
+            answer.close()  # a generator that was never started does not close what it reads
         request.end()
         return
     packs = accepts_gzip(request.headers.get(b"accept-encoding"))

@@ -17,6 +17,7 @@ from serve.triton.pool import TritonPool, TritonResponse
 from serve.triton.stream import TritonStream
 from serve.worker.answers import Streamed, Whole
 from serve.worker.call import Call
+from serve.worker.off_loop import off_loop
 
 EVENT = b"data: "
 # Triton's word for the code of a model's error that is the caller's. Its generate extension leaves the code out, so a
@@ -103,7 +104,7 @@ class PassThrough:
         stream = await self.stream(call, model, body)
         if isinstance(stream, TritonResponse):
             return await self._checked(model, f"/v2/models/{model}/generate_stream", stream, body)
-        return Streamed(stream.status, [(b"content-type", stream.content_type)], _events(stream))
+        return Streamed(stream.status, [(b"content-type", stream.content_type)], _events(stream), stream.close)
 
     async def stream(self, call: Call, model: str, body: bytes) -> TritonStream | TritonResponse:
         """The events of a model's answer, which the caller has to close; or its error, if that is the first of them."""
@@ -137,8 +138,8 @@ class PassThrough:
         gone = await is_gone(self.triton, path, answer)
         error = failure(model, answer, self.settings.multi_model, gone)
         if body and answer.status == 500 and NOT_READ.match(message_of(answer)):
-            document = parse_json(body)  # says where the mistake is
-            if not (path.endswith("/infer") and kserve.is_readable(document)):
+            document = await off_loop(len(body), parse_json, body)  # says where the mistake is
+            if not (path.endswith("/infer") and await off_loop(len(body), kserve.is_readable, document)):
                 raise BadRequest(str(error))
         if isinstance(error, Unavailable) or answer.status != error.status:
             raise error

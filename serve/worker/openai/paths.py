@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -13,7 +12,7 @@ from serve.errors import BadRequest, MethodNotAllowed, TritonFailed, Unavailable
 from serve.formats.json_format import parse_json, to_json
 from serve.http1.request import Request
 from serve.settings import Settings
-from serve.triton.failures import failure
+from serve.triton.failures import failure, is_gone
 from serve.triton.pool import TritonResponse
 from serve.triton.stream import TritonStream
 from serve.worker.answers import Streamed, Whole
@@ -59,10 +58,9 @@ class OpenAI:
 
     async def models(self) -> Whole:
         """The language models that can be asked, as OpenAI lists models."""
-        names = self.passing.served.current().models
-        found = await asyncio.gather(*(self._inputs(name) for name in names))
+        # One after another: asked all at once, hundreds of models would keep the requests of other callers waiting.
         listed = [{"id": name, "object": "model", "created": 0, "owned_by": "serve"}
-                  for name, inputs in zip(names, found, strict=True) if inputs]  # fmt: skip
+                  for name in self.passing.served.current().models if await self._inputs(name)]  # fmt: skip
         return _json(to_json({"object": "list", "data": listed}))
 
     async def answer(self, request: Request, call: Call, model: str, document: dict[str, Any]) -> Whole | Streamed:
@@ -71,7 +69,7 @@ class OpenAI:
         call.enter(model)
         call.kind = "generate"
         chat = "messages" in document
-        request.cancel = True  # a caller that is gone frees its place in the model
+        request.cancel = True  # a caller whose connection is lost frees its place in the model
         asked = read_asked(document, chat)
         inputs = await self._inputs(model)
         if inputs is None:
@@ -82,12 +80,13 @@ class OpenAI:
             raise BadRequest(f"{model} takes no messages, only texts; send a prompt to /v1/completions")
         stream = await self.passing.stream(call, model, to_json(asked.document))
         if isinstance(stream, TritonResponse):
-            raise failure(model, stream, self.settings.multi_model)
+            gone = await is_gone(self.passing.triton, f"/v2/models/{model}/generate_stream", stream)
+            raise failure(model, stream, self.settings.multi_model, gone)
         answered = Answered(chat, call.id, model)
         events = _events(stream)
         if asked.stream:
             header = (b"content-type", b"text/event-stream; charset=utf-8")
-            return Streamed(200, [header], answered.chunks(events, asked.include_usage))
+            return Streamed(200, [header], answered.chunks(events, asked.include_usage), stream.close)
         async with aclosing(events):
             async for event in events:
                 if "error" in event:

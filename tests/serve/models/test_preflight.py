@@ -153,3 +153,10 @@ def test_a_backup_that_triton_passes_over_is_no_problem(backends: Path, tmp_path
         (folder / name).mkdir()
     (folder / "2" / "model.py").touch()
     assert preflight.problem(folder, backends) is None
+
+
+def test_a_folder_that_triton_is_not_shown_is_no_problem(backends: Path, tmp_path: Path) -> None:
+    folder = model(tmp_path / "m", 'platform: "pytorch_libtorch"', v1=None)
+    (folder / "2_old").mkdir()
+    assert "takes" in str(preflight.problem(folder, backends))
+    assert preflight.problem(folder, backends, shown_whole=False) is None

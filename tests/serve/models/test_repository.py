@@ -79,7 +79,9 @@ def test_several_recommenders_are_all_loaded_with_whatever_is_beside_them(tmp_pa
     recommender(tmp_path, "b", with_topk=True)
     recommender(tmp_path, "c")
     model(tmp_path, "a")
+    (tmp_path / "empty").mkdir()
     assert Repository.scan(tmp_path).to_load(default) == ("a", "b", "b_query", "b_topk", "c", "c_query")
+    assert "empty" in Repository.scan(tmp_path).to_load("empty")  # so that the start says that it has no version
 
 
 def test_a_model_that_no_version_names_is_not_a_recommenders(tmp_path: Path) -> None:

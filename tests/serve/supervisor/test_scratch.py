@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import namedtuple
 from pathlib import Path
@@ -83,9 +84,15 @@ def test_what_a_killed_predecessor_left_is_removed_and_what_a_living_one_has_sta
     for prefix in (left, lives):
         (tmp_path / f"{prefix}region").touch()
     (tmp_path / f"serve-{left[6:-1]}.lock").touch()
-    _, newest = room.own_shared_memory()
+    others = {tmp_path / name for name in ("serve-foo.lock", "serve-*.lock", "serve_foo_region")}
+    for path in others:
+        path.touch()
+    os.mkfifo(tmp_path / "serve-00000000.lock")  # would be waited for, if it was opened
+    new, newest = room.own_shared_memory()
     assert newest is not None
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {f"{lives}region", Path(living.name).name, Path(newest.name).name}
+    names = {path.name for path in {*tmp_path.iterdir()} - others}
+    locks = {f"serve-{prefix[6:-1]}.lock" for prefix in (lives, new)}
+    assert names == {f"{lives}region", "serve-00000000.lock", *locks}
+    assert all(path.exists() for path in others)
     living.close()
     newest.close()

@@ -59,10 +59,7 @@ def test_tritonserver_that_hangs_in_its_first_start_ends_serve(tmp_path: Path) -
     with impatient_server(tmp_path / "models", HANGS.format(file=str(hang))) as server:
         assert server.process.wait(120) == 1
         log = server.log.read_text()
-        assert (
-            "tritonserver hangs while it starts: for 8 s it has used no processor time (SAGEMAKER_TRITON_LOG_VERBOSE"
-            in log
-        )
+        assert "tritonserver hangs while it starts: for 8 s it has hardly worked (SAGEMAKER_TRITON_LOG_VERBOSE" in log
         assert "tritonserver was killed by SIGKILL; giving up" in log
         assert "Traceback" not in log
 
@@ -71,7 +68,7 @@ def test_a_models_process_that_ends_when_it_is_loaded_ends_serve(tmp_path: Path)
     """Triton waits for ever for such a process."""
     with impatient_server(tmp_path / "models", "\nimport os\nos._exit(3)\nclass TritonPythonModel:\n") as server:
         assert server.process.wait(120) == 1
-        assert "no processor time, and a model's process has ended" in server.log.read_text()
+        assert "hardly worked, and a model's process has ended" in server.log.read_text()
 
 
 def test_tritonserver_that_hangs_in_a_later_start_is_started_again(tmp_path: Path) -> None:
