@@ -60,6 +60,6 @@ def spectral(
     of = Normalised(seen, weight)
     users, items = factorise(of, min(num_factors, *of.shape), seed, ITERATIONS)
     kept = users.square().sum(0) * items.square().sum(0)  # the squares of the singular values
-    lost = 1.0 - float(kept.sum() / of.cells.square().sum())
+    lost = max(0.0, 1.0 - float(kept.sum() / of.cells.square().sum()))
     users, items = (factors * root.unsqueeze(1) for factors, root in zip((users, items), of.roots, strict=True))
     return users, items, lost

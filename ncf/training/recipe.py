@@ -278,7 +278,10 @@ def member_configs(plan: Plan) -> list[TrainConfig]:
         replace(each, members=1, among_all_members=0, softmax_members=0, closed_form=0.0, fold_factors=0)
         for each in (config, plan.asked)
     )
-    among_all = replace(alone, negatives_among="all")
-    softmax = replace(asked, loss="softmax", negatives="exact", negatives_among="unseen").resolved("exact")
-    kinds = [alone] * config.members + [among_all] * config.among_all_members + [softmax] * config.softmax_members
+    kinds = [alone] * config.members
+    if config.among_all_members:  # which loss bce alone has
+        kinds += [replace(alone, negatives_among="all")] * config.among_all_members
+    if config.softmax_members:
+        softmax = replace(asked, loss="softmax", negatives="exact", negatives_among="unseen")
+        kinds += [softmax.resolved("exact")] * config.softmax_members
     return [replace(kind, seed=(config.seed + number * 1_000_003) % 2**63) for number, kind in enumerate(kinds)]

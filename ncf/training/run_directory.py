@@ -171,6 +171,8 @@ def require_start(earlier: Run, split: Split, config: TrainConfig) -> None:
             "keep: leave init out",
             field="init",
         )
+    if config.loss == "spectral":
+        raise InputError("init has no effect on loss spectral, which starts from nothing; leave it out", field="init")
     sizes: list[tuple[str, object, object]] = [("model", earlier.config.model, config.model)]
     sizes.append(("num_factors", earlier.config.result_factors, config.num_factors))
     if config.model != "gmf":

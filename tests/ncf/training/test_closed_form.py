@@ -86,3 +86,12 @@ def test_they_rank_as_well_as_training_by_gradients(food_csv: Path) -> None:
     assert reached["squares"] > 0.95 * reached["bce"]
     assert reached["spectral"] > 0.8 * reached["bce"]
     assert reached["spectral"] > 2 * reports["bce"]["popularity"]["full"]["NDCG@10"]
+
+
+@pytest.mark.parametrize("loss", ["softmax", "squares", "spectral"])
+def test_a_model_of_any_loss_is_folded_with_edlae(food_csv: Path, loss: str) -> None:
+    config = TrainConfig(model="gmf", num_factors=16, loss=loss, epochs=1, closed_form=0.3, fold_factors=24)
+    result = train(load_split(food_csv), config)
+    assert result.origin == "folded from 1 GMF and EDLAE"
+    assert result.ndcg_at_10 is not None
+    assert result.ndcg_at_10 > 0.15

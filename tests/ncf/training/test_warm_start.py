@@ -98,6 +98,7 @@ def test_the_branches_of_a_run_are_not_trained_alone_again(frame: pl.DataFrame, 
     [
         (["--num-factors", "4"], "ncf: --init is {run}, a run with num_factors 8, and here num_factors is 4; give"),
         (["--model", "neumf", "--num-factors", "8"], "a run with model gmf, and here model is neumf"),
+        (["--num-factors", "8", "--loss", "spectral"], "ncf: --init has no effect on loss spectral, which starts from"),
         (["--num-factors", "8", "--members", "2"], "ncf: --init goes on with one model; members, closed_form and fold"),
         (["--num-factors", "8", "--user-column", "number"], "whose user ids are text, and those of the data are whole"),
         (["--num-factors", "8", "--item-column", "other"], "and none of its items is in the data; give data with the"),
