@@ -50,14 +50,20 @@ def clear_shared_memory(prefix: str) -> None:
         left.unlink(missing_ok=True)
 
 
+def lock_of(prefix: str) -> Path:
+    """The file that is locked while the owner of a prefix lives."""
+    return SHARED_MEMORY / f"serve-{prefix[6:-1]}.lock"
+
+
 def own_shared_memory() -> tuple[str, BinaryIO | None]:
-    """A new prefix for names in shared memory, and the lock that shows that its owner lives, None without such memory.
+    """A new prefix for names in shared memory, and its locked file (`lock_of`), None where there can be none.
 
     What killed predecessors have left is removed, the models' processes that still run included.
     """
     token = secrets.token_hex(4)
+    own = f"serve_{token}_"
     if not (SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK)):
-        return f"serve_{token}_", None
+        return own, None
     for path in SHARED_MEMORY.glob("serve-*.lock"):
         name = LOCK.fullmatch(path.name)
         with suppress(OSError):
@@ -74,11 +80,11 @@ def own_shared_memory() -> tuple[str, BinaryIO | None]:
     try:
         lock = unseen.open("xb")
         fcntl.flock(lock, fcntl.LOCK_EX)
-        unseen.rename(SHARED_MEMORY / f"serve-{token}.lock")
+        unseen.rename(lock_of(own))
     except OSError:  # full, or without locks: then nobody clears up after a kill
         unseen.unlink(missing_ok=True)
-        return f"serve_{token}_", None
-    return f"serve_{token}_", lock
+        return own, None
+    return own, lock
 
 
 def check_room(instances: int, region: int, free: int) -> None:

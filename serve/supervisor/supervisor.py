@@ -34,6 +34,7 @@ from serve.supervisor.scratch import (
     check_room,
     clear_shared_memory,
     free_shared_memory,
+    lock_of,
     own_shared_memory,
     scratch_folder,
 )
@@ -73,7 +74,7 @@ class Supervisor:
             with ExitStack() as until_stopped:
                 prefix, lock = own_shared_memory()
                 if lock is not None:
-                    until_stopped.callback(Path(lock.name).unlink, missing_ok=True)
+                    until_stopped.callback(lock_of(prefix).unlink, missing_ok=True)
                 scratch = scratch_folder()
                 until_stopped.callback(shutil.rmtree, scratch, ignore_errors=True)
                 until_stopped.callback(clear_shared_memory, prefix)

@@ -91,7 +91,7 @@ def test_what_a_killed_predecessor_left_is_removed_and_what_a_living_one_has_sta
     new, newest = room.own_shared_memory()
     assert newest is not None
     names = {path.name for path in {*tmp_path.iterdir()} - others}
-    locks = {f"serve-{prefix[6:-1]}.lock" for prefix in (lives, new)}
+    locks = {room.lock_of(prefix).name for prefix in (lives, new)}
     assert names == {f"{lives}region", "serve-00000000.lock", *locks}
     assert all(path.exists() for path in others)
     living.close()
