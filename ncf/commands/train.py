@@ -33,7 +33,7 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--loss",
     type=click.Choice(LOSSES),
-    help="squares and spectral are for gmf and have a closed form. [default: bce]",
+    help="squares (8 epochs, l2 0.003) and spectral (1 epoch) are for gmf, in closed form. [default: bce]",
 )
 @click.option(
     "--negatives", help="exact: all cells, no sampling; N: drawn for each positive. [default: auto, the faster]"

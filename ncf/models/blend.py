@@ -89,14 +89,14 @@ def fold(blend: Blend, num_factors: int, scale: float, offset: float, seed: int)
     return model.eval()
 
 
-def factorise(of: Products, rank: int, seed: int, iterations: int = ITERATIONS) -> tuple[Tensor, Tensor]:
-    """Factors [num_users, rank] and [num_items, rank] whose product approximates a matrix: a blend minus its mean."""
-    width = min(rank + OVERSAMPLING, *of.shape)
-    start = torch.randn((of.shape[1], width), generator=torch.Generator().manual_seed(seed)).to(of.device)
-    basis = torch.linalg.qr(of.times(start))[0]
+def factorise(matrix: Products, rank: int, seed: int, iterations: int = ITERATIONS) -> tuple[Tensor, Tensor]:
+    """Factors [num_users, rank] and [num_items, rank] whose product approximates a matrix; more iterations, better."""
+    width = min(rank + OVERSAMPLING, *matrix.shape)
+    start = torch.randn((matrix.shape[1], width), generator=torch.Generator().manual_seed(seed)).to(matrix.device)
+    basis = torch.linalg.qr(matrix.times(start))[0]
     for _ in range(iterations):
-        basis = torch.linalg.qr(of.times(torch.linalg.qr(of.transposed_times(basis))[0]))[0]
-    items, singular, small = torch.linalg.svd(of.transposed_times(basis), full_matrices=False)
+        basis = torch.linalg.qr(matrix.times(torch.linalg.qr(matrix.transposed_times(basis))[0]))[0]
+    items, singular, small = torch.linalg.svd(matrix.transposed_times(basis), full_matrices=False)
     root = singular[:rank].sqrt()
     return basis @ small[:rank].t() * root, items[:, :rank] * root
 

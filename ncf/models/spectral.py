@@ -57,9 +57,9 @@ def spectral(
     d is `num_factors`, or the number of users or of items if that is less. Third comes the share of the normalised
     matrix's squares that the d singular vectors leave out, 0 to 1.
     """
-    of = Normalised(seen, weight)
-    users, items = factorise(of, min(num_factors, *of.shape), seed, ITERATIONS)
+    normalised = Normalised(seen, weight)
+    users, items = factorise(normalised, min(num_factors, *normalised.shape), seed, ITERATIONS)
     kept = users.square().sum(0) * items.square().sum(0)  # the squares of the singular values
-    lost = max(0.0, 1.0 - float(kept.sum() / of.cells.square().sum()))
-    users, items = (factors * root.unsqueeze(1) for factors, root in zip((users, items), of.roots, strict=True))
+    lost = max(0.0, 1.0 - float(kept.sum() / normalised.cells.square().sum()))
+    users, items = (factors * root.unsqueeze(1) for factors, root in zip((users, items), normalised.roots, strict=True))
     return users, items, lost

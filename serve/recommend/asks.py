@@ -41,10 +41,15 @@ class Ask:
     example: Mapping[str, Any]
 
 
+def _without_point(value: float) -> int | float:
+    """7 for 7.0: pandas makes floats of whole numbers."""
+    return int(value) if value.is_integer() and abs(value) <= MAX_FLOAT else value
+
+
 def raw_id(value: Any, field: str, max_items: int = 0) -> RawId:
+    if type(value) is float:
+        value = _without_point(value)
     kind = type(value)
-    if kind is float and value.is_integer() and abs(value) <= MAX_FLOAT:  # pandas makes floats of whole numbers
-        return int(value)
     if kind is int or (kind is str and 0 < len(value) <= MAX_ID_CHARACTERS):
         raw: RawId = value
         return raw
@@ -69,8 +74,8 @@ def some_raw_ids(value: Any, field: str, max_items: int) -> tuple[RawId, ...]:
 
 
 def whole_number(value: Any, field: str, max_items: int) -> int:
-    if type(value) is float and value.is_integer() and abs(value) <= MAX_FLOAT:
-        value = int(value)
+    if type(value) is float:
+        value = _without_point(value)
     if type(value) is not int or value < 1:
         raise BadRequest(f"{field} is {show(value)}; it must be a whole number of at least 1")
     return value

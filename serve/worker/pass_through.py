@@ -150,9 +150,6 @@ def infer_path(name: str, version: int | None) -> str:
 
 
 async def _events(stream: TritonStream) -> AsyncGenerator[bytes, None]:
-    """The events of a stream; it is closed after the last event, or when this generator is closed."""
-    try:
-        while part := await stream.next():
-            yield part
-    finally:
-        stream.close()
+    """The events of a stream, which the caller closes."""
+    while part := await stream.next():
+        yield part
